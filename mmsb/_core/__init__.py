@@ -1,0 +1,1 @@
+"""Bindings: thin Cython over csrc. Nothing above the model imports from here."""
