@@ -1,0 +1,198 @@
+#include "core.h"
+
+#include <time.h>
+#include <unistd.h>
+
+int mmsb_core_init(mmsb_core *core, uint32_t features, const mmsb_alloc *alloc, const mmsb_io *io,
+                   mmsb_shared *shared, uint64_t max_bytes) {
+    memset(core, 0, sizeof *core);
+    mmsb_kernels_init(&core->kernels, features);
+    int status = mmsb_arena_init(&core->arena, alloc, max_bytes);
+    if (status != MMSB_OK) return status;
+    core->alloc = alloc;
+    core->io = io;
+    core->shared = shared;
+    core->next_page_id = 1;
+    core->source_next = 1;
+    memcpy(shared->magic, "MMSBSHR1", 8);
+    shared->layout = 1;
+    shared->owner_pid = (uint32_t)getpid();
+    return MMSB_OK;
+}
+
+void mmsb_core_release(mmsb_core *core) {
+    mmsb_buffer_release(&core->frame, core->alloc);
+    mmsb_buffer_release(&core->handles, core->alloc);
+    mmsb_buffer_release(&core->source_ids, core->alloc);
+    mmsb_arena_release(&core->arena);
+}
+
+void mmsb_core_use_segment(mmsb_core *core, const mmsb_active *active, const uint8_t salt[16], uint32_t last_crc) {
+    core->active = *active;
+    core->seed = mmsb_frame_seed(&core->kernels, salt);
+    core->last_crc = last_crc;
+    core->source_next = 1;
+    if (core->source_ids.size != 0) memset(core->source_ids.data, 0, core->source_ids.size);
+    uint64_t position = mmsb_log_position(active->number, active->tail);
+    __atomic_store_n(&core->shared->tail, position, __ATOMIC_RELEASE);
+    __atomic_store_n(&core->shared->applied, position, __ATOMIC_RELEASE);
+}
+
+static uint64_t commit_time(const mmsb_core *core, const mmsb_commit_info *info) {
+    uint64_t now = info->time_ns;
+    if (now == 0) {
+        struct timespec clock;
+        clock_gettime(CLOCK_REALTIME, &clock);
+        now = (uint64_t)clock.tv_sec * 1000000000u + (uint64_t)clock.tv_nsec;
+    }
+    /* Timestamps never decrease, whatever the clock does. */
+    return mmsb_max_u64(now, core->time_ns);
+}
+
+/* The id of a source in the active segment, or 0 when it must be defined by this frame. */
+static uint32_t source_id(mmsb_core *core, uint32_t source) {
+    if (core->source_ids.size <= source * sizeof(uint32_t)) return 0;
+    return mmsb_load_u32(core->source_ids.data + source * sizeof(uint32_t));
+}
+
+static uint8_t *put_text(uint8_t *p, uint8_t kind, const uint8_t *text, uint64_t bytes) {
+    *p++ = kind;
+    p = mmsb_varint_put(p, bytes);
+    memcpy(p, text, bytes);
+    return p + bytes;
+}
+
+uint8_t *mmsb_core_begin_frame(mmsb_core *core, const mmsb_commit_info *info, uint8_t kind, uint64_t body_max) {
+    uint64_t bytes = MMSB_FRAME_HEAD_BYTES_MAX + 64 + info->source_bytes + info->label_bytes + info->intent_bytes;
+    if (!mmsb_buffer_reserve(&core->frame, core->alloc, bytes + body_max)) return NULL;
+    uint64_t time_ns = commit_time(core, info);
+    uint64_t seq = core->seq + (kind == MMSB_FRAME_COMMIT);
+    uint32_t source = 0;
+    bool define = false;
+    if (info->source != 0) {
+        /* The table grows before anything is written, so that nothing can fail after the frame is out. */
+        uint64_t table = ((uint64_t)info->source + 1) * sizeof(uint32_t);
+        if (core->source_ids.size < table) {
+            if (!mmsb_buffer_reserve(&core->source_ids, core->alloc, table)) return NULL;
+            memset(core->source_ids.data + core->source_ids.size, 0, table - core->source_ids.size);
+            core->source_ids.size = table;
+        }
+        source = source_id(core, info->source);
+        define = source == 0;
+        if (define) source = core->source_next;
+    }
+    mmsb_frame_head head = {
+        .seq_rel = seq - core->active.base_seq,
+        .durable_lag = seq - __atomic_load_n(&core->shared->durable_seq, __ATOMIC_RELAXED),
+        .time_rel_ns = time_ns - core->active.base_time_ns,
+        .branch = core->branch,
+        .source = source,
+        .prev_crc = core->last_crc,
+        .kind = kind,
+    };
+    core->building = (mmsb_building){
+        .seq = seq, .time_ns = time_ns, .source = define ? info->source : 0, .source_id = source};
+    uint8_t *p = mmsb_frame_put_head(core->frame.data, &head);
+    core->building.changes_at = (uint64_t)(p - core->frame.data);
+    if (define) {
+        *p++ = MMSB_CHANGE_SOURCE;
+        p = mmsb_varint_put(p, source);
+        p = mmsb_varint_put(p, info->source_bytes);
+        memcpy(p, info->source_name, info->source_bytes);
+        p += info->source_bytes;
+    }
+    if (info->label != NULL) p = put_text(p, MMSB_CHANGE_LABEL, info->label, info->label_bytes);
+    if (info->intent != NULL) p = put_text(p, MMSB_CHANGE_INTENT, info->intent, info->intent_bytes);
+    return p;
+}
+
+int mmsb_core_publish(mmsb_core *core, uint8_t *end, bool sync) {
+    uint32_t crc;
+    uint8_t *frame = core->frame.data;
+    int64_t bytes = mmsb_frame_close(&core->kernels, core->seed, frame, end, &crc);
+    if (bytes < 0) return (int)bytes;
+    mmsb_active *active = &core->active;
+    if (MMSB_UNLIKELY(active->capacity - active->tail < (uint64_t)bytes)) {
+        core->frame_needs = (uint64_t)bytes;
+        return MMSB_NO_SPACE;
+    }
+    int64_t result = core->io->append(core->io->context, active->fd, active->map, active->capacity, active->tail,
+                                      frame, (uint64_t)bytes, sync);
+    if (MMSB_UNLIKELY(result < 0)) {
+        core->poisoned = true;
+        core->io_errno = (int)-result;
+        return MMSB_IO;
+    }
+    const mmsb_building *building = &core->building;
+    active->tail += (uint64_t)bytes;
+    core->last_crc = crc;
+    core->seq = building->seq;
+    core->time_ns = building->time_ns;
+    core->building.changes_end = (uint64_t)bytes;
+    if (building->source != 0) {
+        mmsb_store_u32(core->source_ids.data + building->source * sizeof(uint32_t), building->source_id);
+        core->source_next = building->source_id + 1;
+    }
+    if (sync) __atomic_store_n(&core->shared->durable_seq, core->seq, __ATOMIC_RELEASE);
+    __atomic_store_n(&core->shared->tail, mmsb_log_position(active->number, active->tail), __ATOMIC_RELEASE);
+    if (MMSB_UNLIKELY(core->io->killpoint != NULL)) core->io->killpoint(core->io->context, "apply");
+    return MMSB_OK;
+}
+
+void mmsb_core_mark_applied(mmsb_core *core) {
+    __atomic_store_n(&core->shared->seq, core->seq, __ATOMIC_RELAXED);
+    __atomic_store_n(&core->shared->applied, mmsb_log_position(core->active.number, core->active.tail),
+                     __ATOMIC_RELEASE);
+}
+
+int mmsb_core_write(mmsb_core *core, uint64_t page_id, uint64_t offset, const uint8_t *data, uint64_t length,
+                    const mmsb_commit_info *info, mmsb_written *written) {
+    if (MMSB_UNLIKELY(core->poisoned)) return MMSB_POISONED;
+    mmsb_page_header *header = mmsb_arena_header(&core->arena, page_id);
+    if (MMSB_UNLIKELY(header == NULL)) return MMSB_PAGE_NOT_FOUND;
+    if (MMSB_UNLIKELY(offset > header->size || length > header->size - offset)) return MMSB_OUT_OF_BOUNDS;
+    if (MMSB_UNLIKELY(info->if_epoch != MMSB_ANY_EPOCH && info->if_epoch != header->epoch))
+        return MMSB_EPOCH_MISMATCH;
+
+    uint8_t *p = mmsb_core_begin_frame(core, info, MMSB_FRAME_COMMIT,
+                                       1 + MMSB_VARINT_BYTES_MAX + MMSB_DELTA_BOUND(length) + 8);
+    if (MMSB_UNLIKELY(p == NULL)) return MMSB_NO_MEMORY;
+    uint8_t *code = p;
+    p = mmsb_varint_put(p + 1, page_id);
+    uint8_t *page = mmsb_arena_bytes(&core->arena, header->handle);
+    int64_t bytes = core->kernels.delta_diff(page + offset, data, length, offset, p, code);
+    if (bytes <= 0) return (int)bytes;
+    int status = mmsb_core_publish(core, p + bytes, info->sync);
+    if (MMSB_UNLIKELY(status != MMSB_OK)) return status;
+
+    /* From the encoded delta and not from `data`, which another thread might have changed since the diff. */
+    core->kernels.delta_apply(page, header->size, *code, p, (uint64_t)bytes);
+    header->epoch++;
+    mmsb_core_mark_applied(core);
+    core->commits++;
+    core->deltas++;
+    core->delta_bytes += (uint64_t)bytes;
+    *written = (mmsb_written){.seq = core->seq,
+                              .epoch = header->epoch,
+                              .time_ns = core->time_ns,
+                              .payload = p,
+                              .payload_bytes = (uint64_t)bytes,
+                              .code = *code};
+    return 1;
+}
+
+int mmsb_core_anchor(mmsb_core *core, const uint8_t anchor[MMSB_ANCHOR_BYTES], bool sync) {
+    if (core->poisoned) return MMSB_POISONED;
+    mmsb_commit_info info = {.time_ns = core->time_ns != 0 ? core->time_ns : core->active.base_time_ns};
+    uint8_t *p = mmsb_core_begin_frame(core, &info, MMSB_FRAME_ANCHOR, MMSB_ANCHOR_BYTES + 8);
+    if (p == NULL) return MMSB_NO_MEMORY;
+    memcpy(p, anchor, MMSB_ANCHOR_BYTES);
+    int status = mmsb_core_publish(core, p + MMSB_ANCHOR_BYTES, sync);
+    if (status == MMSB_OK) mmsb_core_mark_applied(core);
+    return status;
+}
+
+void mmsb_core_last_changes(const mmsb_core *core, const uint8_t **changes, const uint8_t **end) {
+    *changes = core->frame.data + core->building.changes_at;
+    *end = core->frame.data + core->building.changes_end;
+}

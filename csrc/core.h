@@ -1,0 +1,126 @@
+/* The core of one State: pages, and the one way they change. A commit is encoded into a frame, the frame is published
+ * in the log, and only then are the pages changed, by the same function that replays a log (core_apply.c).
+ *
+ * Nothing here locks: the caller lets one thread in at a time. */
+#ifndef MMSB_CORE_H
+#define MMSB_CORE_H
+
+#include "alloc.h"
+#include "arena.h"
+#include "batch.h"
+#include "io.h"
+#include "segment.h"
+
+/* Shared with other processes that attach: the first page of a memfd. Log positions, see mmsb_log_position. */
+typedef struct mmsb_shared {
+    uint8_t magic[8]; /* "MMSBSHR1" */
+    uint32_t layout;  /* 1 */
+    uint32_t owner_pid;
+    _Alignas(64) uint64_t tail;    /* end of the last published frame */
+    _Alignas(64) uint64_t applied; /* end of the last frame whose changes are in the pages */
+    uint64_t seq;                  /* of the last commit applied */
+    _Alignas(64) uint64_t durable_seq;
+} mmsb_shared;
+
+/* The segment that is being appended to. */
+typedef struct mmsb_active {
+    uint8_t *map; /* NULL: append with pwrite */
+    int fd;
+    uint32_t number;
+    uint64_t capacity, tail;
+    uint64_t base_seq, base_time_ns;
+} mmsb_active;
+
+/* The frame under construction, until it is published. */
+typedef struct mmsb_building {
+    uint64_t seq, time_ns;
+    uint64_t changes_at, changes_end; /* offsets in core.frame */
+    uint32_t source, source_id;       /* the source that it defines; 0: none */
+} mmsb_building;
+
+typedef struct mmsb_core {
+    mmsb_kernels kernels;
+    const mmsb_alloc *alloc;
+    const mmsb_io *io;
+    mmsb_arena arena;
+    mmsb_shared *shared;
+    mmsb_active active;
+    uint64_t seq, time_ns, branch;
+    uint64_t next_page_id, page_count;
+    uint32_t seed, last_crc;
+    int io_errno;           /* of the failure that poisoned the core */
+    bool poisoned;          /* a write or sync failed: no further commit */
+    mmsb_buffer frame;      /* the frame under construction */
+    mmsb_building building;
+    uint64_t frame_needs;   /* after MMSB_NO_SPACE: bytes of the frame that did not fit */
+    mmsb_buffer handles;    /* slots taken for the commit under construction, in the order of use */
+    uint64_t handles_used;
+    mmsb_buffer source_ids; /* u32 per source of the State: its id in the active segment, 0 when not yet defined */
+    uint32_t source_next;   /* next id of the active segment */
+    uint64_t commits, deltas, delta_bytes; /* statistics since open */
+
+    /* Asked when a page lets go of a slot (it was deleted or resized). True: the asked one keeps the slot and gives it
+     * back to the arena later. NULL: nobody does. */
+    bool (*keep_slot)(void *context, uint64_t page_id, uint64_t handle, uint64_t size);
+    void *keep_context;
+} mmsb_core;
+
+/* What a commit says beside its changes. */
+typedef struct mmsb_commit_info {
+    uint64_t time_ns;  /* 0: read the clock */
+    uint64_t if_epoch; /* of a single write; MMSB_ANY_EPOCH: any */
+    uint32_t source;   /* index in the State's table of sources; 0: none */
+    bool sync;         /* durable before it returns */
+    const uint8_t *source_name, *label, *intent;
+    uint64_t source_bytes, label_bytes, intent_bytes;
+} mmsb_commit_info;
+
+/* The delta that a single write produced. `payload` stays valid until the next commit. */
+typedef struct mmsb_written {
+    uint64_t seq, epoch, time_ns;
+    const uint8_t *payload;
+    uint64_t payload_bytes;
+    uint8_t code;
+} mmsb_written;
+
+/* Changes nothing when it fails. `io`, `alloc`, `shared` outlive the core. */
+int mmsb_core_init(mmsb_core *core, uint32_t features, const mmsb_alloc *alloc, const mmsb_io *io,
+                   mmsb_shared *shared, uint64_t max_bytes);
+void mmsb_core_release(mmsb_core *core);
+
+/* Appending goes on at `active->tail` of this segment. `last_crc` is that of the frame before. */
+void mmsb_core_use_segment(mmsb_core *core, const mmsb_active *active, const uint8_t salt[16], uint32_t last_crc);
+
+/* Writes data[0,length) at `offset` of a page, as one commit. Returns 1 when bytes changed, 0 when none did (no
+ * commit then), or PAGE_NOT_FOUND, OUT_OF_BOUNDS, EPOCH_MISMATCH, NO_MEMORY, FRAME_TOO_LARGE, NO_SPACE (give the core
+ * a segment with room for `frame_needs` bytes and call again), POISONED, or IO: then the commit is in doubt and the
+ * core poisoned. On every other failure nothing changed. `data` may lie inside a page. */
+int mmsb_core_write(mmsb_core *core, uint64_t page_id, uint64_t offset, const uint8_t *data, uint64_t length,
+                    const mmsb_commit_info *info, mmsb_written *written);
+
+/* Commits a batch, also an empty one. 1, or the failures of mmsb_core_write plus BAD_SIZE, BAD_DELTA, PAGE_EXISTS and
+ * ARENA_FULL; *failed_op is then the index of the operation that could not be done. */
+int mmsb_core_commit(mmsb_core *core, const mmsb_batch *batch, const mmsb_commit_info *info, uint64_t *failed_op);
+
+/* The changes of the frame committed last, for mmsb_change_next. Valid until the next commit. */
+void mmsb_core_last_changes(const mmsb_core *core, const uint8_t **changes, const uint8_t **end);
+
+/* Appends an anchor frame. MMSB_OK, or as mmsb_core_write. */
+int mmsb_core_anchor(mmsb_core *core, const uint8_t anchor[MMSB_ANCHOR_BYTES], bool sync);
+
+/* Applies the changes of one verified frame to the pages. MMSB_OK, or BAD_FRAME, BAD_DELTA, PAGE_NOT_FOUND,
+ * PAGE_EXISTS, BAD_SIZE, ARENA_FULL, NO_MEMORY: then the pages may be half changed and must be thrown away.
+ * Sets *described when the frame holds names, metadata or a label, which this floor does not keep. */
+int mmsb_core_apply(mmsb_core *core, const uint8_t *changes, const uint8_t *end, bool *described);
+
+/* Replays frames from a cursor until its segment ends or `seq_until` was applied. Returns MMSB_OK after a frame that
+ * describes something (it is in *frame; call again to go on), MMSB_END when done, or a failure. */
+int mmsb_core_replay(mmsb_core *core, mmsb_log_cursor *cursor, uint64_t seq_until, mmsb_log_frame *frame);
+
+/* Used by core.c and core_commit.c: the steps of a commit. begin_frame returns where its changes go, NULL without memory. */
+uint8_t *mmsb_core_begin_frame(mmsb_core *core, const mmsb_commit_info *info, uint8_t kind, uint64_t body_max);
+int mmsb_core_publish(mmsb_core *core, uint8_t *end, bool sync);
+void mmsb_core_mark_applied(mmsb_core *core);
+void mmsb_core_drop_slot(mmsb_core *core, uint64_t page_id, uint64_t handle, uint64_t size);
+
+#endif

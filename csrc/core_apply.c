@@ -1,0 +1,148 @@
+/* Taking the changes of a frame into the pages: the one path for a commit, for replay and for recovery. */
+#include "core.h"
+
+/* A slot that the commit under construction has taken already, else a new one. */
+static int next_slot(mmsb_core *core, uint64_t size, uint64_t *handle) {
+    if (core->handles_used < core->handles.size / sizeof(uint64_t)) {
+        *handle = mmsb_load_u64(core->handles.data + core->handles_used++ * sizeof(uint64_t));
+        return MMSB_OK;
+    }
+    return mmsb_arena_take(&core->arena, size, handle);
+}
+
+static int apply_delta(mmsb_core *core, const mmsb_change *change) {
+    mmsb_page_header *header = mmsb_arena_header(&core->arena, change->page_id);
+    if (MMSB_UNLIKELY(header == NULL)) return MMSB_PAGE_NOT_FOUND;
+    uint8_t *page = mmsb_arena_bytes(&core->arena, header->handle);
+    int status =
+        core->kernels.delta_apply(page, header->size, change->kind, change->payload, change->payload_bytes);
+    header->epoch++;
+    core->deltas++;
+    core->delta_bytes += change->payload_bytes;
+    return status;
+}
+
+static int apply_create(mmsb_core *core, const mmsb_change *change) {
+    if (change->size == 0 || change->page_kind != MMSB_PAGE_KIND_RAW) return MMSB_BAD_FRAME;
+    /* A hostile count must not make the table grow without end: every page costs at least a slot. */
+    if (change->count > MMSB_PAGE_ID_MAX || change->page_id > MMSB_PAGE_ID_MAX - change->count) return MMSB_BAD_FRAME;
+    if (core->handles.size == 0) {
+        int status = mmsb_arena_can_take(&core->arena, change->size, change->count);
+        if (status != MMSB_OK) return status;
+    }
+    int status = mmsb_arena_ensure_ids(&core->arena, change->page_id + change->count - 1);
+    if (status != MMSB_OK) return status;
+    for (uint64_t id = change->page_id; id < change->page_id + change->count; id++) {
+        mmsb_page_header *header = mmsb_arena_entry(&core->arena, id);
+        if (header->flags & (MMSB_PAGE_LIVE | MMSB_PAGE_DELETED)) return MMSB_PAGE_EXISTS;
+        uint64_t handle;
+        status = next_slot(core, change->size, &handle);
+        if (status != MMSB_OK) return status;
+        *header = (mmsb_page_header){.handle = handle, .size = change->size, .kind = change->page_kind};
+        header->flags = MMSB_PAGE_LIVE | (change->create_flags & (MMSB_CREATE_NAME | MMSB_CREATE_METADATA)
+                                              ? MMSB_PAGE_DESCRIBED
+                                              : 0);
+        core->page_count++;
+    }
+    core->next_page_id = mmsb_max_u64(core->next_page_id, change->page_id + change->count);
+    if (!(change->create_flags & MMSB_CREATE_CONTENT)) return MMSB_OK;
+    uint8_t *page = mmsb_arena_bytes(&core->arena, mmsb_arena_entry(&core->arena, change->page_id)->handle);
+    return core->kernels.delta_apply(page, change->size, change->content_code, change->payload,
+                                     change->payload_bytes);
+}
+
+static int apply_delete(mmsb_core *core, const mmsb_change *change) {
+    mmsb_page_header *header = mmsb_arena_header(&core->arena, change->page_id);
+    if (header == NULL) return MMSB_PAGE_NOT_FOUND;
+    mmsb_core_drop_slot(core, change->page_id, header->handle, header->size);
+    *header = (mmsb_page_header){.flags = MMSB_PAGE_DELETED};
+    core->page_count--;
+    return MMSB_OK;
+}
+
+static int apply_resize(mmsb_core *core, const mmsb_change *change) {
+    mmsb_page_header *header = mmsb_arena_header(&core->arena, change->page_id);
+    if (header == NULL) return MMSB_PAGE_NOT_FOUND;
+    if (change->size == 0) return MMSB_BAD_FRAME;
+    uint64_t handle;
+    int status = next_slot(core, change->size, &handle);
+    if (status != MMSB_OK) return status;
+    uint8_t *to = mmsb_arena_bytes(&core->arena, handle);
+    memcpy(to, mmsb_arena_bytes(&core->arena, header->handle), mmsb_min_u64(header->size, change->size));
+    mmsb_core_drop_slot(core, change->page_id, header->handle, header->size);
+    header->handle = handle;
+    header->size = change->size;
+    header->epoch++;
+    return MMSB_OK;
+}
+
+void mmsb_core_drop_slot(mmsb_core *core, uint64_t page_id, uint64_t handle, uint64_t size) {
+    /* Whoever looks at the slot now (a view) may keep it; they then give it back themselves. */
+    if (core->keep_slot != NULL && core->keep_slot(core->keep_context, page_id, handle, size)) return;
+    mmsb_arena_give(&core->arena, handle, size);
+}
+
+int mmsb_core_apply(mmsb_core *core, const uint8_t *changes, const uint8_t *end, bool *described) {
+    mmsb_change change;
+    const uint8_t *p = changes;
+    for (;;) {
+        p = mmsb_change_next(p, end, &change);
+        if (MMSB_UNLIKELY(p == NULL)) return MMSB_BAD_FRAME;
+        int status = MMSB_OK;
+        switch (change.kind) {
+            case MMSB_CHANGE_END:
+                return MMSB_OK;
+            case MMSB_DELTA_DENSE:
+            case MMSB_DELTA_RUNS:
+            case MMSB_DELTA_BITMAP:
+                status = apply_delta(core, &change);
+                break;
+            case MMSB_CHANGE_CREATE:
+                if (change.create_flags & (MMSB_CREATE_NAME | MMSB_CREATE_METADATA)) *described = true;
+                status = apply_create(core, &change);
+                break;
+            case MMSB_CHANGE_DELETE: {
+                const mmsb_page_header *header = mmsb_arena_header(&core->arena, change.page_id);
+                if (header != NULL && header->flags & MMSB_PAGE_DESCRIBED) *described = true;
+                status = apply_delete(core, &change);
+                break;
+            }
+            case MMSB_CHANGE_RESIZE:
+                status = apply_resize(core, &change);
+                break;
+            case MMSB_CHANGE_RENAME:
+            case MMSB_CHANGE_METADATA: {
+                mmsb_page_header *header = mmsb_arena_header(&core->arena, change.page_id);
+                if (header == NULL) return MMSB_PAGE_NOT_FOUND;
+                header->flags |= MMSB_PAGE_DESCRIBED;
+                *described = true;
+                break;
+            }
+            default: /* LABEL, INTENT, SOURCE: of the commit, not of a page */
+                *described = true;
+                break;
+        }
+        if (MMSB_UNLIKELY(status != MMSB_OK)) return status;
+    }
+}
+
+int mmsb_core_replay(mmsb_core *core, mmsb_log_cursor *cursor, uint64_t seq_until, mmsb_log_frame *frame) {
+    while (core->seq < seq_until) {
+        mmsb_log_cursor before = *cursor;
+        int status = mmsb_log_cursor_next(cursor, &core->kernels, frame);
+        if (status != MMSB_OK) return status;
+        core->last_crc = cursor->last_crc;
+        core->time_ns = frame->time_ns;
+        if (frame->head.kind == MMSB_FRAME_ANCHOR) return MMSB_OK;
+        bool described = false;
+        status = mmsb_core_apply(core, frame->changes, frame->end, &described);
+        if (status != MMSB_OK) {
+            *cursor = before;
+            return status == MMSB_END ? MMSB_BAD_FRAME : status;
+        }
+        core->seq = frame->seq;
+        core->commits++;
+        if (described) return MMSB_OK;
+    }
+    return MMSB_END;
+}

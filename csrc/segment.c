@@ -1,0 +1,110 @@
+#include "segment.h"
+
+void mmsb_segment_head_put(const mmsb_kernels *kernels, const mmsb_segment_head *head, uint8_t *out) {
+    memset(out, 0, MMSB_SEGMENT_HEADER_BYTES);
+    memcpy(out + MMSB_SEGMENT_AT_MAGIC, MMSB_SEGMENT_MAGIC, 8);
+    mmsb_store_u32(out + MMSB_SEGMENT_AT_VERSION, MMSB_LOG_VERSION);
+    mmsb_store_u32(out + MMSB_SEGMENT_AT_HEADER_BYTES, MMSB_SEGMENT_HEADER_BYTES);
+    memcpy(out + MMSB_SEGMENT_AT_UUID, head->uuid, 16);
+    memcpy(out + MMSB_SEGMENT_AT_SALT, head->salt, 16);
+    mmsb_store_u64(out + MMSB_SEGMENT_AT_BASE_SEQ, head->base_seq);
+    mmsb_store_u64(out + MMSB_SEGMENT_AT_BASE_TIME, head->base_time_ns);
+    mmsb_store_u32(out + MMSB_SEGMENT_AT_PREV_CRC, head->prev_crc);
+    mmsb_store_u32(out + MMSB_SEGMENT_AT_NUMBER, head->number);
+    mmsb_store_u64(out + MMSB_SEGMENT_AT_CAPACITY, head->capacity);
+    memcpy(out + MMSB_SEGMENT_AT_ANCHOR, head->anchor, MMSB_ANCHOR_BYTES);
+    mmsb_store_u64(out + MMSB_SEGMENT_AT_DURABLE_SEQ, head->durable_seq);
+    mmsb_store_u32(out + MMSB_SEGMENT_AT_CRC, kernels->crc32c(0, out, MMSB_SEGMENT_AT_CRC));
+}
+
+int mmsb_segment_head_get(const mmsb_kernels *kernels, const uint8_t *bytes, uint64_t available,
+                          mmsb_segment_head *head, uint32_t *version) {
+    if (available < MMSB_SEGMENT_HEADER_BYTES) return MMSB_BAD_HEADER;
+    if (memcmp(bytes, MMSB_SEGMENT_MAGIC, 8) != 0) return MMSB_BAD_HEADER;
+    *version = mmsb_load_u32(bytes + MMSB_SEGMENT_AT_VERSION);
+    bool intact = kernels->crc32c(0, bytes, MMSB_SEGMENT_AT_CRC) == mmsb_load_u32(bytes + MMSB_SEGMENT_AT_CRC);
+    /* A newer version may lay its header out differently, so only the version is read. An intact checksum over our
+     * layout with another number, or a broken one with our number, is damage. */
+    if (*version > MMSB_LOG_VERSION) return intact ? MMSB_NEWER_VERSION : MMSB_BAD_HEADER;
+    if (!intact || *version != MMSB_LOG_VERSION) return MMSB_BAD_HEADER;
+    if (mmsb_load_u32(bytes + MMSB_SEGMENT_AT_HEADER_BYTES) != MMSB_SEGMENT_HEADER_BYTES) return MMSB_BAD_HEADER;
+    memcpy(head->uuid, bytes + MMSB_SEGMENT_AT_UUID, 16);
+    memcpy(head->salt, bytes + MMSB_SEGMENT_AT_SALT, 16);
+    head->base_seq = mmsb_load_u64(bytes + MMSB_SEGMENT_AT_BASE_SEQ);
+    head->base_time_ns = mmsb_load_u64(bytes + MMSB_SEGMENT_AT_BASE_TIME);
+    head->prev_crc = mmsb_load_u32(bytes + MMSB_SEGMENT_AT_PREV_CRC);
+    head->number = mmsb_load_u32(bytes + MMSB_SEGMENT_AT_NUMBER);
+    head->capacity = mmsb_load_u64(bytes + MMSB_SEGMENT_AT_CAPACITY);
+    memcpy(head->anchor, bytes + MMSB_SEGMENT_AT_ANCHOR, MMSB_ANCHOR_BYTES);
+    head->durable_seq = mmsb_load_u64(bytes + MMSB_SEGMENT_AT_DURABLE_SEQ);
+    return MMSB_OK;
+}
+
+void mmsb_log_cursor_start(mmsb_log_cursor *cursor, const mmsb_kernels *kernels, const mmsb_segment_head *head,
+                           const uint8_t *bytes, uint64_t available) {
+    *cursor = (mmsb_log_cursor){
+        .bytes = bytes,
+        .available = available,
+        .offset = MMSB_SEGMENT_HEADER_BYTES,
+        .base_seq = head->base_seq,
+        .base_time_ns = head->base_time_ns,
+        .seq = head->base_seq,
+        .time_ns = head->base_time_ns,
+        .durable_seq = head->durable_seq,
+        .seed = mmsb_frame_seed(kernels, head->salt),
+        .last_crc = head->prev_crc,
+    };
+}
+
+int mmsb_log_cursor_next(mmsb_log_cursor *cursor, const mmsb_kernels *kernels, mmsb_log_frame *frame) {
+    if (cursor->offset > cursor->available) return MMSB_BAD_LENGTH;
+    uint32_t crc;
+    int64_t bytes = mmsb_frame_open(kernels, cursor->seed, cursor->bytes + cursor->offset,
+                                    cursor->available - cursor->offset, &frame->head, &frame->changes, &frame->end,
+                                    &crc);
+    if (bytes < 0) return (int)bytes;
+    const mmsb_frame_head *head = &frame->head;
+    frame->seq = cursor->base_seq + head->seq_rel;
+    frame->time_ns = cursor->base_time_ns + head->time_rel_ns;
+    uint64_t expected = head->kind == MMSB_FRAME_COMMIT ? cursor->seq + 1 : cursor->seq;
+    if (head->prev_crc != cursor->last_crc || frame->seq != expected || frame->time_ns < cursor->time_ns)
+        return MMSB_GAP;
+    if (head->durable_lag > frame->seq) return MMSB_BAD_FRAME;
+    frame->offset = cursor->offset;
+    frame->bytes = (uint64_t)bytes;
+    cursor->offset += (uint64_t)bytes;
+    cursor->seq = frame->seq;
+    cursor->time_ns = frame->time_ns;
+    cursor->last_crc = crc;
+    cursor->durable_seq = mmsb_max_u64(cursor->durable_seq, frame->seq - head->durable_lag);
+    return MMSB_OK;
+}
+
+uint64_t mmsb_log_stranded(const mmsb_log_cursor *cursor, const mmsb_kernels *kernels, uint64_t *frames,
+                           uint64_t *seq_max) {
+    uint64_t durable = 0;
+    *frames = *seq_max = 0;
+    uint64_t offset = cursor->offset + MMSB_FRAME_UNIT_BYTES;
+    while (offset + MMSB_FRAME_WORD_BYTES + MMSB_FRAME_UNIT_BYTES <= cursor->available) {
+        const uint8_t *at = cursor->bytes + offset;
+        uint64_t step = MMSB_FRAME_UNIT_BYTES;
+        /* A frame's kind is the one byte that is known beforehand; it spares most checksums over arbitrary bytes. */
+        uint8_t kind = at[MMSB_FRAME_WORD_BYTES + 4];
+        if (mmsb_load_u64(at) != 0 && (kind == MMSB_FRAME_COMMIT || kind == MMSB_FRAME_ANCHOR)) {
+            mmsb_frame_head head = {0};
+            const uint8_t *changes, *end;
+            uint32_t crc;
+            int64_t bytes =
+                mmsb_frame_open(kernels, cursor->seed, at, cursor->available - offset, &head, &changes, &end, &crc);
+            uint64_t seq = cursor->base_seq + head.seq_rel;
+            if (bytes > 0 && seq >= cursor->seq && head.durable_lag <= seq) {
+                *frames += 1;
+                *seq_max = mmsb_max_u64(*seq_max, seq);
+                durable = mmsb_max_u64(durable, seq - head.durable_lag);
+                step = (uint64_t)bytes;
+            }
+        }
+        offset += step;
+    }
+    return durable;
+}

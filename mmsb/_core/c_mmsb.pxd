@@ -1,0 +1,211 @@
+# Every C declaration that the Cython floor uses beside the kernels' own. All noexcept nogil.
+from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+
+
+cdef extern from "status.h" nogil:
+    const char *mmsb_status_text(int status)
+    enum:
+        MMSB_OK
+        MMSB_NO_MEMORY
+        MMSB_ARENA_FULL
+        MMSB_PAGE_NOT_FOUND
+        MMSB_OUT_OF_BOUNDS
+        MMSB_BAD_SIZE
+        MMSB_BAD_DELTA
+        MMSB_EPOCH_MISMATCH
+        MMSB_FRAME_TOO_LARGE
+        MMSB_BAD_FRAME
+        MMSB_BAD_CRC
+        MMSB_BAD_LENGTH
+        MMSB_GAP
+        MMSB_END
+        MMSB_IO
+        MMSB_NO_SPACE
+        MMSB_BAD_HEADER
+        MMSB_NEWER_VERSION
+        MMSB_POISONED
+        MMSB_PAGE_EXISTS
+
+
+cdef extern from "alloc.h" nogil:
+    ctypedef struct mmsb_alloc:
+        pass
+    ctypedef struct mmsb_buffer:
+        uint8_t *data
+        size_t size
+        size_t capacity
+    const mmsb_alloc mmsb_alloc_libc
+
+
+cdef extern from "cpu.h" nogil:
+    uint32_t mmsb_cpu_detect()
+    int mmsb_cpu_disable(uint32_t *features, const char *disable, const char **unknown)
+    const char *mmsb_cpu_environment()
+
+
+cdef extern from "delta.h" nogil:
+    enum:
+        MMSB_DELTA_DENSE
+        MMSB_DELTA_RUNS
+        MMSB_DELTA_BITMAP
+    ctypedef struct mmsb_delta_view:
+        const uint8_t *values
+        uint64_t value_count
+        uint64_t first
+        uint64_t end
+        uint8_t code
+    ctypedef struct mmsb_run_cursor:
+        uint64_t offset
+        uint64_t length
+        const uint8_t *values
+    ctypedef struct mmsb_run:
+        uint64_t offset
+        uint64_t length
+    int mmsb_delta_parse(uint8_t code, const uint8_t *payload, uint64_t payload_bytes, uint64_t page_bytes,
+                         mmsb_delta_view *view)
+    bint mmsb_delta_next_run(const mmsb_delta_view *view, mmsb_run_cursor *cursor)
+    int64_t mmsb_delta_from_runs(const mmsb_run *runs, uint64_t run_count, const uint8_t *values, uint8_t *out,
+                                 uint8_t *code)
+    uint64_t MMSB_DELTA_BOUND(uint64_t length)
+
+
+cdef extern from "kernels.h" nogil:
+    ctypedef struct mmsb_kernels:
+        uint32_t features
+        int64_t (*delta_diff)(const uint8_t *old, const uint8_t *new_bytes, uint64_t length, uint64_t base,
+                              uint8_t *out, uint8_t *code)
+        int (*delta_apply)(uint8_t *page, uint64_t page_bytes, uint8_t code, const uint8_t *payload,
+                           uint64_t payload_bytes)
+        int64_t (*delta_merge)(uint8_t code_a, const uint8_t *payload_a, uint64_t bytes_a, uint8_t code_b,
+                               const uint8_t *payload_b, uint64_t bytes_b, uint64_t page_bytes, uint8_t *out,
+                               uint8_t *code)
+        int64_t (*delta_inverse)(const uint8_t *page, uint64_t page_bytes, uint8_t code, const uint8_t *payload,
+                                 uint64_t payload_bytes, uint8_t *out)
+        uint32_t (*crc32c)(uint32_t crc, const uint8_t *bytes, uint64_t length)
+    void mmsb_kernels_init(mmsb_kernels *table, uint32_t features)
+
+
+cdef extern from "log_format.h" nogil:
+    enum:
+        MMSB_LOG_VERSION
+        MMSB_SEGMENT_HEADER_BYTES
+        MMSB_FRAME_COMMIT
+        MMSB_FRAME_ANCHOR
+        MMSB_CHANGE_END
+        MMSB_CHANGE_CREATE
+        MMSB_CHANGE_DELETE
+        MMSB_CHANGE_RESIZE
+        MMSB_CHANGE_RENAME
+        MMSB_CHANGE_METADATA
+        MMSB_CHANGE_LABEL
+        MMSB_CHANGE_INTENT
+        MMSB_CHANGE_SOURCE
+        MMSB_CREATE_NAME
+        MMSB_CREATE_METADATA
+        MMSB_CREATE_CONTENT
+        MMSB_ANCHOR_BYTES
+
+
+cdef extern from "frame.h" nogil:
+    ctypedef struct mmsb_frame_head:
+        uint64_t seq_rel
+        uint64_t durable_lag
+        uint64_t time_rel_ns
+        uint64_t branch
+        uint64_t source
+        uint32_t prev_crc
+        uint8_t kind
+    ctypedef struct mmsb_change:
+        uint8_t kind
+        uint8_t page_kind
+        uint8_t create_flags
+        uint8_t content_code
+        uint64_t page_id
+        uint64_t count
+        uint64_t size
+        const uint8_t *payload
+        uint64_t payload_bytes
+        const uint8_t *text
+        uint64_t text_bytes
+        const uint8_t *blob
+        uint64_t blob_bytes
+    const uint8_t *mmsb_change_next(const uint8_t *p, const uint8_t *end, mmsb_change *change)
+
+
+cdef extern from "segment.h" nogil:
+    ctypedef struct mmsb_segment_head:
+        uint8_t uuid[16]
+        uint8_t salt[16]
+        uint64_t base_seq
+        uint64_t base_time_ns
+        uint64_t capacity
+        uint64_t durable_seq
+        uint32_t prev_crc
+        uint32_t number
+        uint8_t anchor[32]
+    void mmsb_segment_head_put(const mmsb_kernels *kernels, const mmsb_segment_head *head, uint8_t *out)
+    int mmsb_segment_head_get(const mmsb_kernels *kernels, const uint8_t *bytes, uint64_t available,
+                              mmsb_segment_head *head, uint32_t *version)
+    ctypedef struct mmsb_log_cursor:
+        const uint8_t *bytes
+        uint64_t available
+        uint64_t offset
+        uint64_t base_seq
+        uint64_t base_time_ns
+        uint64_t seq
+        uint64_t time_ns
+        uint64_t durable_seq
+        uint32_t seed
+        uint32_t last_crc
+    ctypedef struct mmsb_log_frame:
+        mmsb_frame_head head
+        uint64_t offset
+        uint64_t bytes
+        uint64_t seq
+        uint64_t time_ns
+        const uint8_t *changes
+        const uint8_t *end
+    void mmsb_log_cursor_start(mmsb_log_cursor *cursor, const mmsb_kernels *kernels, const mmsb_segment_head *head,
+                               const uint8_t *bytes, uint64_t available)
+    int mmsb_log_cursor_next(mmsb_log_cursor *cursor, const mmsb_kernels *kernels, mmsb_log_frame *frame)
+    uint64_t mmsb_log_stranded(const mmsb_log_cursor *cursor, const mmsb_kernels *kernels, uint64_t *frames,
+                               uint64_t *seq_max)
+
+
+cdef extern from "batch.h" nogil:
+    enum:
+        MMSB_OP_WRITE
+        MMSB_OP_DELTA
+        MMSB_OP_CREATE
+        MMSB_OP_DELETE
+        MMSB_OP_RESIZE
+        MMSB_OP_RENAME
+        MMSB_OP_METADATA
+    const uint64_t MMSB_ANY_EPOCH
+    ctypedef struct mmsb_op:
+        uint64_t page_id
+        uint64_t offset
+        uint64_t size
+        uint64_t count
+        uint64_t if_epoch
+        uint64_t data_at
+        uint64_t data_bytes
+        uint32_t name_bytes
+        uint32_t metadata_bytes
+        uint8_t kind
+        uint8_t code
+        uint8_t page_kind
+    ctypedef struct mmsb_batch:
+        mmsb_buffer ops
+        mmsb_buffer data
+    uint64_t mmsb_batch_count(const mmsb_batch *batch)
+    mmsb_op *mmsb_batch_op(const mmsb_batch *batch, uint64_t index)
+    void mmsb_batch_init(mmsb_batch *batch, const mmsb_alloc *alloc)
+    void mmsb_batch_release(mmsb_batch *batch)
+    int mmsb_batch_add(mmsb_batch *batch, const mmsb_op *op, const uint8_t *name, const uint8_t *metadata,
+                       const uint8_t *data)
+    int mmsb_batch_add_writes(mmsb_batch *batch, const uint64_t *ids, const uint64_t *offsets,
+                              const uint64_t *lengths, uint64_t count, const uint8_t *payload,
+                              uint64_t payload_bytes)
+    int mmsb_batch_overlay(const mmsb_batch *batch, uint64_t page_id, uint64_t first_op, uint64_t offset,
+                           uint8_t *bytes, uint64_t length)

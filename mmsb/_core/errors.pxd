@@ -1,0 +1,1 @@
+cdef object raise_status(int status, str context=*)

@@ -1,0 +1,32 @@
+"""The one place where a C status becomes a Python exception."""
+
+from mmsb._core.c_mmsb cimport *
+
+from mmsb import errors
+
+# What to say beside the status text: one sentence on what to do.
+cdef dict TABLE = {
+    MMSB_NO_MEMORY: (MemoryError, "Free memory or use smaller pages."),
+    MMSB_ARENA_FULL: (errors.ArenaFullError, "Delete pages or open the State with a larger max_bytes."),
+    MMSB_PAGE_NOT_FOUND: (errors.PageNotFoundError, "Look at state.pages() for the pages there are."),
+    MMSB_OUT_OF_BOUNDS: (errors.PageRangeError, "Write inside the page, or resize it first."),
+    MMSB_BAD_SIZE: (errors.PageSizeError, "A page has at least 1 byte and at most 64 GiB."),
+    MMSB_BAD_DELTA: (errors.InvalidDeltaError, "Make the delta for a page of this size."),
+    MMSB_EPOCH_MISMATCH: (errors.ConflictError, "Read the page again and decide anew, or pass rebase=True."),
+    MMSB_FRAME_TOO_LARGE: (errors.PageSizeError, "Split the change: one commit holds at most 32 GiB."),
+    MMSB_BAD_FRAME: (errors.CorruptLogError, "Run `mmsb verify` on the store."),
+    MMSB_BAD_CRC: (errors.CorruptLogError, "Run `mmsb verify` on the store."),
+    MMSB_BAD_LENGTH: (errors.CorruptLogError, "Run `mmsb verify` on the store."),
+    MMSB_GAP: (errors.CorruptLogError, "Run `mmsb verify` on the store."),
+    MMSB_BAD_HEADER: (errors.CorruptLogError, "Run `mmsb verify` on the store."),
+    MMSB_NEWER_VERSION: (errors.FormatVersionError, "Install a newer mmsb."),
+    MMSB_POISONED: (errors.CommitInDoubtError, "Close the State and open the store again."),
+    MMSB_PAGE_EXISTS: (errors.InvalidDeltaError, "Ids are never used twice."),
+}
+
+
+cdef object raise_status(int status, str context=""):
+    """Raises the exception of a negative status. `context` comes before the text of the status."""
+    text = mmsb_status_text(status).decode()
+    cls, advice = TABLE.get(status, (errors.MMSBError, "Please report this."))
+    raise cls(f"{context}: {text}. {advice}" if context else f"{text[0].upper()}{text[1:]}. {advice}")

@@ -1,0 +1,21 @@
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
+
+from mmsb._core.c_mmsb cimport mmsb_log_cursor, mmsb_log_frame, mmsb_segment_head
+
+cdef class SegmentHead:
+    cdef mmsb_segment_head head
+
+cdef class Cursor:
+    cdef mmsb_log_cursor cursor
+    cdef object buffer
+    cdef const uint8_t[::1] view
+    cdef readonly SegmentHead head
+    cdef readonly dict sources
+    cdef readonly object stopped
+    cdef readonly object state
+
+cdef class Frame:
+    cdef mmsb_log_frame frame
+    cdef object buffer
+    cdef dict sources
+    cdef readonly object state

@@ -1,0 +1,348 @@
+"""Reading the log: segment headers, verified frames, their changes. Writing headers."""
+
+from cpython.bytes cimport PyBytes_FromStringAndSize
+from libc.string cimport memcpy, memset
+
+from mmsb._core.c_mmsb cimport *
+from mmsb._core.delta cimport Delta, new_delta
+
+from mmsb import metadata
+
+cdef mmsb_kernels KERNELS
+cdef uint32_t FEATURES = mmsb_cpu_detect()
+mmsb_cpu_disable(&FEATURES, mmsb_cpu_environment(), NULL)
+mmsb_kernels_init(&KERNELS, FEATURES)
+
+HEADER_BYTES = MMSB_SEGMENT_HEADER_BYTES
+VERSION = MMSB_LOG_VERSION
+
+# What stopped a cursor.
+END = "end"
+BAD_LENGTH = "bad length"
+BAD_CRC = "bad checksum"
+BAD_FRAME = "malformed frame"
+GAP = "frame out of order"
+
+cdef dict REASONS = {
+    MMSB_END: END,
+    MMSB_BAD_LENGTH: BAD_LENGTH,
+    MMSB_BAD_CRC: BAD_CRC,
+    MMSB_BAD_FRAME: BAD_FRAME,
+    MMSB_GAP: GAP,
+}
+
+
+def crc32c(data, uint32_t crc=0):
+    """CRC32C (Castagnoli) of a buffer, continuing from `crc`."""
+    cdef const uint8_t[::1] view = memoryview(data).cast("B")
+    if view.shape[0] == 0:
+        return crc
+    return KERNELS.crc32c(crc, &view[0], view.shape[0])
+
+
+cdef class SegmentHead:
+    """The header of a segment, see docs/formats/log.md. Immutable."""
+
+    def __init__(self, *, bytes uuid, bytes salt, base_seq=0, base_time_ns=0, capacity, durable_seq=0, prev_crc=0,
+                 number=1, bytes anchor=bytes(32)):
+        if len(uuid) != 16 or len(salt) != 16 or len(anchor) != 32:
+            raise ValueError("uuid and salt have 16 bytes, an anchor has 32")
+        memcpy(self.head.uuid, <const uint8_t *>uuid, 16)
+        memcpy(self.head.salt, <const uint8_t *>salt, 16)
+        memcpy(self.head.anchor, <const uint8_t *>anchor, 32)
+        self.head.base_seq = base_seq
+        self.head.base_time_ns = base_time_ns
+        self.head.capacity = capacity
+        self.head.durable_seq = durable_seq
+        self.head.prev_crc = prev_crc
+        self.head.number = number
+
+    @staticmethod
+    def decode(data):
+        """Reads a header. Returns (SegmentHead or None, reason): reason is "" , "damaged" or "newer version N"."""
+        cdef const uint8_t[::1] view = memoryview(data).cast("B")
+        cdef SegmentHead head = SegmentHead.__new__(SegmentHead)
+        cdef uint32_t version = 0
+        cdef int status = MMSB_BAD_HEADER
+        if view.shape[0] > 0:
+            status = mmsb_segment_head_get(&KERNELS, &view[0], view.shape[0], &head.head, &version)
+        if status == MMSB_OK:
+            return head, ""
+        return None, f"newer version {version}" if status == MMSB_NEWER_VERSION else "damaged"
+
+    def encode(self):
+        """The 128 bytes of the header."""
+        out = bytearray(MMSB_SEGMENT_HEADER_BYTES)
+        cdef uint8_t[::1] view = out
+        mmsb_segment_head_put(&KERNELS, &self.head, &view[0])
+        return bytes(out)
+
+    @property
+    def uuid(self):
+        return PyBytes_FromStringAndSize(<const char *>self.head.uuid, 16)
+
+    @property
+    def salt(self):
+        return PyBytes_FromStringAndSize(<const char *>self.head.salt, 16)
+
+    @property
+    def anchor(self):
+        return PyBytes_FromStringAndSize(<const char *>self.head.anchor, 32)
+
+    @property
+    def base_seq(self):
+        return self.head.base_seq
+
+    @property
+    def base_time_ns(self):
+        return self.head.base_time_ns
+
+    @property
+    def capacity(self):
+        return self.head.capacity
+
+    @property
+    def durable_seq(self):
+        return self.head.durable_seq
+
+    @property
+    def prev_crc(self):
+        return self.head.prev_crc
+
+    @property
+    def number(self):
+        return self.head.number
+
+
+cdef class Cursor:
+    """Iterates the verified frames of one segment. `buffer` is its bytes from offset 0, header included.
+
+    Iteration ends at the first place where no intact, following frame stands; `stopped` then says why (END, BAD_CRC,
+    ...), and `offset`, `seq`, `time_ns`, `last_crc`, `durable_seq` describe the log up to there.
+    """
+
+    def __init__(self, buffer, SegmentHead head not None, state=None):
+        self.buffer = buffer
+        self.view = memoryview(buffer).cast("B")
+        self.head = head
+        self.state = state
+        self.sources = {}
+        self.stopped = None
+        mmsb_log_cursor_start(&self.cursor, &KERNELS, &head.head, &self.view[0], self.view.shape[0])
+
+    def seek(self, uint64_t offset, uint64_t seq, uint64_t time_ns, uint32_t last_crc, dict sources):
+        """Stands before the frame at `offset` (8-aligned), as after reading all frames before it."""
+        if offset & 7 or offset < MMSB_SEGMENT_HEADER_BYTES or offset > self.cursor.available:
+            raise ValueError(f"offset {offset} is no place for a frame")
+        self.cursor.offset = offset
+        self.cursor.seq = seq
+        self.cursor.time_ns = time_ns
+        self.cursor.last_crc = last_crc
+        self.sources = dict(sources)
+        self.stopped = None
+
+    def limit(self, uint64_t available):
+        """Reads no byte at or after `available` (an offset in the segment)."""
+        self.cursor.available = min(available, <uint64_t>self.view.shape[0])
+
+    def __iter__(self):
+        return self
+
+    def __next__(self):
+        cdef Frame frame = Frame.__new__(Frame)
+        cdef int status = mmsb_log_cursor_next(&self.cursor, &KERNELS, &frame.frame)
+        if status != MMSB_OK:
+            self.stopped = REASONS[status]
+            raise StopIteration
+        frame.buffer = self.buffer
+        frame.sources = self.sources
+        frame.state = self.state
+        if frame.frame.head.source != 0 and frame.frame.head.source not in self.sources:
+            frame._learn_sources()
+        return frame
+
+    def stranded(self):
+        """Looks for intact frames after the place where the cursor stopped. (frames, highest seq, highest durable)."""
+        cdef uint64_t frames = 0
+        cdef uint64_t seq_max = 0
+        cdef uint64_t durable
+        with nogil:
+            durable = mmsb_log_stranded(&self.cursor, &KERNELS, &frames, &seq_max)
+        return frames, seq_max, durable
+
+    @property
+    def offset(self):
+        return self.cursor.offset
+
+    @property
+    def seq(self):
+        return self.cursor.seq
+
+    @property
+    def time_ns(self):
+        return self.cursor.time_ns
+
+    @property
+    def last_crc(self):
+        return self.cursor.last_crc
+
+    @property
+    def durable_seq(self):
+        return self.cursor.durable_seq
+
+
+cdef class Change:
+    """One change inside a commit.
+
+    `kind`: 'delta', 'create', 'delete', 'resize', 'rename', 'metadata', 'label', 'intent', 'source'. `page_id` of the
+    first five (of a create: the first id); `count`, `size` of a create, `size` of a resize; `text`: name, label or
+    source (str); `blob`: encoded metadata or intent; `delta`: the Delta, for a create its content against zeros.
+    """
+
+    cdef readonly str kind
+    cdef readonly uint64_t page_id
+    cdef readonly uint64_t count
+    cdef readonly uint64_t size
+    cdef readonly uint64_t page_kind
+    cdef readonly str text
+    cdef readonly bytes blob
+    cdef readonly Delta delta
+
+    def __repr__(self):
+        return f"<Change {self.kind} page={self.page_id}>"
+
+
+cdef bytes text_of(const mmsb_change *change):
+    return PyBytes_FromStringAndSize(<const char *>change.text, <Py_ssize_t>change.text_bytes)
+
+
+cdef Change make_change(const mmsb_change *c):
+    cdef Change change = Change.__new__(Change)
+    change.page_id = c.page_id
+    if c.kind <= MMSB_DELTA_BITMAP:
+        change.kind = "delta"
+        change.delta = new_delta(c.page_id, c.kind, c.payload, c.payload_bytes)
+    elif c.kind == MMSB_CHANGE_CREATE:
+        change.kind = "create"
+        change.count = c.count
+        change.size = c.size
+        change.page_kind = c.page_kind
+        if c.create_flags & MMSB_CREATE_NAME:
+            change.text = text_of(c).decode("utf-8", "surrogateescape")
+        if c.create_flags & MMSB_CREATE_METADATA:
+            change.blob = PyBytes_FromStringAndSize(<const char *>c.blob, <Py_ssize_t>c.blob_bytes)
+        if c.create_flags & MMSB_CREATE_CONTENT:
+            change.delta = new_delta(c.page_id, c.content_code, c.payload, c.payload_bytes)
+    elif c.kind == MMSB_CHANGE_DELETE:
+        change.kind = "delete"
+    elif c.kind == MMSB_CHANGE_RESIZE:
+        change.kind = "resize"
+        change.size = c.size
+    elif c.kind == MMSB_CHANGE_METADATA:
+        change.kind = "metadata"
+        change.blob = text_of(c)
+    elif c.kind == MMSB_CHANGE_INTENT:
+        change.kind = "intent"
+        change.blob = text_of(c)
+    else:
+        change.kind = {MMSB_CHANGE_RENAME: "rename", MMSB_CHANGE_LABEL: "label",
+                       MMSB_CHANGE_SOURCE: "source"}[c.kind]
+        change.text = text_of(c).decode("utf-8", "surrogateescape")
+    return change
+
+
+cdef class Frame:
+    """One verified frame. Valid as long as it is held (it keeps its segment's bytes alive)."""
+
+    def _learn_sources(self):
+        for change in self.changes():
+            if change.kind == "source":
+                self.sources[change.page_id] = change.text
+
+    @property
+    def kind(self):
+        """'commit' or 'anchor'."""
+        return "commit" if self.frame.head.kind == MMSB_FRAME_COMMIT else "anchor"
+
+    @property
+    def seq(self):
+        return self.frame.seq
+
+    @property
+    def time_ns(self):
+        return self.frame.time_ns
+
+    @property
+    def branch(self):
+        return self.frame.head.branch
+
+    @property
+    def prev_crc(self):
+        return self.frame.head.prev_crc
+
+    @property
+    def durable_seq(self):
+        """What was known durable when the frame was written."""
+        return self.frame.seq - self.frame.head.durable_lag
+
+    @property
+    def source(self):
+        """Name of the source (str) or None."""
+        return self.sources.get(self.frame.head.source)
+
+    @property
+    def offset(self):
+        """Where the frame begins in its segment, bytes."""
+        return self.frame.offset
+
+    @property
+    def nbytes(self):
+        """Bytes of the frame, its word and padding included."""
+        return self.frame.bytes
+
+    @property
+    def anchor(self):
+        """The 32 bytes of an anchor frame."""
+        return PyBytes_FromStringAndSize(<const char *>self.frame.changes, 32)
+
+    @property
+    def change_bytes(self):
+        """The encoded changes, padding included (bytes)."""
+        return PyBytes_FromStringAndSize(<const char *>self.frame.changes, self.frame.end - self.frame.changes)
+
+    def changes(self):
+        """List of Change, in order. ValueError when a change is malformed (the CRC was right: a foreign writer)."""
+        result = []
+        cdef mmsb_change c
+        cdef const uint8_t *p = self.frame.changes
+        cdef uint64_t index = 0
+        cdef Delta delta
+        cdef bytes intent = None
+        cdef Change change
+        while self.frame.head.kind == MMSB_FRAME_COMMIT:
+            p = mmsb_change_next(p, self.frame.end, &c)
+            if p == NULL:
+                raise ValueError(f"malformed change in commit {self.frame.seq}")
+            if c.kind == MMSB_CHANGE_END:
+                break
+            change = make_change(&c)
+            if change.kind == "intent":
+                intent = change.blob
+            if change.kind == "delta":
+                delta = change.delta
+                delta.seq = self.frame.seq
+                delta.index = index
+                delta.timestamp_ns = self.frame.time_ns
+                delta.source = self.sources.get(self.frame.head.source)
+                delta._intent = intent
+                delta._state = self.state
+                index += 1
+            result.append(change)
+        return result
+
+    def deltas(self):
+        """List of the Deltas of the commit, in order of index."""
+        return [change.delta for change in self.changes() if change.kind == "delta"]
+
+    def __repr__(self):
+        return f"<Frame {self.kind} seq={self.seq} bytes={self.nbytes}>"

@@ -1,0 +1,124 @@
+"""Every error that mmsb raises on purpose.
+
+One root, :class:`MMSBError`; each class also derives from the built-in that a Python programmer would catch, carries
+its facts as attributes, and its message says what to do next.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+class MMSBError(Exception):
+    """Root of all errors of mmsb. Keyword arguments become attributes."""
+
+    def __init__(self, message: str = "", **facts: Any) -> None:
+        super().__init__(message)
+        self.message = message
+        self.facts = facts
+        for name, value in facts.items():
+            setattr(self, name, value)
+
+    def __str__(self) -> str:
+        return self.message
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _rebuild, (type(self), self.message, self.facts)
+
+
+def _rebuild(cls: type[MMSBError], message: str, facts: dict[str, Any]) -> MMSBError:
+    return cls(message, **facts)
+
+
+class PageNotFoundError(MMSBError, KeyError):
+    """No page has this id or name (`page`)."""
+
+
+class PageRangeError(MMSBError, IndexError):
+    """A byte range (`at`, `length`) lies outside the page (`page_id`, `size`)."""
+
+
+class PageSizeError(MMSBError, ValueError):
+    """A page size (`size`) is zero, negative or beyond the limit."""
+
+
+class DuplicateNameError(MMSBError, ValueError):
+    """Another page (`page_id`) has this `name` already."""
+
+
+class InvalidDeltaError(MMSBError, ValueError):
+    """A delta's mask, values and page do not fit together."""
+
+
+class MetadataError(MMSBError, ValueError):
+    """Metadata that is not str to bytes, str, int, float or bool, or an encoding of it that is damaged."""
+
+
+class ConflictError(MMSBError, RuntimeError):
+    """The page moved on since `expected_epoch` (it is at `epoch`).
+
+    `overlaps` lists the (start, end) byte ranges that both sides changed, `deltas` the deltas that made them.
+    """
+
+
+class ArenaFullError(MMSBError, MemoryError):
+    """The State's `max_bytes` would be exceeded by `needed_bytes`. Nothing changed."""
+
+
+class StateClosedError(MMSBError, ValueError):
+    """The State was closed; open it again."""
+
+
+class ForkedStateError(MMSBError, RuntimeError):
+    """This handle was made before fork(), in process `owner_pid`; open or attach anew in the child."""
+
+
+class ReadOnlyError(MMSBError, PermissionError):
+    """The State is open for reading only, or is a view of the past."""
+
+
+class NotAStoreError(MMSBError, OSError):
+    """`path` is not an mmsb store."""
+
+
+class CorruptLogError(MMSBError, OSError):
+    """A file of the store is damaged: `path`, `offset`, `seq` and `reason` say where and how."""
+
+
+class CorruptCheckpointError(CorruptLogError):
+    """A checkpoint is damaged (`path`, `offset`, `reason`)."""
+
+
+class FormatVersionError(MMSBError, OSError):
+    """`path` was written by format `version`; this release reads up to `supported`."""
+
+
+class StoreLockedError(MMSBError, OSError):
+    """Another process (`holder`) has the store at `path` open for writing."""
+
+
+class StoreFullError(MMSBError, OSError):
+    """The disk or quota is full (`path`, `needed_bytes`). The commit was rejected and may be tried again."""
+
+
+class CommitInDoubtError(MMSBError, OSError):
+    """Writing or syncing the log failed (`seq`, `errno`): the commit may or may not survive.
+
+    The writer accepts nothing more. Close the State and open the store again: recovery decides.
+    """
+
+
+class RetentionError(MMSBError, LookupError):
+    """`seq` lies before `first_seq`, the oldest state that is kept."""
+
+
+class DivergenceError(MMSBError, RuntimeError):
+    """Two histories that should be equal differ: `seq`, `page_id`, `start`, `end`."""
+
+
+class UnsupportedLocationError(MMSBError, ValueError):
+    """No installed device backend offers this `location`."""
+
+
+class PluginError(MMSBError, RuntimeError):
+    """A plugin is missing or broken (`plugin`, `reason`)."""
