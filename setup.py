@@ -11,6 +11,7 @@ is the whole development loop.
 import fcntl
 import os
 import shlex
+import sys
 import sysconfig
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -60,9 +61,10 @@ class BuildExt(build_ext):
     """Builds the C library first, and compiles only what is out of date."""
 
     def finalize_options(self) -> None:
-        """Keeps objects in one place whatever front end asks for the build."""
+        """Keeps objects in one place whatever front end asks for the build, and uses every core."""
         super().finalize_options()
         self.build_temp = OBJECTS
+        self.parallel = self.parallel or os.cpu_count()
 
     def build_extensions(self) -> None:
         """Library, then Cython, then the extensions; one build at a time in one tree."""
@@ -90,6 +92,7 @@ class BuildExt(build_ext):
             extra_postargs = [*extra_postargs, "-MMD"]
             target = Path(obj)
             command = shlex.join([*self.compiler.compiler_so, *cc_args, src, *extra_postargs, *pp_opts])
+            command = command.replace(sys.prefix, "PREFIX")  # two virtual environments share their objects
             if self.force or not is_fresh(target, command):
                 compile_one(obj, src, ext, cc_args, extra_postargs, pp_opts)
                 target.with_suffix(".cmd").write_text(command)
@@ -102,7 +105,7 @@ class BuildExt(build_ext):
         def compile_one(source: str) -> list[str]:
             return self.compiler.compile([source], output_dir=OBJECTS, extra_postargs=C_FLAGS + ENVIRONMENT_FLAGS)
 
-        with ThreadPoolExecutor(self.parallel if type(self.parallel) is int else os.cpu_count()) as pool:
+        with ThreadPoolExecutor(self.parallel) as pool:
             objects = [name for names in pool.map(compile_one, paths("csrc/*.c")) for name in names]
         members, archive = Path(OBJECTS, "members"), Path(ARCHIVE)
         listing = "\n".join(objects)
