@@ -1,3 +1,5 @@
+#define _POSIX_C_SOURCE 200809L
+
 #include "core.h"
 
 #include <time.h>
@@ -22,6 +24,7 @@ int mmsb_core_init(mmsb_core *core, uint32_t features, const mmsb_alloc *alloc, 
 
 void mmsb_core_release(mmsb_core *core) {
     mmsb_buffer_release(&core->frame, core->alloc);
+    mmsb_buffer_release(&core->scratch, core->alloc);
     mmsb_buffer_release(&core->handles, core->alloc);
     mmsb_buffer_release(&core->source_ids, core->alloc);
     mmsb_arena_release(&core->arena);
@@ -49,10 +52,21 @@ static uint64_t commit_time(const mmsb_core *core, const mmsb_commit_info *info)
     return mmsb_max_u64(now, core->time_ns);
 }
 
-/* The id of a source in the active segment, or 0 when it must be defined by this frame. */
-static uint32_t source_id(mmsb_core *core, uint32_t source) {
-    if (core->source_ids.size <= source * sizeof(uint32_t)) return 0;
-    return mmsb_load_u32(core->source_ids.data + source * sizeof(uint32_t));
+/* Gives a source its entry in the table of ids. */
+static bool reach_source(mmsb_core *core, uint32_t source) {
+    uint64_t bytes = ((uint64_t)source + 1) * sizeof(uint32_t);
+    if (core->source_ids.size >= bytes) return true;
+    if (!mmsb_buffer_reserve(&core->source_ids, core->alloc, bytes)) return false;
+    memset(core->source_ids.data + core->source_ids.size, 0, bytes - core->source_ids.size);
+    core->source_ids.size = bytes;
+    return true;
+}
+
+int mmsb_core_define_source(mmsb_core *core, uint32_t source, uint32_t id) {
+    if (!reach_source(core, source)) return MMSB_NO_MEMORY;
+    mmsb_store_u32(core->source_ids.data + source * sizeof(uint32_t), id);
+    if (id >= core->source_next) core->source_next = id + 1;
+    return MMSB_OK;
 }
 
 static uint8_t *put_text(uint8_t *p, uint8_t kind, const uint8_t *text, uint64_t bytes) {
@@ -71,13 +85,8 @@ uint8_t *mmsb_core_begin_frame(mmsb_core *core, const mmsb_commit_info *info, ui
     bool define = false;
     if (info->source != 0) {
         /* The table grows before anything is written, so that nothing can fail after the frame is out. */
-        uint64_t table = ((uint64_t)info->source + 1) * sizeof(uint32_t);
-        if (core->source_ids.size < table) {
-            if (!mmsb_buffer_reserve(&core->source_ids, core->alloc, table)) return NULL;
-            memset(core->source_ids.data + core->source_ids.size, 0, table - core->source_ids.size);
-            core->source_ids.size = table;
-        }
-        source = source_id(core, info->source);
+        if (!reach_source(core, info->source)) return NULL;
+        source = mmsb_load_u32(core->source_ids.data + info->source * sizeof(uint32_t));
         define = source == 0;
         if (define) source = core->source_next;
     }

@@ -51,6 +51,24 @@ static int apply_create(mmsb_core *core, const mmsb_change *change) {
                                      change->payload_bytes);
 }
 
+int mmsb_core_load_page(mmsb_core *core, uint64_t page_id, uint64_t size, uint64_t epoch, uint8_t kind,
+                        uint16_t flags, const uint8_t *content, uint64_t content_bytes) {
+    if (page_id == 0 || content_bytes > size) return MMSB_BAD_SIZE;
+    int status = mmsb_arena_ensure_ids(&core->arena, page_id);
+    if (status != MMSB_OK) return status;
+    mmsb_page_header *header = mmsb_arena_entry(&core->arena, page_id);
+    if (header->flags != 0) return MMSB_PAGE_EXISTS;
+    uint64_t handle;
+    status = mmsb_arena_take(&core->arena, size, &handle);
+    if (status != MMSB_OK) return status;
+    if (content_bytes != 0) memcpy(mmsb_arena_bytes(&core->arena, handle), content, content_bytes);
+    *header = (mmsb_page_header){
+        .handle = handle, .size = size, .epoch = epoch, .kind = kind, .flags = MMSB_PAGE_LIVE | flags};
+    core->page_count++;
+    core->next_page_id = mmsb_max_u64(core->next_page_id, page_id + 1);
+    return MMSB_OK;
+}
+
 static int apply_delete(mmsb_core *core, const mmsb_change *change) {
     mmsb_page_header *header = mmsb_arena_header(&core->arena, change->page_id);
     if (header == NULL) return MMSB_PAGE_NOT_FOUND;

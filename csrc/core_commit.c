@@ -118,6 +118,23 @@ static int end_delta(staging *s, staged_page *page, uint64_t payload_at, int64_t
     return MMSB_OK;
 }
 
+/* A delta made elsewhere may name bytes that do not change here. What it would leave of its hull goes into
+ * core->scratch, to be compared with the page like any other write. */
+static int spread_delta(mmsb_core *core, const staged_page *page, const mmsb_op *op, const uint8_t *payload,
+                        uint64_t *offset, uint64_t *length) {
+    mmsb_delta_view view;
+    int status = mmsb_delta_parse(op->code, payload, op->data_bytes, page->size, &view);
+    if (status != MMSB_OK) return status;
+    *offset = view.first;
+    *length = view.end - view.first;
+    if (!mmsb_buffer_reserve(&core->scratch, core->alloc, *length)) return MMSB_NO_MEMORY;
+    memcpy(core->scratch.data, page->base + view.first, *length);
+    mmsb_run_cursor run = {0};
+    while (mmsb_delta_next_run(&view, &run))
+        memcpy(core->scratch.data + (run.offset - view.first), run.values, run.length);
+    return MMSB_OK;
+}
+
 static int stage_write(staging *s, const mmsb_op *op) {
     mmsb_core *core = s->core;
     staged_page *page;
@@ -126,25 +143,20 @@ static int stage_write(staging *s, const mmsb_op *op) {
     if (op->if_epoch != MMSB_ANY_EPOCH && op->if_epoch != page->epoch) return MMSB_EPOCH_MISMATCH;
     if ((status = copy_page(s, page)) != MMSB_OK) return status;
     const uint8_t *data = mmsb_batch_data(s->batch, op);
-    uint8_t code = op->code;
+    uint64_t offset = op->offset, length = op->data_bytes;
     if (op->kind == MMSB_OP_DELTA) {
-        mmsb_delta_view view;
-        status = mmsb_delta_parse(code, data, op->data_bytes, page->size, &view);
+        status = spread_delta(core, page, op, data, &offset, &length);
         if (status != MMSB_OK) return status;
-    } else if (op->offset > page->size || op->data_bytes > page->size - op->offset) {
+        data = core->scratch.data;
+    } else if (offset > page->size || length > page->size - offset) {
         return MMSB_OUT_OF_BOUNDS;
     }
-    status = reserve(s, 1 + MMSB_VARINT_BYTES_MAX + MMSB_DELTA_BOUND(op->data_bytes) + 8);
+    status = reserve(s, 1 + MMSB_VARINT_BYTES_MAX + MMSB_DELTA_BOUND(length) + 8);
     if (status != MMSB_OK) return status;
     uint8_t *start = core->frame.data + s->used;
     uint8_t *payload = mmsb_varint_put(start + 1, op->page_id);
-    int64_t bytes = (int64_t)op->data_bytes;
-    if (op->kind == MMSB_OP_DELTA)
-        memcpy(payload, data, op->data_bytes);
-    else
-        bytes = core->kernels.delta_diff(page->base + op->offset, data, op->data_bytes, op->offset, payload, &code);
-    *start = code;
-    return end_delta(s, page, (uint64_t)(payload - core->frame.data), bytes, code);
+    int64_t bytes = core->kernels.delta_diff(page->base + offset, data, length, offset, payload, start);
+    return end_delta(s, page, (uint64_t)(payload - core->frame.data), bytes, *start);
 }
 
 static int stage_create(staging *s, const mmsb_op *op) {
@@ -301,6 +313,10 @@ int mmsb_core_commit(mmsb_core *core, const mmsb_batch *batch, const mmsb_commit
     for (uint64_t i = 0; i < mmsb_batch_count(batch) && status == MMSB_OK; i++) {
         *failed_op = i;
         status = stage(&s, mmsb_batch_op(batch, i));
+    }
+    if (status == MMSB_OK && info->skip_unchanged && s.used == (uint64_t)(p - core->frame.data)) {
+        unstage(&s, false);
+        return 0;
     }
     if (status == MMSB_OK) status = reserve(&s, 16);
     if (status == MMSB_OK) status = mmsb_core_publish(core, core->frame.data + s.used, info->sync);

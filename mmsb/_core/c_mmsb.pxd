@@ -209,3 +209,127 @@ cdef extern from "batch.h" nogil:
                               uint64_t payload_bytes)
     int mmsb_batch_overlay(const mmsb_batch *batch, uint64_t page_id, uint64_t first_op, uint64_t offset,
                            uint8_t *bytes, uint64_t length)
+
+
+cdef extern from "memory.h" nogil:
+    ctypedef struct mmsb_memory:
+        uint8_t *base
+        uint64_t bytes
+        int fd
+    int mmsb_memory_create(mmsb_memory *memory, uint64_t bytes, bint huge)
+    void mmsb_memory_release(mmsb_memory *memory)
+    int mmsb_memory_protect(const mmsb_memory *memory)
+
+
+cdef extern from "io.h" nogil:
+    ctypedef struct mmsb_io:
+        pass
+    const mmsb_io mmsb_io_posix
+
+
+cdef extern from "arena.h" nogil:
+    enum:
+        MMSB_PAGE_LIVE
+        MMSB_PAGE_DESCRIBED
+        MMSB_PAGE_DELETED
+    const uint64_t MMSB_PAGE_ID_MAX
+    ctypedef struct mmsb_page_header:
+        uint64_t handle
+        uint64_t size
+        uint64_t epoch
+        uint32_t generation
+        uint16_t flags
+        uint8_t kind
+    ctypedef struct mmsb_arena:
+        uint64_t max_bytes
+        uint64_t bytes_asked
+        uint64_t bytes_held
+    ctypedef struct mmsb_arena_stats:
+        uint64_t bytes_asked
+        uint64_t bytes_held
+        uint64_t bytes_mapped
+        uint64_t bytes_resident
+        uint64_t allocations
+        uint64_t frees
+        uint64_t segments
+        double fragmentation
+    uint64_t mmsb_arena_slot_bytes(uint64_t size)
+    int mmsb_arena_take(mmsb_arena *arena, uint64_t size, uint64_t *handle)
+    void mmsb_arena_give(mmsb_arena *arena, uint64_t handle, uint64_t size)
+    int mmsb_arena_ensure_ids(mmsb_arena *arena, uint64_t id_max)
+    void mmsb_arena_get_stats(const mmsb_arena *arena, mmsb_arena_stats *stats)
+    int mmsb_arena_protect_after_fork(mmsb_arena *arena)
+    int mmsb_arena_check(const mmsb_arena *arena, const char **why)
+    mmsb_page_header *mmsb_arena_entry(const mmsb_arena *arena, uint64_t id)
+    mmsb_page_header *mmsb_arena_header(const mmsb_arena *arena, uint64_t id)
+    uint8_t *mmsb_arena_bytes(const mmsb_arena *arena, uint64_t handle)
+
+
+cdef extern from "core.h" nogil:
+    ctypedef struct mmsb_shared:
+        uint64_t tail
+        uint64_t applied
+        uint64_t seq
+        uint64_t durable_seq
+    ctypedef struct mmsb_active:
+        uint8_t *map
+        int fd
+        uint32_t number
+        uint64_t capacity
+        uint64_t tail
+        uint64_t base_seq
+        uint64_t base_time_ns
+    ctypedef struct mmsb_core:
+        mmsb_kernels kernels
+        mmsb_arena arena
+        mmsb_active active
+        const mmsb_io *io
+        uint64_t seq
+        uint64_t time_ns
+        uint64_t branch
+        uint64_t next_page_id
+        uint64_t page_count
+        uint32_t last_crc
+        bint poisoned
+        int io_errno
+        uint64_t frame_needs
+        mmsb_buffer source_ids
+        uint32_t source_next
+        uint64_t commits
+        uint64_t deltas
+        uint64_t delta_bytes
+        bint (*keep_slot)(void *context, uint64_t page_id, uint64_t handle, uint64_t size) noexcept
+        void *keep_context
+    ctypedef struct mmsb_commit_info:
+        uint64_t time_ns
+        uint64_t if_epoch
+        uint32_t source
+        bint sync
+        bint skip_unchanged
+        const uint8_t *source_name
+        const uint8_t *label
+        const uint8_t *intent
+        uint64_t source_bytes
+        uint64_t label_bytes
+        uint64_t intent_bytes
+    ctypedef struct mmsb_written:
+        uint64_t seq
+        uint64_t epoch
+        uint64_t time_ns
+        const uint8_t *payload
+        uint64_t payload_bytes
+        uint8_t code
+    int mmsb_core_init(mmsb_core *core, uint32_t features, const mmsb_alloc *alloc, const mmsb_io *io,
+                       mmsb_shared *shared, uint64_t max_bytes)
+    void mmsb_core_release(mmsb_core *core)
+    void mmsb_core_use_segment(mmsb_core *core, const mmsb_active *active, const uint8_t *salt, uint32_t last_crc)
+    int mmsb_core_write(mmsb_core *core, uint64_t page_id, uint64_t offset, const uint8_t *data, uint64_t length,
+                        const mmsb_commit_info *info, mmsb_written *written)
+    int mmsb_core_commit(mmsb_core *core, const mmsb_batch *batch, const mmsb_commit_info *info,
+                         uint64_t *failed_op)
+    void mmsb_core_last_changes(const mmsb_core *core, const uint8_t **changes, const uint8_t **end)
+    int mmsb_core_anchor(mmsb_core *core, const uint8_t *anchor, bint sync)
+    int mmsb_core_replay(mmsb_core *core, mmsb_log_cursor *cursor, uint64_t seq_until, mmsb_log_frame *frame)
+    int mmsb_core_load_page(mmsb_core *core, uint64_t page_id, uint64_t size, uint64_t epoch, uint8_t kind,
+                            uint16_t flags, const uint8_t *content, uint64_t content_bytes)
+    int mmsb_core_define_source(mmsb_core *core, uint32_t source, uint32_t id)
