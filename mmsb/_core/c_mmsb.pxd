@@ -267,6 +267,7 @@ cdef extern from "arena.h" nogil:
 
 cdef extern from "core.h" nogil:
     ctypedef struct mmsb_shared:
+        uint32_t owner_pid
         uint64_t tail
         uint64_t applied
         uint64_t seq

@@ -1,3 +1,4 @@
+# cython: wraparound=True
 """Delta: which bytes of one page change, and their new values. Immutable."""
 
 cimport cython
@@ -209,7 +210,7 @@ cdef class Delta:
         cdef bytes bits
         cdef uint8_t *p
         self.view(&view)
-        memset(&cursor, 0, sizeof cursor)
+        memset(&cursor, 0, sizeof(mmsb_run_cursor))
         bits = bytes((view.end + 7) // 8)
         p = <uint8_t *>PyBytes_AS_STRING(bits)
         while mmsb_delta_next_run(&view, &cursor):
@@ -222,7 +223,7 @@ cdef class Delta:
         cdef mmsb_delta_view view
         cdef mmsb_run_cursor cursor
         self.view(&view)
-        memset(&cursor, 0, sizeof cursor)
+        memset(&cursor, 0, sizeof(mmsb_run_cursor))
         result = []
         while mmsb_delta_next_run(&view, &cursor):
             result.append((cursor.offset, cursor.length))

@@ -13,6 +13,7 @@ cdef class Cursor:
     cdef readonly dict sources
     cdef readonly object stopped
     cdef readonly object state
+    cdef void note_stop(self, int status)
 
 cdef class Frame:
     cdef mmsb_log_frame frame

@@ -161,6 +161,9 @@ cdef class Cursor:
             frame._learn_sources()
         return frame
 
+    cdef void note_stop(self, int status):
+        self.stopped = REASONS[status]
+
     def stranded(self):
         """Looks for intact frames after the place where the cursor stopped. (frames, highest seq, highest durable)."""
         cdef uint64_t frames = 0

@@ -1,0 +1,16 @@
+#include "kernels.h"
+
+#include "kernels_isa.h"
+
+void mmsb_kernels_init(mmsb_kernels *table, uint32_t features) {
+    *table = (mmsb_kernels){
+        .size_bytes = sizeof *table,
+        .features = features,
+        .delta_diff = mmsb_delta_diff_scalar,
+        .delta_apply = mmsb_delta_apply_scalar,
+        .delta_merge = mmsb_delta_merge_scalar,
+        .delta_inverse = mmsb_delta_inverse_scalar,
+        .crc32c = mmsb_crc32c_scalar,
+    };
+    if (features & MMSB_CPU_SSE42) table->crc32c = mmsb_crc32c_sse42;
+}

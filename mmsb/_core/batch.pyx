@@ -1,0 +1,537 @@
+# cython: wraparound=True
+"""Batch: a commit gathered by hand. All of it happens, or nothing."""
+
+from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from libc.string cimport memset
+
+from mmsb._core.c_mmsb cimport *
+from mmsb._core.delta cimport Delta
+from mmsb._core.page cimport Page, as_bytes_like, offset_of
+from mmsb._core.state cimport CLOSED, Core, FORKED, READONLY
+
+from mmsb import errors, metadata
+
+# Batches up to this size are committed without letting other threads run.
+cdef uint64_t SHORT_OPS = 64
+cdef uint64_t SHORT_BYTES = 1 << 17
+cdef object PAGE_BYTES_MAX = 1 << 36
+
+
+cdef uint64_t page_size(object size) except 0:
+    """A page size from Python: 1 to 64 GiB. PageSizeError otherwise."""
+    if isinstance(size, bool) or not hasattr(size, "__index__"):
+        raise TypeError(f"a size is an int, not {type(size).__name__}")
+    number = size.__index__()
+    if not 1 <= number <= PAGE_BYTES_MAX:
+        raise errors.PageSizeError(f"A page cannot have {number} bytes. Use 1 to {PAGE_BYTES_MAX}.", size=number)
+    return number
+
+
+cdef bytes encode_name(object name):
+    if not isinstance(name, str):
+        raise TypeError(f"a name is a str or None, not {type(name).__name__}")
+    try:
+        encoded = name.encode()
+    except UnicodeEncodeError:
+        raise ValueError(f"The name {name!r} has no UTF-8 form. Use ordinary text.") from None
+    if not 1 <= len(encoded) <= 65536:
+        raise ValueError("A name has 1 to 65536 bytes of UTF-8. Use None for no name.")
+    return encoded
+
+
+cdef class Batch:
+    """Operations that become one commit when the `with` block ends; an exception inside discards them all.
+
+    Reads inside the block see committed bytes, except through `read()`, which sees the staged ones. Afterwards `seq`
+    is the commit's number (None if it was discarded) and `deltas` its deltas.
+    """
+
+    cdef mmsb_batch batch
+    cdef readonly Core state
+    cdef object source
+    cdef bytes label
+    cdef bytes intent
+    cdef object durability
+    cdef readonly object seq
+    cdef readonly bint open
+    cdef list effects         # (kind, page id, value) for names and metadata, in order
+    cdef dict staged          # page id -> (size, index of its first operation, bytes before it)
+    cdef list created         # (ids, size, index of the first operation) of create_pages
+    cdef list rebases         # (index, page, epoch) of operations that may be rebased
+    cdef uint64_t first_id, end_id
+    cdef public bint _skip_unchanged
+
+    def __cinit__(self, *args, **kwargs):
+        mmsb_batch_init(&self.batch, &mmsb_alloc_libc)
+
+    def __dealloc__(self):
+        mmsb_batch_release(&self.batch)
+
+    def __init__(self, Core state not None, source=None, label=None, intent=None, durability=None):
+        self.state = state
+        self.source = source
+        self.durability = durability
+        if durability not in (None, "none", "process", "group", "power"):
+            raise ValueError(f"Unknown durability {durability!r}. Use 'process', 'group' or 'power'.")
+        if label is not None:
+            self.label = encode_name(label)
+        if intent is not None:
+            self.intent = intent if type(intent) is bytes else metadata.encode(intent)
+        self.effects = []
+        self.staged = {}
+        self.created = []
+        self.rebases = []
+        self.seq = None
+        self.open = True
+        state.leave(state.enter(CLOSED | FORKED | READONLY))
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, kind, error, traceback):
+        if kind is None:
+            self.commit()
+        else:
+            self.discard()
+        return False
+
+    # ---- gathering
+
+    cdef int add(self, mmsb_op *op, bytes name, bytes blob, const uint8_t *data) except -1:
+        if not self.open:
+            raise ValueError("the batch is over; begin another one")
+        cdef const uint8_t *name_at = NULL if name is None else <const uint8_t *>PyBytes_AS_STRING(name)
+        cdef const uint8_t *blob_at = NULL if blob is None else <const uint8_t *>PyBytes_AS_STRING(blob)
+        if mmsb_batch_add(&self.batch, op, name_at, blob_at, data) != MMSB_OK:
+            raise MemoryError()
+        return 0
+
+    cdef uint64_t resolve(self, object page) except 0:
+        """Id of a page that exists, or that this batch creates. Deleted in this batch: PageNotFoundError."""
+        cdef uint64_t page_id
+        if type(page) is Page and (<Page>page).state is self.state:
+            page_id = (<Page>page).page_id
+        elif isinstance(page, str):
+            for kind, staged_id, value in reversed(self.effects):
+                if kind == "name" and value == page:
+                    page_id = staged_id
+                    break
+            else:
+                page_id = self.state.page_id_of(page)
+        elif (self.staged or self.created) and type(page) is int and self.staged_entry(page) is not None:
+            page_id = page
+        else:
+            page_id = self.state.page_id_of(page)
+        if self.size_of(page_id) == 0:
+            raise errors.PageNotFoundError(f"Page {page_id} was deleted earlier in this batch.", page=page_id)
+        return page_id
+
+    cdef object staged_entry(self, object page_id):
+        """(size, first operation, bytes before it) of a page that this batch created, resized or deleted, else None."""
+        entry = self.staged.get(page_id)
+        if entry is None:
+            for ids, size, first_op in self.created:
+                if page_id in ids:
+                    return (size, first_op, b"")
+        return entry
+
+    cdef uint64_t size_of(self, uint64_t page_id) except? 0:
+        if self.staged or self.created:
+            entry = self.staged_entry(page_id)
+            if entry is not None:
+                return entry[0]
+        cdef int token = self.state.enter(CLOSED | FORKED)
+        try:
+            return self.state.header(page_id).size
+        finally:
+            self.state.leave(token)
+
+    cdef int check_range(self, uint64_t page_id, uint64_t offset, uint64_t length) except -1:
+        cdef uint64_t size = self.size_of(page_id)
+        if offset > size or length > size - offset:
+            raise errors.PageRangeError(
+                f"Bytes {offset} to {offset + length} lie outside page {page_id} of {size} bytes. "
+                "Write inside the page, or resize it first.",
+                page_id=page_id, at=offset, length=length, size=size)
+        return 0
+
+    def write(self, page, data, at=0, if_epoch=None, bint rebase=False):
+        """Stages bytes-like `data` at byte `at` of a page. Arguments and errors as Page.write."""
+        cdef mmsb_op op
+        cdef Py_buffer buffer
+        cdef uint64_t page_id = self.resolve(page)
+        memset(&op, 0, sizeof(mmsb_op))
+        op.kind = MMSB_OP_WRITE
+        op.page_id = page_id
+        op.offset = offset_of(at, page_id)
+        op.if_epoch = MMSB_ANY_EPOCH if if_epoch is None else <uint64_t>if_epoch
+        try:
+            PyObject_GetBuffer(data, &buffer, PyBUF_SIMPLE)
+        except (TypeError, ValueError, BufferError):
+            data = as_bytes_like(data)
+            PyObject_GetBuffer(data, &buffer, PyBUF_SIMPLE)
+        try:
+            self.check_range(page_id, op.offset, buffer.len)
+            op.data_bytes = buffer.len
+            if rebase and if_epoch is not None:
+                self.rebases.append((mmsb_batch_count(&self.batch), page_id, if_epoch, op.offset, buffer.len))
+            self.add(&op, None, None, <const uint8_t *>buffer.buf)
+        finally:
+            PyBuffer_Release(&buffer)
+
+    def write_many(self, ids, offsets, lengths, payload):
+        """Stages len(ids) writes at once: the i-th puts the next lengths[i] bytes of `payload` at offsets[i] of page
+        ids[i].
+
+        ids, offsets, lengths: one-dimensional, equally long, anything numpy turns into uint64 (scalars for offsets
+        and lengths are repeated); payload: bytes-like of sum(lengths) bytes. Everything is checked before anything is
+        staged: PageNotFoundError, PageRangeError, InvalidDeltaError.
+        """
+        import numpy
+
+        def column(values, what, n=None):
+            array = numpy.asarray(values)
+            if array.dtype.kind not in "iu" and array.size:
+                raise TypeError(f"{what} must be integers, not {array.dtype}")
+            if array.dtype.kind == "i" and array.size and array.min() < 0:
+                raise errors.PageRangeError(f"{what} has a negative element. Use numbers from 0.", page_id=None,
+                                            at=int(array.min()), length=None, size=None)
+            if array.ndim == 0 and n is not None:
+                array = numpy.full(n, array)
+            if array.ndim != 1 or (n is not None and len(array) != n):
+                raise errors.InvalidDeltaError(f"{what} must be one-dimensional and as long as ids. Check its shape.")
+            return numpy.ascontiguousarray(array, dtype=numpy.uint64)
+
+        id_array = column(ids, "ids")
+        cdef uint64_t count = len(id_array)
+        cdef const uint64_t[::1] id_view = id_array
+        cdef const uint64_t[::1] offset_view = column(offsets, "offsets", count)
+        cdef const uint64_t[::1] length_view = column(lengths, "lengths", count)
+        cdef const uint8_t[::1] data = as_bytes_like(payload)
+        cdef uint64_t i, size, total = 0
+        cdef uint64_t bad = count
+        cdef mmsb_page_header *header
+        cdef Core state = self.state
+        if not self.open:
+            raise ValueError("the batch is over; begin another one")
+        if count == 0:
+            if data.shape[0]:
+                raise errors.InvalidDeltaError("There is a payload and no write. Give ids.")
+            return
+        cdef int token = state.enter(CLOSED | FORKED | READONLY)
+        cdef bint plain = not self.staged and not self.created
+        try:
+            for i in range(count):
+                header = mmsb_arena_header(&state.core.arena, id_view[i])
+                if not plain or header == NULL:
+                    bad = i
+                    break
+                size = header.size
+                if offset_view[i] > size or length_view[i] > size - offset_view[i]:
+                    bad = i
+                    break
+        finally:
+            state.leave(token)
+        # The first write that is not plainly right, and all after it, are checked one by one, with full errors.
+        for i in range(bad, count):
+            self.check_range(self.resolve(int(id_view[i])), offset_view[i], length_view[i])
+        cdef int status = mmsb_batch_add_writes(&self.batch, &id_view[0], &offset_view[0], &length_view[0], count,
+                                                &data[0] if data.shape[0] else NULL, data.shape[0])
+        if status == MMSB_BAD_SIZE:
+            raise errors.InvalidDeltaError(
+                f"The lengths add up to {int(numpy.asarray(length_view).sum())} and the payload has {data.shape[0]} "
+                "bytes. Make them equal.")
+        if status != MMSB_OK:
+            raise MemoryError()
+
+    def apply(self, Delta delta not None, if_epoch=None, bint rebase=False):
+        """Stages a delta made elsewhere; bytes that do not change drop out of it."""
+        cdef mmsb_op op
+        cdef mmsb_delta_view view
+        cdef uint64_t page_id = self.resolve(delta.page_id)
+        delta.view(&view)
+        if view.end > self.size_of(page_id):
+            raise errors.InvalidDeltaError(
+                f"The delta changes byte {view.end - 1} and page {page_id} has {self.size_of(page_id)} bytes. "
+                "Make the delta for a page of this size.", page_id=page_id)
+        memset(&op, 0, sizeof(mmsb_op))
+        op.kind = MMSB_OP_DELTA
+        op.page_id = page_id
+        op.code = delta.code
+        op.if_epoch = MMSB_ANY_EPOCH if if_epoch is None else <uint64_t>if_epoch
+        op.data_bytes = delta.payload_bytes
+        if rebase and if_epoch is not None:
+            self.rebases.append((mmsb_batch_count(&self.batch), page_id, if_epoch, delta.ranges(), None))
+        self.add(&op, None, None, delta.payload_address())
+
+    cdef uint64_t take_ids(self, uint64_t count):
+        cdef uint64_t first = self.state.core.next_page_id
+        self.state.core.next_page_id += count
+        if self.end_id != first:
+            self.first_id = first
+        self.end_id = first + count
+        return first
+
+    def create_page(self, size=None, name=None, metadata=None, data=None, location="cpu"):
+        """Stages a new page: `size` bytes (default: those of `data`), zero beyond `data`. Returns its Page."""
+        cdef mmsb_op op
+        cdef bytes content = None
+        cdef bytes encoded_name = None if name is None else encode_name(name)
+        cdef bytes blob = encode_metadata(metadata)
+        self.state._check_location(location)
+        if data is not None:
+            content = bytes(as_bytes_like(data))
+            if size is None:
+                size = len(content)
+        cdef uint64_t bytes_of_page = page_size(size)
+        if content is not None and <uint64_t>len(content) > bytes_of_page:
+            raise errors.PageSizeError(
+                f"The data has {len(content)} bytes and the page {bytes_of_page}. Make the page larger.", size=size)
+        if name is not None:
+            self.check_name(name, 0)
+        memset(&op, 0, sizeof(mmsb_op))
+        op.kind = MMSB_OP_CREATE
+        op.size = bytes_of_page
+        op.count = 1
+        op.name_bytes = 0 if encoded_name is None else <uint32_t>len(encoded_name)
+        op.metadata_bytes = 0 if blob is None else <uint32_t>len(blob)
+        op.data_bytes = 0 if content is None else <uint64_t>len(content)
+        op.page_id = self.take_ids(1)
+        self.add(&op, encoded_name, blob,
+                 NULL if content is None else <const uint8_t *>PyBytes_AS_STRING(content))
+        self.staged[op.page_id] = (bytes_of_page, mmsb_batch_count(&self.batch), content or b"")
+        if name is not None:
+            self.effects.append(("name", op.page_id, name))
+        if blob is not None:
+            self.effects.append(("metadata", op.page_id, blob))
+        return Page.make(self.state, op.page_id)
+
+    def create_pages(self, count, size):
+        """Stages `count` unnamed zero pages of `size` bytes. Returns their ids (range)."""
+        cdef mmsb_op op
+        if isinstance(count, bool) or not hasattr(count, "__index__"):
+            raise TypeError(f"a count is an int, not {type(count).__name__}")
+        if not 1 <= count <= 1 << 36:
+            raise errors.PageSizeError(f"Cannot create {count} pages. Use 1 or more.", size=count)
+        memset(&op, 0, sizeof(mmsb_op))
+        op.kind = MMSB_OP_CREATE
+        op.size = page_size(size)
+        op.count = count
+        op.page_id = self.take_ids(op.count)
+        self.add(&op, None, None, NULL)
+        pages = range(op.page_id, op.page_id + op.count)
+        self.created.append((pages, op.size, mmsb_batch_count(&self.batch)))
+        return pages
+
+    def resize(self, page, size):
+        """Stages another size for a page; new bytes are zero."""
+        cdef mmsb_op op
+        cdef uint64_t page_id = self.resolve(page)
+        cdef uint64_t new_size = page_size(size)
+        before = self.read(page_id)[:new_size]
+        memset(&op, 0, sizeof(mmsb_op))
+        op.kind = MMSB_OP_RESIZE
+        op.page_id = page_id
+        op.size = new_size
+        self.add(&op, None, None, NULL)
+        self.staged[page_id] = (new_size, mmsb_batch_count(&self.batch), before)
+
+    def delete_page(self, page):
+        """Stages the deletion of a page."""
+        cdef mmsb_op op
+        memset(&op, 0, sizeof(mmsb_op))
+        op.kind = MMSB_OP_DELETE
+        op.page_id = self.resolve(page)
+        self.add(&op, None, None, NULL)
+        self.staged[op.page_id] = (0, 0, b"")
+        self.effects.append(("delete", op.page_id, None))
+
+    def rename(self, page, name):
+        """Stages another name for a page, or none (None)."""
+        cdef mmsb_op op
+        cdef bytes encoded = b"" if name is None else encode_name(name)
+        cdef uint64_t page_id = self.resolve(page)
+        if name is not None:
+            self.check_name(name, page_id)
+        memset(&op, 0, sizeof(mmsb_op))
+        op.kind = MMSB_OP_RENAME
+        op.page_id = page_id
+        op.data_bytes = len(encoded)
+        self.add(&op, None, None, <const uint8_t *>PyBytes_AS_STRING(encoded))
+        self.effects.append(("name", page_id, name))
+
+    def set_metadata(self, page, value):
+        """Stages new metadata for a page, replacing all of it (a mapping; empty: none)."""
+        cdef mmsb_op op
+        cdef bytes blob = encode_metadata(value) or b""
+        cdef uint64_t page_id = self.resolve(page)
+        memset(&op, 0, sizeof(mmsb_op))
+        op.kind = MMSB_OP_METADATA
+        op.page_id = page_id
+        op.data_bytes = len(blob)
+        self.add(&op, None, None, <const uint8_t *>PyBytes_AS_STRING(blob))
+        self.effects.append(("metadata", page_id, blob))
+
+    cdef int check_name(self, object name, uint64_t page_id) except -1:
+        """DuplicateNameError when another page would have the name at this point of the batch."""
+        holder = self.state._names.get(name)
+        for kind, staged_id, value in self.effects:
+            if kind == "name" and value == name:
+                holder = staged_id
+            elif staged_id == holder and kind in ("name", "delete"):
+                holder = None
+        if holder is not None and holder != page_id:
+            raise errors.DuplicateNameError(
+                f"Page {holder} is named {name!r} already. Choose another name, or rename that page first.",
+                name=name, page_id=holder)
+        return 0
+
+    def read(self, page, at=0, length=None):
+        """Copies bytes of a page as this batch has staged them (bytes). PageRangeError outside the page."""
+        cdef uint64_t page_id = self.resolve(page)
+        cdef uint64_t offset = offset_of(at, page_id)
+        cdef uint64_t size = self.size_of(page_id)
+        cdef uint64_t count = (size - offset if offset <= size else 0) if length is None else offset_of(length, page_id)
+        cdef uint64_t first_op = 0
+        self.check_range(page_id, offset, count)
+        entry = self.staged_entry(page_id)
+        if entry is None:
+            content = bytearray(Page.make(self.state, page_id).read(offset, count))
+        else:
+            first_op = entry[1]
+            content = bytearray(entry[2][offset:offset + count])
+            content.extend(bytes(count - len(content)))
+        cdef uint8_t[::1] view = content
+        if count and mmsb_batch_overlay(&self.batch, page_id, first_op, offset, &view[0], count) != MMSB_OK:
+            raise errors.InvalidDeltaError("A staged delta is malformed.", page_id=page_id)
+        return bytes(content)
+
+    # ---- the end
+
+    def discard(self):
+        """Forgets everything; nothing was changed."""
+        self.open = False
+        # Ids that nobody has seen committed are given back where no other batch took some after them.
+        if self.end_id and self.state.core.next_page_id == self.end_id:
+            self.state.core.next_page_id = self.first_id
+        mmsb_batch_release(&self.batch)
+
+    def commit(self):
+        """Ends the batch as one commit, as leaving the `with` block does. Returns its seq."""
+        cdef Core state = self.state
+        cdef mmsb_commit_info info
+        cdef uint64_t failed = 0
+        cdef int status
+        if not self.open:
+            raise ValueError("the batch is over; begin another one")
+        self.open = False
+        try:
+            state.prepare_info(&info, self.source, self.label, self.intent)
+            info.skip_unchanged = self._skip_unchanged
+            if self.durability == "power":
+                state._sync_older_segments()
+                info.sync = True
+            while True:
+                status = self.attempt(&info, &failed)
+                if status == MMSB_NO_SPACE:
+                    state._make_room()
+                elif status == MMSB_EPOCH_MISMATCH:
+                    self.rebase(failed)
+                else:
+                    break
+            if status < 0:
+                state.fail(status, mmsb_batch_op(&self.batch, failed).page_id, 0, 0)
+        except BaseException:
+            self.discard()
+            raise
+        mmsb_batch_release(&self.batch)
+        if status > 0:
+            state.after_commit()
+        return self.seq
+
+    cdef int attempt(self, mmsb_commit_info *info, uint64_t *failed) except? -1000:
+        """Commits once, names and metadata with it. The status of mmsb_core_commit."""
+        cdef Core state = self.state
+        cdef int status
+        cdef int token = state.enter(CLOSED | FORKED | READONLY)
+        cdef bint short = (not info.sync and mmsb_batch_count(&self.batch) <= SHORT_OPS
+                           and self.batch.data.size <= SHORT_BYTES)
+        if not short:
+            state.leave(token)
+            state.begin_exclusive()
+        try:
+            if self.effects:
+                self.check_effects()
+            if short:
+                status = mmsb_core_commit(&state.core, &self.batch, info, failed)
+            else:
+                with nogil:
+                    status = mmsb_core_commit(&state.core, &self.batch, info, failed)
+            if status > 0:
+                self.seq = state.core.seq
+                self.apply_effects()
+            return status
+        finally:
+            if short:
+                state.leave(token)
+            else:
+                state.end_exclusive()
+
+    cdef int check_effects(self) except -1:
+        """Names may have been taken since they were staged."""
+        names = {}
+        for kind, page_id, value in self.effects:
+            if kind == "name" and value is not None:
+                names[value] = page_id
+        freed = {page_id for kind, page_id, value in self.effects if kind in ("name", "delete")}
+        for name, page_id in names.items():
+            holder = self.state._names.get(name)
+            if holder is not None and holder != page_id and holder not in freed:
+                raise errors.DuplicateNameError(
+                    f"Page {holder} is named {name!r} already. Choose another name, or rename that page first.",
+                    name=name, page_id=holder)
+        return 0
+
+    cdef int apply_effects(self) except -1:
+        cdef Core state = self.state
+        for kind, page_id, value in self.effects:
+            if kind == "name":
+                old = state._name_of.pop(page_id, None)
+                if old is not None and state._names.get(old) == page_id:
+                    del state._names[old]
+                if value is not None:
+                    state._names[value] = page_id
+                    state._name_of[page_id] = value
+            elif kind == "metadata":
+                state._metadata[page_id] = value
+            else:
+                state._forget_page(page_id)
+        return 0
+
+    cdef int rebase(self, uint64_t failed) except -1:
+        """The page of operation `failed` moved on: lets it pass if it may be rebased, else raises ConflictError."""
+        cdef mmsb_op *op = mmsb_batch_op(&self.batch, failed)
+        for index, page_id, epoch, where, length in self.rebases:
+            if index == failed:
+                ranges = where if length is None else [(where, length)]
+                self.state._check_rebase(page_id, epoch, ranges, True)
+                op.if_epoch = MMSB_ANY_EPOCH
+                return 0
+        if op.kind == MMSB_OP_DELTA:
+            ranges = []
+        else:
+            ranges = [(op.offset, op.data_bytes)]
+        self.state._check_rebase(op.page_id, op.if_epoch, ranges, False)
+        return 0
+
+    @property
+    def deltas(self):
+        """The deltas of the commit, in order (list); empty before it and after a discarded batch."""
+        return [] if self.seq is None else self.state._deltas_of(self.seq)
+
+
+cdef bytes encode_metadata(object value):
+    if value is None or len(value) == 0:
+        return None
+    return metadata.encode(value)

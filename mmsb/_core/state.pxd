@@ -1,0 +1,46 @@
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
+
+from mmsb._core.c_mmsb cimport mmsb_commit_info, mmsb_core, mmsb_memory, mmsb_page_header, mmsb_written
+from mmsb._core.delta cimport Delta
+
+cdef enum:
+    BUSY = 1       # a thread works inside without the GIL, or for longer than one call
+    CLOSED = 2
+    FORKED = 4
+    READONLY = 8   # changes are refused; reads are not
+
+cdef class Core:
+    cdef mmsb_core core
+    cdef mmsb_memory shared_memory
+    cdef int gate            # bits above; 0: come in. Read and written with the GIL held
+    cdef void *mutex         # PyThread_type_lock behind BUSY
+    cdef unsigned long owner # thread that set BUSY
+    cdef int depth           # how often the owner came in
+    cdef bint alive          # core was initialised
+    cdef bint sync_commits   # every commit is synced
+    cdef bint wake           # tell _wake() of the next commit
+    cdef object last_source
+    cdef uint32_t last_source_index
+    cdef dict source_indices
+    cdef list source_names
+    cdef list given_back     # slots dropped while another thread was busy
+    cdef readonly dict _names
+    cdef readonly dict _name_of
+    cdef readonly dict _metadata
+    cdef readonly object _slots
+    cdef object clock
+    cdef object __weakref__
+
+    cdef int enter(self, int refused) except -1
+    cdef int enter_slowly(self, int refused) except -1
+    cdef void leave(self, int token)
+    cdef int begin_exclusive(self) except -1
+    cdef void end_exclusive(self)
+    cdef mmsb_page_header *header(self, uint64_t page_id) except NULL
+    cdef int set_source(self, mmsb_commit_info *info, object source) except -1
+    cdef int prepare_info(self, mmsb_commit_info *info, object source, bytes label, bytes intent) except -1
+    cdef Delta write(self, uint64_t page_id, uint64_t offset, const uint8_t *data, uint64_t length,
+                     mmsb_commit_info *info, object source, bytes intent)
+    cdef object fail(self, int status, uint64_t page_id, uint64_t at, uint64_t length)
+    cpdef uint64_t page_id_of(self, object page) except? 0
+    cdef int after_commit(self) except -1

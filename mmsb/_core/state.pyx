@@ -1,0 +1,629 @@
+"""Core: the C core of one State behind a lock, and the dictionaries that describe its pages.
+
+Locking. A short operation runs in one go while the thread holds the GIL, so it needs no lock of its own: it only looks
+whether the gate is open. An operation that releases the GIL, or that spans several calls, closes the gate (BUSY) and
+holds a mutex; whoever comes then waits at the mutex with the GIL released. docs/decisions/0002 has the measurement.
+"""
+
+from contextlib import contextmanager
+
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from cpython.pythread cimport (
+    PyThread_acquire_lock,
+    PyThread_allocate_lock,
+    PyThread_free_lock,
+    PyThread_get_thread_ident,
+    PyThread_release_lock,
+    WAIT_LOCK,
+)
+from libc.string cimport memcpy, memset
+
+from mmsb._core.c_mmsb cimport *
+from mmsb._core.delta cimport Delta, new_delta
+from mmsb._core.errors cimport raise_status
+from mmsb._core.files cimport Files
+from mmsb._core.log cimport Cursor, Frame
+from mmsb._core.page cimport Page, Slot
+
+import weakref
+
+from mmsb import errors
+
+# From this many bytes on a write lets other threads run meanwhile.
+cdef uint64_t RELEASE_GIL_BYTES = 1 << 17
+cdef uint64_t NONE_SEQ = <uint64_t>-1
+
+
+cdef bint keep_slot(void *context, uint64_t page_id, uint64_t handle, uint64_t size) noexcept with gil:
+    """A page lets go of its bytes. If a view still shows them, they become the view's."""
+    cdef Core core = <Core>context
+    cdef Slot slot
+    try:
+        slot = core._slots.pop(page_id, None)
+    except Exception:
+        return False
+    if slot is None or slot.handle != handle:
+        return False
+    slot.orphan = True
+    return True
+
+
+cdef class Core:
+    """Base class of mmsb.State. `disable`: CPU features not to use; `max_bytes`: bound of the arena, None for none."""
+
+    def __cinit__(self, *args, **kwargs):
+        self.mutex = PyThread_allocate_lock()
+        if self.mutex == NULL:
+            raise MemoryError()
+
+    def __dealloc__(self):
+        if self.alive:
+            mmsb_core_release(&self.core)
+        if self.shared_memory.base != NULL:
+            mmsb_memory_release(&self.shared_memory)
+        if self.mutex != NULL:
+            PyThread_free_lock(self.mutex)
+
+    def _start(self, Files files not None, max_bytes=None, disable=None, clock=None):
+        """Makes the empty core. Raises MemoryError, ValueError on an unknown CPU feature."""
+        cdef uint32_t features = mmsb_cpu_detect()
+        cdef const char *unknown = NULL
+        cdef uint64_t bound = 0 if max_bytes is None else max_bytes
+        cdef bytes names = disable.encode() if disable is not None else mmsb_cpu_environment()
+        if mmsb_cpu_disable(&features, names, &unknown) != MMSB_OK:
+            raise ValueError(f"{unknown.decode()!r} in {names.decode()!r} is no CPU feature that mmsb knows. "
+                             "Use names that `mmsb cpu` prints.")
+        cdef int status = mmsb_memory_create(&self.shared_memory, 4096, False)
+        if status == MMSB_OK:
+            status = mmsb_core_init(&self.core, features, &mmsb_alloc_libc, files.table,
+                                    <mmsb_shared *>self.shared_memory.base, bound)
+        if status != MMSB_OK:
+            raise_status(status)
+        self.alive = True
+        self.core.keep_slot = keep_slot
+        self.core.keep_context = <void *>self
+        self.source_indices = {}
+        self.source_names = [None]
+        self.given_back = []
+        self._names = {}
+        self._name_of = {}
+        self._metadata = {}
+        self._slots = weakref.WeakValueDictionary()
+        self.clock = clock
+
+    # ---- coming in and going out
+
+    cdef inline int enter(self, int refused) except -1:
+        """Call before a short operation; pass the result to leave(). `refused`: gate bits that raise."""
+        if self.gate & (BUSY | refused) == 0:
+            return 0
+        return self.enter_slowly(refused)
+
+    cdef int enter_slowly(self, int refused) except -1:
+        cdef int token = 0
+        if self.gate & BUSY and self.owner != PyThread_get_thread_ident():
+            if not PyThread_acquire_lock(self.mutex, 0):
+                with nogil:
+                    PyThread_acquire_lock(self.mutex, WAIT_LOCK)
+            token = 1
+        if self.gate & refused:
+            if token:
+                PyThread_release_lock(self.mutex)
+            if self.gate & FORKED:
+                raise errors.ForkedStateError(
+                    "This State was opened before fork() and belongs to the parent process. "
+                    "Open or attach anew in the child.", owner_pid=(<mmsb_shared *>self.shared_memory.base).owner_pid)
+            if self.gate & CLOSED:
+                raise errors.StateClosedError("The State is closed. Open it again.")
+            raise errors.ReadOnlyError("The State is open for reading only. Open it without read_only=True.")
+        return token
+
+    cdef inline void leave(self, int token):
+        if token:
+            PyThread_release_lock(self.mutex)
+
+    cdef int begin_exclusive(self) except -1:
+        """Keeps every other thread out, also while this one releases the GIL. May be nested."""
+        cdef unsigned long me = PyThread_get_thread_ident()
+        if self.gate & BUSY and self.owner == me:
+            self.depth += 1
+            return 0
+        if not PyThread_acquire_lock(self.mutex, 0):
+            with nogil:
+                PyThread_acquire_lock(self.mutex, WAIT_LOCK)
+        self.gate |= BUSY
+        self.owner = me
+        self.depth = 1
+        return 0
+
+    cdef void end_exclusive(self):
+        self.depth -= 1
+        if self.depth:
+            return
+        while self.given_back:
+            handle, size = self.given_back.pop()
+            mmsb_arena_give(&self.core.arena, handle, size)
+        self.gate &= ~BUSY
+        self.owner = 0
+        PyThread_release_lock(self.mutex)
+
+    @contextmanager
+    def _exclusive(self):
+        """Context manager: no other thread reads or changes the State inside."""
+        self.begin_exclusive()
+        try:
+            yield self
+        finally:
+            self.end_exclusive()
+
+    def _close_gate(self, *, bint closed=False, bint forked=False, bint read_only=False):
+        """Refuses what the given condition refuses, from now on."""
+        if closed:
+            self.gate |= CLOSED
+        if read_only:
+            self.gate |= READONLY
+        if forked:
+            # The thread that held the lock does not exist in the child.
+            self.gate = (self.gate | FORKED) & ~BUSY
+            mmsb_arena_protect_after_fork(&self.core.arena)
+            mmsb_memory_protect(&self.shared_memory)
+
+    def _check_open(self):
+        """Raises when the State is closed or belongs to a parent process."""
+        self.leave(self.enter(CLOSED | FORKED))
+
+    @property
+    def closed(self):
+        """True after close()."""
+        return bool(self.gate & CLOSED)
+
+    @property
+    def read_only(self):
+        """True when the State was opened for reading only."""
+        return bool(self.gate & READONLY)
+
+    # ---- pages by id
+
+    cdef mmsb_page_header *header(self, uint64_t page_id) except NULL:
+        cdef mmsb_page_header *header = mmsb_arena_header(&self.core.arena, page_id)
+        if header == NULL:
+            self.fail(MMSB_PAGE_NOT_FOUND, page_id, 0, 0)
+        return header
+
+    cpdef uint64_t page_id_of(self, object page) except? 0:
+        """The id of a Page, an id or a name. PageNotFoundError when there is no such live page."""
+        cdef int token
+        cdef uint64_t page_id
+        if type(page) is Page:
+            if (<Page>page).state is not self:
+                raise errors.PageNotFoundError(f"{page!r} belongs to another State.", page=page)
+            return (<Page>page).page_id
+        if isinstance(page, str):
+            if page not in self._names:
+                raise errors.PageNotFoundError(
+                    f"No page is named {page!r}. Look at state.pages() for the pages there are.", page=page)
+            return self._names[page]
+        if isinstance(page, bool) or not hasattr(page, "__index__"):
+            raise TypeError(f"a page is given by its id, its name or a Page, not by {type(page).__name__}")
+        number = page.__index__()
+        if number < 1 or number >> 63:
+            raise errors.PageNotFoundError(
+                f"No page has the id {number}. Look at state.pages() for the pages there are.", page=number)
+        page_id = number
+        token = self.enter(CLOSED | FORKED)
+        try:
+            self.header(page_id)
+        finally:
+            self.leave(token)
+        return page_id
+
+    cdef object fail(self, int status, uint64_t page_id, uint64_t at, uint64_t length):
+        """Raises the exception of a failed operation on a page, with its facts."""
+        cdef mmsb_page_header *header = mmsb_arena_header(&self.core.arena, page_id)
+        if status == MMSB_PAGE_NOT_FOUND:
+            raise errors.PageNotFoundError(
+                f"No page has the id {page_id}. Look at state.pages() for the pages there are.", page=page_id)
+        if status == MMSB_OUT_OF_BOUNDS and header != NULL:
+            raise errors.PageRangeError(
+                f"Bytes {at} to {at + length} lie outside page {page_id} of {header.size} bytes. "
+                "Write inside the page, or resize it first.",
+                page_id=page_id, at=at, length=length, size=header.size)
+        if status == MMSB_IO or status == MMSB_POISONED:
+            raise errors.CommitInDoubtError(
+                "Writing or syncing the log failed" + ("" if status == MMSB_IO else " earlier") +
+                f" (errno {self.core.io_errno}): commit {self.core.seq + 1} is in doubt. "
+                "Close the State and open the store again; recovery decides.",
+                seq=self.core.seq + 1, errno=self.core.io_errno)
+        if status == MMSB_ARENA_FULL:
+            raise errors.ArenaFullError(
+                f"The State's max_bytes ({self.core.arena.max_bytes}) would be exceeded. "
+                "Delete pages or open it with a larger max_bytes.",
+                max_bytes=self.core.arena.max_bytes, held_bytes=self.core.arena.bytes_held)
+        raise_status(status)
+
+    # ---- commits
+
+    cdef int set_source(self, mmsb_commit_info *info, object source) except -1:
+        cdef object index
+        if source is not self.last_source:
+            index = self.source_indices.get(source)
+            if index is None:
+                if type(source) is not str:
+                    raise TypeError(f"source must be a str or None, not {type(source).__name__}")
+                index = len(self.source_names)
+                encoded = source.encode()
+                if len(encoded) == 0 or len(encoded) > 4096:
+                    raise ValueError("source must have 1 to 4096 bytes of UTF-8")
+                self.source_names.append(encoded)
+                self.source_indices[source] = index
+            self.last_source = source
+            self.last_source_index = index
+        info.source = self.last_source_index
+        cdef bytes name = <bytes>self.source_names[self.last_source_index]
+        info.source_name = <const uint8_t *>PyBytes_AS_STRING(name)
+        info.source_bytes = <uint64_t>PyBytes_GET_SIZE(name)
+        return 0
+
+    cdef int prepare_info(self, mmsb_commit_info *info, object source, bytes label, bytes intent) except -1:
+        """Fills *info. It points into `label` and `intent`, which must outlive it."""
+        memset(info, 0, sizeof(mmsb_commit_info))
+        info.if_epoch = MMSB_ANY_EPOCH
+        info.sync = self.sync_commits
+        if source is not None:
+            self.set_source(info, source)
+        if label is not None:
+            info.label = <const uint8_t *>PyBytes_AS_STRING(label)
+            info.label_bytes = <uint64_t>PyBytes_GET_SIZE(label)
+        if intent is not None:
+            info.intent = <const uint8_t *>PyBytes_AS_STRING(intent)
+            info.intent_bytes = <uint64_t>PyBytes_GET_SIZE(intent)
+        if self.clock is not None:
+            info.time_ns = self.clock()
+        return 0
+
+    cdef inline int after_commit(self) except -1:
+        if self.wake:
+            self.wake = False
+            self._wake()
+        return 0
+
+    cdef Delta write(self, uint64_t page_id, uint64_t offset, const uint8_t *data, uint64_t length,
+                     mmsb_commit_info *info, object source, bytes intent):
+        """One write, one commit. The Delta, or None when no byte changed."""
+        cdef mmsb_written written
+        cdef Delta delta
+        cdef int token, status
+        while True:
+            token = self.enter(CLOSED | FORKED | READONLY)
+            if length < RELEASE_GIL_BYTES and not info.sync:
+                status = mmsb_core_write(&self.core, page_id, offset, data, length, info, &written)
+                if status > 0:
+                    delta = new_delta(page_id, written.code, written.payload, written.payload_bytes)
+                self.leave(token)
+            else:
+                self.leave(token)
+                self.begin_exclusive()
+                try:
+                    with nogil:
+                        status = mmsb_core_write(&self.core, page_id, offset, data, length, info, &written)
+                    if status > 0:
+                        delta = new_delta(page_id, written.code, written.payload, written.payload_bytes)
+                finally:
+                    self.end_exclusive()
+            if status != MMSB_NO_SPACE:
+                break
+            self._make_room()
+        if status == 0:
+            return None
+        if status < 0:
+            self.fail(status, page_id, offset, length)
+        delta.seq = written.seq
+        delta._epoch = written.epoch
+        delta.timestamp_ns = written.time_ns
+        delta.source = source
+        delta._intent = intent
+        self.after_commit()
+        return delta
+
+    def _make_room(self):
+        """After a frame did not fit the active segment: gets a new one from _roll()."""
+        self.begin_exclusive()
+        try:
+            if self.core.active.capacity - self.core.active.tail < self.core.frame_needs:
+                self._roll(self.core.frame_needs)
+        finally:
+            self.end_exclusive()
+
+    # ---- the log, for the store
+
+    def _use_segment(self, number, fd, address, capacity, tail, base_seq, base_time_ns, bytes salt, last_crc):
+        """Appends from now on to this segment, at `tail`. `address`: of its mapping, 0 to append with pwrite."""
+        cdef mmsb_active active
+        active.map = <uint8_t *><size_t>address
+        active.fd = fd
+        active.number = number
+        active.capacity = capacity
+        active.tail = tail
+        active.base_seq = base_seq
+        active.base_time_ns = base_time_ns
+        mmsb_core_use_segment(&self.core, &active, <const uint8_t *>PyBytes_AS_STRING(salt), last_crc)
+
+    @property
+    def _active_tail(self):
+        return self.core.active.tail
+
+    def _replay(self, Cursor cursor not None, seq_until=None):
+        """Applies the frames from `cursor` on. Returns when the cursor stops or `seq_until` was applied.
+
+        Raises CorruptLogError (offset, seq) when an intact frame does not fit the pages.
+        """
+        cdef uint64_t until = NONE_SEQ if seq_until is None else seq_until
+        cdef Frame frame
+        cdef int status
+        while True:
+            frame = Frame.__new__(Frame)
+            with nogil:
+                status = mmsb_core_replay(&self.core, &cursor.cursor, until, &frame.frame)
+            if status != MMSB_OK:
+                break
+            frame.buffer = cursor.buffer
+            frame.sources = cursor.sources
+            frame.state = cursor.state
+            if frame.frame.head.kind == MMSB_FRAME_ANCHOR:
+                self._anchored(frame)
+            else:
+                frame._learn_sources()
+                self._describe(frame)
+        if status == MMSB_END and self.core.seq >= until:
+            cursor.stopped = None
+            return
+        if status == MMSB_END or (MMSB_GAP <= status <= MMSB_BAD_FRAME):
+            cursor.note_stop(status)
+            return
+        if status in (MMSB_NO_MEMORY, MMSB_ARENA_FULL):
+            self.fail(status, 0, 0, 0)
+        raise errors.CorruptLogError(
+            f"Commit {self.core.seq + 1} at offset {cursor.offset} of its segment does not fit the pages "
+            f"({mmsb_status_text(status).decode()}). Run `mmsb verify` on the store.",
+            path=None, offset=cursor.offset, seq=self.core.seq + 1, reason=mmsb_status_text(status).decode())
+
+    def _describe(self, frame):
+        """Takes names and metadata of a replayed frame into the dictionaries."""
+        for change in frame.changes():
+            self._describe_change(change)
+
+    def _describe_change(self, change):
+        kind = change.kind
+        if kind in ("create", "rename"):
+            old = self._name_of.pop(change.page_id, None)
+            if old is not None:
+                del self._names[old]
+            if change.text:
+                if change.text in self._names:
+                    raise errors.CorruptLogError(
+                        f"Two pages are named {change.text!r}. Run `mmsb verify` on the store.", path=None,
+                        offset=None, seq=self.core.seq, reason="duplicate name")
+                self._names[change.text] = change.page_id
+                self._name_of[change.page_id] = change.text
+        if kind in ("create", "metadata") and change.blob is not None:
+            self._metadata[change.page_id] = change.blob
+        elif kind == "delete":
+            self._forget_page(change.page_id)
+
+    def _forget_page(self, page_id):
+        name = self._name_of.pop(page_id, None)
+        if name is not None:
+            del self._names[name]
+        self._metadata.pop(page_id, None)
+
+    def _anchored(self, frame):
+        """Called for every anchor that a replay passes."""
+
+    def _wake(self):
+        """Called after the first commit since _wake_me()."""
+
+    def _wake_me(self):
+        """Asks for one call of _wake() after the next commit."""
+        self.wake = True
+
+    def _define_source(self, name, local_id):
+        """The active segment defines source `name` as `local_id` already."""
+        cdef mmsb_commit_info info
+        self.set_source(&info, name)
+        if mmsb_core_define_source(&self.core, info.source, local_id) != MMSB_OK:
+            raise MemoryError()
+
+    def _append_anchor(self, bytes anchor, bint sync):
+        """Appends an anchor frame (32 bytes). Call it inside _exclusive()."""
+        cdef int status
+        cdef const uint8_t *anchor_bytes = <const uint8_t *>PyBytes_AS_STRING(anchor)
+        if len(anchor) != MMSB_ANCHOR_BYTES:
+            raise ValueError("an anchor has 32 bytes")
+        while True:
+            with nogil:
+                status = mmsb_core_anchor(&self.core, anchor_bytes, sync)
+            if status != MMSB_NO_SPACE:
+                break
+            self._make_room()
+        if status < 0:
+            self.fail(status, 0, 0, 0)
+
+    def _poison(self, int errno):
+        """Accepts no further commit: a write or sync failed."""
+        if not self.core.poisoned:
+            self.core.poisoned = True
+            self.core.io_errno = errno
+
+    def _load_page(self, page_id, size, epoch, kind, content=None, described=False):
+        """Makes a page without a commit (checkpoint loading). `content`: buffer of at most `size` bytes, or None."""
+        cdef const uint8_t[::1] view
+        cdef const uint8_t *bytes_at = NULL
+        cdef uint64_t count = 0
+        if content is not None and len(content):
+            view = memoryview(content).cast("B")
+            bytes_at = &view[0]
+            count = view.shape[0]
+        cdef int status = mmsb_core_load_page(&self.core, page_id, size, epoch, kind,
+                                              MMSB_PAGE_DESCRIBED if described else 0, bytes_at, count)
+        if status != MMSB_OK:
+            self.fail(status, page_id, 0, 0)
+
+    def _load_description(self, page_id, name, blob):
+        """Sets name (str or None) and encoded metadata (bytes or None) of a loaded page."""
+        if name is not None:
+            self._names[name] = page_id
+            self._name_of[page_id] = name
+        if blob is not None:
+            self._metadata[page_id] = blob
+        self.header(page_id).flags |= MMSB_PAGE_DESCRIBED
+
+    def _set_position(self, seq, time_ns, branch, next_page_id, last_crc=0):
+        """Says where in history the loaded pages stand. Ids below next_page_id without a page are marked as used."""
+        cdef uint64_t page_id
+        cdef uint64_t end = next_page_id
+        cdef mmsb_page_header *header
+        if end > 1 and mmsb_arena_ensure_ids(&self.core.arena, end - 1) != MMSB_OK:
+            raise MemoryError()
+        for page_id in range(1, end):
+            header = mmsb_arena_entry(&self.core.arena, page_id)
+            if header.flags == 0:
+                header.flags = MMSB_PAGE_DELETED
+        self.core.seq = seq
+        self.core.time_ns = time_ns
+        self.core.branch = branch
+        self.core.next_page_id = end
+        self.core.last_crc = last_crc
+        (<mmsb_shared *>self.shared_memory.base).seq = seq
+
+    def _page_ids(self):
+        """Ids of the live pages, ascending (list of int)."""
+        cdef uint64_t page_id
+        cdef list ids = []
+        for page_id in range(1, self.core.next_page_id):
+            if mmsb_arena_header(&self.core.arena, page_id) != NULL:
+                ids.append(page_id)
+        return ids
+
+    def _page_info(self, page_id):
+        """(size, epoch, kind) of a live page, or PageNotFoundError."""
+        cdef mmsb_page_header *header = self.header(page_id)
+        return header.size, header.epoch, header.kind
+
+    def _has_page(self, page_id):
+        return page_id > 0 and mmsb_arena_header(&self.core.arena, page_id) != NULL
+
+    def _page_bytes(self, page_id):
+        """Read-only live memoryview of a page's bytes; what it shows may change under its holder."""
+        return memoryview(self._slot(page_id))
+
+    def _slot(self, page_id):
+        """The Slot that shows the page's bytes: one per page and generation of its buffer."""
+        cdef mmsb_page_header *header
+        cdef Slot slot
+        cdef int token = self.enter(CLOSED | FORKED)
+        try:
+            header = self.header(page_id)
+            slot = self._slots.get(page_id)
+            if slot is None or slot.handle != header.handle:
+                slot = Slot.__new__(Slot)
+                slot.state = self
+                slot.handle = header.handle
+                slot.size = header.size
+                slot.address = mmsb_arena_bytes(&self.core.arena, header.handle)
+                self._slots[page_id] = slot
+            return slot
+        finally:
+            self.leave(token)
+
+    def _check(self):
+        """Checks the arena's invariants: None, or a sentence naming the broken one."""
+        cdef const char *why = NULL
+        return None if mmsb_arena_check(&self.core.arena, &why) == MMSB_OK else (why or b"no memory").decode()
+
+    # ---- facts
+
+    @property
+    def seq(self):
+        """Number of the newest commit; 0 before the first."""
+        return self.core.seq
+
+    @property
+    def time_ns(self):
+        """Timestamp of the newest commit, ns since 1970."""
+        return self.core.time_ns
+
+    @property
+    def branch(self):
+        """Branch id that new commits carry."""
+        return self.core.branch
+
+    @property
+    def durable_seq(self):
+        """Highest seq known to survive a power cut."""
+        return (<mmsb_shared *>self.shared_memory.base).durable_seq
+
+    @durable_seq.setter
+    def durable_seq(self, uint64_t seq):
+        if seq > (<mmsb_shared *>self.shared_memory.base).durable_seq:
+            (<mmsb_shared *>self.shared_memory.base).durable_seq = seq
+
+    @property
+    def last_crc(self):
+        """CRC of the newest frame."""
+        return self.core.last_crc
+
+    @property
+    def next_page_id(self):
+        """Id that the next page gets."""
+        return self.core.next_page_id
+
+    @property
+    def page_count(self):
+        """Number of live pages."""
+        return self.core.page_count
+
+    @property
+    def poisoned(self):
+        """True once a write or sync failed; the State must be closed."""
+        return bool(self.core.poisoned)
+
+    @property
+    def _sync_commits(self):
+        return bool(self.sync_commits)
+
+    @_sync_commits.setter
+    def _sync_commits(self, bint value):
+        self.sync_commits = value
+
+    def _arena_stats(self):
+        """Page memory: bytes asked, held, mapped, resident; allocations, frees, segments; fragmentation (0 to 1)."""
+        cdef mmsb_arena_stats stats
+        mmsb_arena_get_stats(&self.core.arena, &stats)
+        return {
+            "bytes_asked": stats.bytes_asked,
+            "bytes_held": stats.bytes_held,
+            "bytes_mapped": stats.bytes_mapped,
+            "bytes_resident": stats.bytes_resident,
+            "fragmentation": stats.fragmentation,
+            "allocations": stats.allocations,
+            "frees": stats.frees,
+            "segments": stats.segments,
+        }
+
+    def _commit_stats(self):
+        """Commits, deltas and encoded delta bytes since the State was opened (replayed ones included)."""
+        return {"commits": self.core.commits, "deltas": self.core.deltas, "delta_bytes": self.core.delta_bytes}
+
+    def update_page(self, page, data, source=None):
+        """Makes the whole content of a page equal to `data` (bytes-like, exactly the page's size).
+
+        Returns the Delta of the bytes that differ, or None when none does.
+        """
+        cdef uint64_t page_id = self.page_id_of(page)
+        cdef mmsb_page_header *header = self.header(page_id)
+        cdef Py_ssize_t size = len(data)
+        if <uint64_t>size != header.size:
+            raise errors.InvalidDeltaError(
+                f"Page {page_id} has {header.size} bytes and the data {size}. "
+                "Give the whole page, or use page.write(data, at=).", page_id=page_id)
+        return Page.write(Page.make(self, page_id), data, 0, source)
