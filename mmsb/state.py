@@ -1,0 +1,305 @@
+"""State: one memory. It ties the pages, the log, time travel and the store together."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from mmsb import conflict, metadata
+from mmsb._core.batch import Batch
+from mmsb._core.delta import Delta
+from mmsb._core.files import Files
+from mmsb._core.page import Page
+from mmsb._core.state import Core
+from mmsb.edit import Edit
+from mmsb.errors import ConflictError, InvalidDeltaError, MMSBError, UnsupportedLocationError
+
+if TYPE_CHECKING:
+    from mmsb.history import Commit
+    from mmsb.past import PastState
+    from mmsb.verify import Report
+
+DURABILITIES = ("none", "process", "group", "power")
+
+
+class State(Core):
+    """One versioned memory: pages of raw bytes that change only by deltas, recorded in one log.
+
+    Made by :func:`mmsb.open`. Safe to use from several threads. Not usable after fork().
+    """
+
+    # ---- pages
+
+    def create_page(
+        self,
+        size: int | None = None,
+        name: str | None = None,
+        *,
+        location: str = "cpu",
+        metadata: Mapping[str, Any] | None = None,
+        data: Any = None,
+        source: str | None = None,
+    ) -> Page:
+        """Creates a page of `size` bytes (default: those of `data`), zero where `data` does not reach.
+
+        Raises PageSizeError, DuplicateNameError, MetadataError, ArenaFullError, UnsupportedLocationError.
+        """
+        with Batch(self, source=source) as batch:
+            return batch.create_page(size, name=name, metadata=metadata, data=data, location=location)
+
+    def create_pages(self, count: int, size: int, *, source: str | None = None) -> range:
+        """Creates `count` unnamed pages of `size` zero bytes in one commit. Returns their ids."""
+        with Batch(self, source=source) as batch:
+            return batch.create_pages(count, size)
+
+    def page(self, page: int | str | Page) -> Page:
+        """The page of an id or a name. PageNotFoundError when there is none."""
+        return Page._of(self, self.page_id_of(page))
+
+    def pages(self) -> list[Page]:
+        """All pages, ascending by id."""
+        self._check_open()
+        return [Page._of(self, page_id) for page_id in self._page_ids()]
+
+    def __contains__(self, page: object) -> bool:
+        try:
+            self.page_id_of(page)
+        except (MMSBError, TypeError):
+            return False
+        return True
+
+    def delete_page(self, page: int | str | Page, *, source: str | None = None) -> None:
+        """Deletes a page. Its id is never used again; its past stays readable with at()."""
+        with Batch(self, source=source) as batch:
+            batch.delete_page(page)
+
+    def set_metadata(
+        self, page: int | str | Page, value: Mapping[str, Any] | None, *, source: str | None = None
+    ) -> None:
+        """Replaces a page's metadata (str to bytes, str, int, float or bool)."""
+        with Batch(self, source=source) as batch:
+            batch.set_metadata(page, value or {})
+
+    def query_page(self, page: int | str | Page) -> bytes:
+        """A copy of the page's bytes."""
+        return self.page(page).read()
+
+    # ---- changes
+
+    def batch(
+        self,
+        *,
+        source: str | None = None,
+        label: str | None = None,
+        intent: Mapping[str, Any] | bytes | None = None,
+        durability: str | None = None,
+    ) -> Batch:
+        """A commit gathered by hand, as a context manager; see Batch. It commits even when nothing changed.
+
+        `source`: who writes. `label`: a name for the commit, for at(). `intent`: metadata of the commit. `durability`
+        may raise the State's level for this commit, never lower it.
+        """
+        return Batch(self, source=source, label=label, intent=intent, durability=durability)
+
+    def apply(
+        self,
+        delta: Delta,
+        *,
+        source: str | None = None,
+        intent: Mapping[str, Any] | None = None,
+        if_epoch: int | None = None,
+        rebase: bool = False,
+    ) -> Delta | None:
+        """Commits a delta made elsewhere. Returns the Delta of the bytes that changed, None when none did.
+
+        `source` and `intent` default to the delta's own. Raises InvalidDeltaError, PageNotFoundError, ConflictError.
+        """
+        if not isinstance(delta, Delta):
+            raise TypeError(f"apply() takes a Delta, not {type(delta).__name__}")
+        batch = Batch(self, source=source or delta.source, intent=intent if intent is not None else delta.intent)
+        batch._skip_unchanged = True
+        with batch:
+            batch.apply(delta, if_epoch=if_epoch, rebase=rebase)
+        return batch.deltas[0] if batch.seq is not None else None
+
+    def _edit(self, page: Page, dtype: Any, shape: Any, source: str | None, intent: Any) -> Edit:
+        return Edit(page, dtype, shape, source, intent)
+
+    def _update(self, page: Page, new: Any, when: Callable[[bytes], bool] | None, source: Any, intent: Any) -> Any:
+        while True:
+            with self._exclusive():
+                old, epoch = page.read(), page.epoch
+            if when is not None and not when(old):
+                return None
+            content = new(old) if callable(new) else new
+            if content is None:
+                return None
+            if len(content) != len(old):
+                raise InvalidDeltaError(
+                    f"Page {page.page_id} has {len(old)} bytes and the new content {len(content)}. "
+                    "Give the whole page, or use page.write(data, at=).",
+                    page_id=page.page_id,
+                )
+            try:
+                return page.write(content, 0, source, intent, if_epoch=epoch)
+            except ConflictError:
+                continue  # somebody was faster; decide again on what is there now
+
+    def _clone(self, page: Page, name: str | None, source: str | None) -> Page:
+        with self._exclusive():
+            content, notes = page.read(), dict(page.metadata)
+        return self.create_page(len(content), name=name, metadata=notes, data=content, source=source)
+
+    def _check_rebase(self, page_id: int, epoch: int, ranges: list[tuple[int, int]], rebase: bool) -> None:
+        conflict.check_rebase(self, page_id, epoch, ranges, rebase)
+
+    def _check_location(self, location: str) -> None:
+        if location != "cpu":
+            raise UnsupportedLocationError(
+                f"No installed device backend offers location {location!r}. Use 'cpu'.", location=location
+            )
+
+    # ---- time
+
+    def at(self, when: int | str | datetime) -> PastState:
+        """The State as it was: at a seq, at the newest commit with a label, or at an aware datetime.
+
+        Read-only; pages materialise on demand. RetentionError below the kept history, LookupError otherwise.
+        """
+        from mmsb.past import at
+
+        self._check_open()
+        return at(self, when)
+
+    def log(
+        self,
+        *,
+        page: int | str | Page | None = None,
+        source: str | None = None,
+        label: str | None = None,
+        since: int = 1,
+        until: int | None = None,
+        kind: str | None = None,
+    ) -> Iterator[Commit]:
+        """Iterates commits lazily, oldest first; see mmsb.history.Commit. `since`, `until`: seqs, both included."""
+        from mmsb.history import log
+
+        self._check_open()
+        return log(self, page=page, source=source, label=label, since=since, until=until, kind=kind)
+
+    def last_write(self, page: int | str | Page, at: int = 0, length: int = 1, before: int | None = None) -> Any:
+        """The newest Delta (with its `seq`) that wrote any of `length` bytes at `at`, in a commit before seq
+        `before`; None when none is kept."""
+        from mmsb.history import last_write
+
+        return last_write(self, page, at=at, length=length, before=before)
+
+    def diff(self, a: int | str | datetime, b: int | str | datetime) -> Iterator[Any]:
+        """Iterates what differs between two states of the past, page by page; see mmsb.history.PageDifference."""
+        from mmsb.history import diff
+
+        return diff(self, a, b)
+
+    def stepper(self, seq: int | None = None) -> Any:
+        """A replica that walks through history, one commit forward or back at a time; see mmsb.stepper.Stepper."""
+        from mmsb.stepper import Stepper
+
+        return Stepper(self, self.seq if seq is None else seq)
+
+    def _page_history(self, page_id: int, since_epoch: int = 0) -> Iterator[Delta]:
+        from mmsb.history import page_history
+
+        return page_history(self, page_id, since_epoch=since_epoch)
+
+    def _page_at_epoch(self, page_id: int, epoch: int) -> Any:
+        from mmsb.history import page_at_epoch
+
+        return page_at_epoch(self, page_id, epoch)
+
+    def _epoch_of_delta(self, delta: Delta) -> int:
+        from mmsb.history import epoch_of_delta
+
+        return epoch_of_delta(self, delta)
+
+    def _deltas_of(self, seq: int) -> list[Delta]:
+        for frame in self._log.frames(since=seq, until=seq):
+            if frame.kind == "commit":
+                return frame.deltas()
+        return []
+
+    def digest(self) -> bytes:
+        """BLAKE3 digest of the whole state (32 bytes): equal digests, equal states. docs/formats/digest.md."""
+        from mmsb.digest import state_digest
+
+        self._check_open()
+        return state_digest(self)
+
+    # ---- first MMSB names
+
+    def create_delta(self, page: int | str | Page, mask: Iterable[Any], data: Any, source: str = "router") -> Delta:
+        """A Delta for a page from one flag per byte and dense (or sparse) values. Nothing is committed.
+
+        Raises InvalidDeltaError when mask, data and page disagree.
+        """
+        page_id = self.page_id_of(page)
+        flags = list(mask)
+        size = self._page_info(page_id)[0]
+        if len(flags) != size:
+            raise InvalidDeltaError(
+                f"The mask has {len(flags)} flags and page {page_id} has {size} bytes. Give one flag per byte.",
+                page_id=page_id,
+            )
+        return Delta.from_mask(page_id, flags, data, source)
+
+    def route_delta(self, delta: Delta) -> Delta | None:
+        """The first MMSB's name of apply()."""
+        return self.apply(delta)
+
+    def batch_route_deltas(self, deltas: Iterable[Delta], source: str | None = None) -> list[Delta]:
+        """Commits deltas in the given order as one batch. Returns those that changed something."""
+        with self.batch(source=source) as batch:
+            for delta in deltas:
+                batch.apply(delta)
+        return batch.deltas
+
+    # ---- the store
+
+    def sync(self) -> int:
+        """Makes every commit so far durable. Returns durable_seq. CommitInDoubtError when the sync fails."""
+        self._check_open()
+        self._log.sync(self)
+        return self.durable_seq
+
+    def _sync_older_segments(self) -> None:
+        self._log.sync_older_segments(self)
+
+    def _roll(self, needed_bytes: int) -> None:
+        self._log.roll(self, needed_bytes)
+
+    def _anchored(self, frame: Any) -> None:
+        self._log.anchored(frame)
+
+    def _wake(self) -> None:
+        self._log.wake(self)
+
+    @property
+    def first_seq(self) -> int:
+        """The oldest seq whose state is kept; at() refuses what lies below."""
+        return self._log.first_seq
+
+    def __enter__(self) -> State:
+        self._check_open()
+        return self
+
+    def __exit__(self, kind: Any, error: Any, traceback: Any) -> None:
+        self.close()
+
+    def __len__(self) -> int:
+        return self.page_count
+
+    def __repr__(self) -> str:
+        if self.closed:
+            return "<State closed>"
+        return f"<State seq={self.seq} pages={self.page_count} {self.path or 'in memory'}>"

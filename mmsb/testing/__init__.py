@@ -1,0 +1,1 @@
+"""What tests of mmsb and of its plugins build on."""
