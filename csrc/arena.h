@@ -37,7 +37,7 @@ enum {
 #define MMSB_PAGE_ID_MAX ((uint64_t)1 << 40)
 
 /* A handle says where a page's bytes are: device in the top 8 bits (0: host memory), then 16 bits of segment, then 40
- * bits of offset in units of 64 bytes. 0 is no buffer: the first unit of segment 0 is never handed out. */
+ * bits of offset in units of 64 bytes. 0 is no buffer: data segments are numbered from 1. */
 #define MMSB_ARENA_UNIT_BYTES 64
 #define MMSB_HANDLE_OFFSET_BITS 40
 #define MMSB_ARENA_SEGMENTS_MAX 65535
@@ -71,10 +71,10 @@ typedef struct mmsb_arena_segment {
 typedef struct mmsb_arena {
     mmsb_page_header *chunks[MMSB_ARENA_CHUNKS];
     uint64_t id_end;              /* ids below it have an entry */
-    mmsb_arena_segment *segments; /* place for MMSB_ARENA_SEGMENTS_MAX of them, resident as far as used */
-    uint32_t segment_count;       /* numbers ever used */
-    uint32_t segment_free;        /* head of the free numbers, 0: none (number 0 is never freed) */
-    uint32_t segment_open;        /* the one that new slots are cut from */
+    mmsb_arena_segment *segments; /* 1 to MMSB_ARENA_SEGMENTS_MAX; resident as far as used */
+    uint32_t segment_count;       /* numbers ever used, 0 among them, which never has memory */
+    uint32_t segment_free;        /* head of the free numbers, 0: none */
+    uint32_t segment_open;        /* the one that new slots are cut from, 0: none yet */
     uint64_t free_slots[MMSB_ARENA_CLASSES]; /* handle of the slot given back last; its first 8 bytes hold the next */
     mmsb_memory chunk_memory[MMSB_ARENA_CHUNKS];
     const mmsb_alloc *alloc;
@@ -101,8 +101,11 @@ void mmsb_arena_release(mmsb_arena *arena);
 /* Bytes that a slot for `size` bytes occupies; 0 when the size is 0 or too large for a handle. */
 uint64_t mmsb_arena_slot_bytes(uint64_t size);
 
-/* Whether `count` slots for `size` bytes fit max_bytes: MMSB_OK, MMSB_ARENA_FULL or MMSB_BAD_SIZE. The system may
- * still be out of memory. */
+/* Index of the free list for slots of that size (1 to MMSB_ARENA_CLASS_BYTES_MAX). */
+uint32_t mmsb_arena_class(uint64_t size);
+
+/* Whether `count` slots for `size` bytes fit max_bytes and the address space: MMSB_OK, MMSB_ARENA_FULL, MMSB_BAD_SIZE
+ * or MMSB_NO_MEMORY. The system may still be out of memory when they are taken. */
 int mmsb_arena_can_take(const mmsb_arena *arena, uint64_t size, uint64_t count);
 
 /* A slot of `size` zero bytes. MMSB_OK, or MMSB_ARENA_FULL, MMSB_BAD_SIZE, MMSB_NO_MEMORY, changing nothing. */

@@ -1,0 +1,64 @@
+/* The table of page headers, and the parts of the arena that walk all of its memory. */
+#include "arena.h"
+
+static uint64_t chunk_headers(unsigned chunk) { return (uint64_t)1 << (chunk + MMSB_ARENA_CHUNK_BITS); }
+
+int mmsb_arena_ensure_ids(mmsb_arena *arena, uint64_t id_max) {
+    if (MMSB_LIKELY(id_max < arena->id_end)) return MMSB_OK;
+    if (id_max > MMSB_PAGE_ID_MAX) return MMSB_BAD_SIZE;
+    uint64_t reached = 0;
+    for (unsigned chunk = 0; reached <= id_max; reached += chunk_headers(chunk++)) {
+        if (arena->chunks[chunk] != NULL) continue;
+        /* A State of few pages should not pay a whole huge page for its headers. */
+        bool huge = chunk != 0;
+        mmsb_memory *memory = &arena->chunk_memory[chunk];
+        int status = mmsb_memory_create(memory, chunk_headers(chunk) * sizeof(mmsb_page_header), huge);
+        if (status != MMSB_OK) return status;
+        arena->chunks[chunk] = (mmsb_page_header *)memory->base;
+    }
+    arena->id_end = id_max + 1;
+    return MMSB_OK;
+}
+
+void mmsb_arena_get_stats(const mmsb_arena *arena, mmsb_arena_stats *stats) {
+    *stats = (mmsb_arena_stats){
+        .bytes_asked = arena->bytes_asked,
+        .bytes_held = arena->bytes_held,
+        .bytes_mapped = arena->bytes_mapped,
+        .allocations = arena->allocations,
+        .frees = arena->frees,
+    };
+    if (arena->bytes_held != 0)
+        stats->fragmentation = 1.0 - (double)arena->bytes_asked / (double)arena->bytes_held;
+    for (uint32_t number = 1; number < arena->segment_count; number++) {
+        stats->segments += arena->segments[number].memory.base != NULL;
+        stats->bytes_resident += mmsb_memory_resident(&arena->segments[number].memory);
+    }
+    for (unsigned chunk = 0; chunk < MMSB_ARENA_CHUNKS; chunk++)
+        stats->bytes_resident += mmsb_memory_resident(&arena->chunk_memory[chunk]);
+}
+
+static int give_memory(const mmsb_memory *from, mmsb_memory *memory) {
+    if (from->base == NULL) return MMSB_PAGE_NOT_FOUND;
+    *memory = *from;
+    return MMSB_OK;
+}
+
+int mmsb_arena_segment_memory(const mmsb_arena *arena, uint32_t number, mmsb_memory *memory) {
+    if (number >= arena->segment_count) return MMSB_END;
+    return give_memory(&arena->segments[number].memory, memory);
+}
+
+int mmsb_arena_chunk_memory(const mmsb_arena *arena, uint32_t number, mmsb_memory *memory) {
+    if (number >= MMSB_ARENA_CHUNKS || arena->chunks[number] == NULL) return MMSB_END;
+    return give_memory(&arena->chunk_memory[number], memory);
+}
+
+int mmsb_arena_protect_after_fork(mmsb_arena *arena) {
+    int status = MMSB_OK;
+    for (uint32_t number = 1; number < arena->segment_count; number++)
+        if (mmsb_memory_protect(&arena->segments[number].memory) != MMSB_OK) status = MMSB_NO_MEMORY;
+    for (unsigned chunk = 0; chunk < MMSB_ARENA_CHUNKS; chunk++)
+        if (mmsb_memory_protect(&arena->chunk_memory[chunk]) != MMSB_OK) status = MMSB_NO_MEMORY;
+    return status;
+}
