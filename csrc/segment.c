@@ -80,6 +80,40 @@ int mmsb_log_cursor_next(mmsb_log_cursor *cursor, const mmsb_kernels *kernels, m
     return MMSB_OK;
 }
 
+int64_t mmsb_log_canonical(mmsb_log_cursor *cursor, const mmsb_kernels *kernels, uint64_t *source,
+                           const uint8_t *name, uint64_t name_bytes, uint8_t *out, uint64_t room) {
+    uint8_t *p = out;
+    for (;;) {
+        mmsb_log_cursor before = *cursor;
+        mmsb_log_frame frame;
+        if (mmsb_log_cursor_next(cursor, kernels, &frame) != MMSB_OK) break;
+        if (frame.head.kind == MMSB_FRAME_ANCHOR) continue;
+        const uint8_t *changes = frame.changes, *end = frame.end;
+        bool other = frame.head.source != *source;
+        mmsb_change change;
+        /* The definition of a source belongs to the segment and not to the commit. It comes first. */
+        if (changes < end && *changes == MMSB_CHANGE_SOURCE) changes = mmsb_change_next(changes, end, &change);
+        /* Padding depends on the segment too; a payload's own last zeros are implied by its lengths. */
+        while (changes != NULL && end > changes && end[-1] == 0) end--;
+        uint64_t bytes = changes == NULL ? 0 : (uint64_t)(end - changes);
+        if (other || 40 + name_bytes + bytes > room - (uint64_t)(p - out)) {
+            *source = frame.head.source;
+            *cursor = before;
+            break;
+        }
+        mmsb_store_u64(p, frame.seq);
+        mmsb_store_u64(p + 8, frame.time_ns);
+        mmsb_store_u64(p + 16, frame.head.branch);
+        mmsb_store_u64(p + 24, name_bytes);
+        memcpy(p + 32, name, name_bytes);
+        p += 32 + name_bytes;
+        mmsb_store_u64(p, bytes);
+        if (bytes != 0) memcpy(p + 8, changes, bytes);
+        p += 8 + bytes;
+    }
+    return p - out;
+}
+
 uint64_t mmsb_log_stranded(const mmsb_log_cursor *cursor, const mmsb_kernels *kernels, uint64_t *frames,
                            uint64_t *seq_max) {
     uint64_t durable = 0;

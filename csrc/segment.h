@@ -53,6 +53,13 @@ void mmsb_log_cursor_start(mmsb_log_cursor *cursor, const mmsb_kernels *kernels,
  * and then the cursor still stands before the bad frame. */
 int mmsb_log_cursor_next(mmsb_log_cursor *cursor, const mmsb_kernels *kernels, mmsb_log_frame *frame);
 
+/* Writes the canonical content of the commits from the cursor on into out[0,room): what an anchor is the hash of, see
+ * docs/formats/log.md. Passes anchors over. `name` is that of source *source; a frame of another source ends the call
+ * with *source set to it, and the call is made again with its name. Ends too when the next commit does not fit `room`
+ * or no intact frame follows. Returns the bytes written. */
+int64_t mmsb_log_canonical(mmsb_log_cursor *cursor, const mmsb_kernels *kernels, uint64_t *source,
+                           const uint8_t *name, uint64_t name_bytes, uint8_t *out, uint64_t room);
+
 /* Searches (cursor.offset, available) on every 8-byte boundary for an intact frame of this store that does not follow
  * from the cursor: what a lost or damaged frame leaves stranded. Returns the highest durable seq that such frames
  * claim (0: none), counts them in *frames, and gives the highest seq among them in *seq_max. */

@@ -14,7 +14,8 @@ from mmsb._core.files import Files
 from mmsb._core.page import Page
 from mmsb._core.state import Core
 from mmsb.edit import Edit
-from mmsb.errors import ConflictError, InvalidDeltaError, MMSBError, UnsupportedLocationError
+from mmsb.errors import ConflictError, InvalidDeltaError, MMSBError, ReadOnlyError, UnsupportedLocationError
+from mmsb.index import Indexes
 
 if TYPE_CHECKING:
     from mmsb.history import Commit
@@ -29,6 +30,31 @@ class State(Core):
 
     Made by :func:`mmsb.open`. Safe to use from several threads. Not usable after fork().
     """
+
+    def __init__(
+        self,
+        files: Files,
+        *,
+        name: str | None = None,
+        max_bytes: int | None = None,
+        disable: str | None = None,
+        clock: Callable[[], int] | None = None,
+    ) -> None:
+        self._start(files, max_bytes=max_bytes, disable=disable, clock=clock)
+        self.name = name
+        self._log: Any = None
+        self._store: Any = None
+        self._checkpoints: Any = None
+        self._recovered: Any = None
+        self._indexes = Indexes(self)
+        self._digests: Any = None
+        self._closing = threading.Lock()
+
+    def scratch(self) -> Core:
+        """An empty core without a log: a place to rebuild pages of the past in."""
+        core = Core()
+        core._start(Files())
+        return core
 
     # ---- pages
 
@@ -288,6 +314,107 @@ class State(Core):
     def first_seq(self) -> int:
         """The oldest seq whose state is kept; at() refuses what lies below."""
         return self._log.first_seq
+
+    @property
+    def path(self) -> str | None:
+        """Directory of the store, None in memory."""
+        return self._store.path if self._store is not None else None
+
+    @property
+    def uuid(self) -> bytes:
+        """16 bytes that name the store; they stay the same for ever."""
+        return self._log.uuid
+
+    def checkpoint(self) -> int:
+        """Writes a checkpoint of the state now. Returns its seq. A State in memory has nowhere to write one."""
+        self._check_open()
+        if self._checkpoints is None:
+            raise ReadOnlyError("A State in memory has no checkpoints. Use state.stop(checkpoint_path=) or fork().")
+        if self.read_only:
+            raise ReadOnlyError("The State is open for reading only. Open it without read_only=True.")
+        return self._checkpoints.write(self)
+
+    def verify(self, progress: Callable[[int, int], None] | None = None) -> Report:
+        """Checks every frame, anchor and checkpoint, and replays the log against the pages. See mmsb.verify.Report."""
+        from mmsb.verify import verify
+
+        self._check_open()
+        return verify(self, progress)
+
+    def compact(self, before: int | str | datetime, *, keep_labels: bool = True, dry_run: bool = False) -> Any:
+        """Forgets the history before a seq, label or datetime; see mmsb.compact.CompactReport. Explicit, never by
+        itself. `dry_run`: only says what would go."""
+        from mmsb.compact import compact
+
+        self._check_open()
+        return compact(self, before, keep_labels=keep_labels, dry_run=dry_run)
+
+    def fork(self, at: int | str | datetime | None = None, path: Any = None) -> State:
+        """A new, self-contained State that begins with this one's state at `at` (default: now). seq goes on."""
+        from mmsb.fork import fork
+
+        self._check_open()
+        return fork(self, self.seq if at is None else at, path)
+
+    def replay(self, until: int | None = None) -> Core:
+        """Rebuilds the pages from the log, from the oldest kept state on, in a core of its own. Nothing is changed."""
+        from mmsb.past import rebuild
+
+        self._check_open()
+        return rebuild(self, self.seq if until is None else until)
+
+    def stats(self) -> dict[str, Any]:
+        """Facts and counters: seq, pages, arena, log, commits, durability."""
+        self._check_open()
+        log = self._log
+        return {
+            "seq": self.seq,
+            "first_seq": self.first_seq,
+            "durable_seq": self.durable_seq,
+            "pages": self.page_count,
+            "branch": self.branch,
+            "arena": self._arena_stats(),
+            "log": {"segments": len(log.segments), "bytes": log.bytes_used()},
+            "commits": self._commit_stats(),
+        }
+
+    def stop(self, checkpoint_path: Any = None) -> None:
+        """Closes the State; with `checkpoint_path` it first writes one file that mmsb.open() can start from."""
+        if checkpoint_path is not None:
+            from mmsb.checkpoint import write_image
+
+            self._check_open()
+            write_image(self, checkpoint_path)
+        self.close()
+
+    def close(self) -> None:
+        """Syncs, writes a checkpoint where it pays, and closes. Views of pages stay valid. May be called again.
+
+        A poisoned writer is closed without syncing; recovery decides at the next open.
+        """
+        with self._closing:
+            if self.closed:
+                return
+            try:
+                if self._store is not None and not self.read_only:
+                    self._close_store()
+            finally:
+                self._close_gate(closed=True)
+                if self._log is not None:
+                    self._log.close()
+                if self._store is not None:
+                    self._store.close()
+
+    def _close_store(self) -> None:
+        if self._log.flusher is not None:
+            self._log.flusher.stop()
+        if self._store.on_sealed is not None:
+            self._store.on_sealed.__self__.stop()
+        if self.poisoned:
+            return
+        if self._checkpoints.pays(self):
+            self._checkpoints.write(self)
+        self._log.sync(self, clean=True)
 
     def __enter__(self) -> State:
         self._check_open()

@@ -430,7 +430,6 @@ cdef class Batch:
             state.prepare_info(&info, self.source, self.label, self.intent)
             info.skip_unchanged = self._skip_unchanged
             if self.durability == "power":
-                state._sync_older_segments()
                 info.sync = True
             while True:
                 status = self.attempt(&info, &failed)
@@ -463,6 +462,9 @@ cdef class Batch:
         try:
             if self.effects:
                 self.check_effects()
+            if info.sync:
+                # What this commit calls durable includes all before it.
+                state._sync_older_segments()
             if short:
                 status = mmsb_core_commit(&state.core, &self.batch, info, failed)
             else:

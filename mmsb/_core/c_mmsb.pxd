@@ -73,15 +73,15 @@ cdef extern from "kernels.h" nogil:
     ctypedef struct mmsb_kernels:
         uint32_t features
         int64_t (*delta_diff)(const uint8_t *old, const uint8_t *new_bytes, uint64_t length, uint64_t base,
-                              uint8_t *out, uint8_t *code)
+                              uint8_t *out, uint8_t *code) noexcept nogil
         int (*delta_apply)(uint8_t *page, uint64_t page_bytes, uint8_t code, const uint8_t *payload,
-                           uint64_t payload_bytes)
+                           uint64_t payload_bytes) noexcept nogil
         int64_t (*delta_merge)(uint8_t code_a, const uint8_t *payload_a, uint64_t bytes_a, uint8_t code_b,
                                const uint8_t *payload_b, uint64_t bytes_b, uint64_t page_bytes, uint8_t *out,
-                               uint8_t *code)
+                               uint8_t *code) noexcept nogil
         int64_t (*delta_inverse)(const uint8_t *page, uint64_t page_bytes, uint8_t code, const uint8_t *payload,
-                                 uint64_t payload_bytes, uint8_t *out)
-        uint32_t (*crc32c)(uint32_t crc, const uint8_t *bytes, uint64_t length)
+                                 uint64_t payload_bytes, uint8_t *out) noexcept nogil
+        uint32_t (*crc32c)(uint32_t crc, const uint8_t *bytes, uint64_t length) noexcept nogil
     void mmsb_kernels_init(mmsb_kernels *table, uint32_t features)
 
 
@@ -168,6 +168,8 @@ cdef extern from "segment.h" nogil:
     void mmsb_log_cursor_start(mmsb_log_cursor *cursor, const mmsb_kernels *kernels, const mmsb_segment_head *head,
                                const uint8_t *bytes, uint64_t available)
     int mmsb_log_cursor_next(mmsb_log_cursor *cursor, const mmsb_kernels *kernels, mmsb_log_frame *frame)
+    int64_t mmsb_log_canonical(mmsb_log_cursor *cursor, const mmsb_kernels *kernels, uint64_t *source,
+                               const uint8_t *name, uint64_t name_bytes, uint8_t *out, uint64_t room)
     uint64_t mmsb_log_stranded(const mmsb_log_cursor *cursor, const mmsb_kernels *kernels, uint64_t *frames,
                                uint64_t *seq_max)
 
@@ -223,8 +225,40 @@ cdef extern from "memory.h" nogil:
 
 cdef extern from "io.h" nogil:
     ctypedef struct mmsb_io:
-        pass
+        void *context
+        int64_t (*open)(void *context, const char *path, int flags, unsigned mode) noexcept nogil
+        int64_t (*close)(void *context, int fd) noexcept nogil
+        int64_t (*pread)(void *context, int fd, void *to, uint64_t bytes, uint64_t offset) noexcept nogil
+        int64_t (*pwrite)(void *context, int fd, const void *source, uint64_t bytes, uint64_t offset) noexcept nogil
+        int64_t (*fdatasync)(void *context, int fd) noexcept nogil
+        int64_t (*fsync)(void *context, int fd) noexcept nogil
+        int64_t (*fallocate)(void *context, int fd, uint64_t offset, uint64_t bytes) noexcept nogil
+        int64_t (*rename)(void *context, const char *source, const char *to) noexcept nogil
+        int64_t (*unlink)(void *context, const char *path) noexcept nogil
+        int64_t (*mkdir)(void *context, const char *path, unsigned mode) noexcept nogil
+        int64_t (*stat_size)(void *context, int fd) noexcept nogil
+        int64_t (*map)(void *context, int fd, uint64_t offset, uint64_t bytes, bint writable, uint8_t **address) noexcept nogil
+        int64_t (*unmap)(void *context, uint8_t *address, uint64_t bytes) noexcept nogil
+        int64_t (*prefault)(void *context, uint8_t *address, uint64_t bytes) noexcept nogil
+        int64_t (*filesystem)(void *context, int fd) noexcept nogil
+        int64_t (*lock)(void *context, int fd) noexcept nogil
     const mmsb_io mmsb_io_posix
+
+
+cdef extern from "io_fault.h" nogil:
+    ctypedef enum mmsb_io_kind:
+        pass
+    ctypedef enum mmsb_fault_effect:
+        MMSB_FAULT_FAIL
+        MMSB_FAULT_TEAR
+        MMSB_FAULT_KILL
+    ctypedef struct mmsb_io_fault:
+        mmsb_io io
+    void mmsb_io_fault_init(mmsb_io_fault *fault, const mmsb_io *below)
+    void mmsb_io_fault_arm(mmsb_io_fault *fault, mmsb_io_kind kind, uint64_t nth, mmsb_fault_effect effect,
+                           int error, bint forever)
+    uint64_t mmsb_io_fault_count(const mmsb_io_fault *fault, mmsb_io_kind kind)
+    int mmsb_io_kind_of(const char *name)
 
 
 cdef extern from "arena.h" nogil:

@@ -1,7 +1,17 @@
-from mmsb._core.c_mmsb cimport mmsb_io, mmsb_memory
+from libc.stdint cimport uint8_t, uint64_t
+
+from mmsb._core.c_mmsb cimport mmsb_io, mmsb_io_fault, mmsb_memory
 
 cdef class Files:
     cdef const mmsb_io *table
+    cdef mmsb_io_fault fault
+    cdef readonly bint faulty
+
+cdef class Mapping:
+    cdef Files files
+    cdef uint8_t *base
+    cdef uint64_t bytes
+    cdef bint writable
 
 cdef class Memory:
     cdef mmsb_memory memory

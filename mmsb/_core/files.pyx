@@ -1,19 +1,180 @@
-"""Files and shareable memory, through the C table of operations."""
+"""Files and shareable memory, through the one C table of operations. Errors are OSError with errno."""
+
+import os
 
 from cpython.buffer cimport PyBuffer_FillInfo
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 
 from mmsb._core.c_mmsb cimport *
 from mmsb._core.errors cimport raise_status
 
 
+cdef int64_t checked(int64_t result, object path) except -1:
+    if result < 0:
+        raise OSError(-result, os.strerror(-result), path)
+    return result
+
+
 cdef class Files:
-    def __cinit__(self):
+    """The operating system's files. With `faulty`, one that a test can arm to lie (see arm())."""
+
+    def __cinit__(self, bint faulty=False):
+        self.faulty = faulty
         self.table = &mmsb_io_posix
+        if faulty:
+            mmsb_io_fault_init(&self.fault, &mmsb_io_posix)
+            self.table = &self.fault.io
+
+    def arm(self, str kind, nth, str effect="fail", error=5, forever=False):
+        """The nth operation of `kind` ('any', 'pwrite', 'fdatasync', ...) from now on fails with errno `error`
+        ('fail'), puts half its bytes and fails ('tear') or kills the process ('kill'). nth 0 disarms."""
+        cdef int number = mmsb_io_kind_of(kind.encode())
+        effects = {"fail": MMSB_FAULT_FAIL, "tear": MMSB_FAULT_TEAR, "kill": MMSB_FAULT_KILL}
+        if number < 0 or effect not in effects or not self.faulty:
+            raise ValueError(f"cannot arm {kind!r} with {effect!r}")
+        mmsb_io_fault_arm(&self.fault, <mmsb_io_kind>number, nth, <mmsb_fault_effect><int>effects[effect], error,
+                          forever)
+
+    def count(self, str kind="any"):
+        """Operations of a kind so far."""
+        return mmsb_io_fault_count(&self.fault, <mmsb_io_kind>mmsb_io_kind_of(kind.encode()))
+
+    def open(self, path, int flags, int mode=0o600):
+        """A descriptor (O_CLOEXEC and O_NOFOLLOW added)."""
+        return checked(self.table.open(self.table.context, os.fsencode(path), flags, mode), path)
+
+    def close(self, int fd):
+        checked(self.table.close(self.table.context, fd), None)
+
+    def pread(self, int fd, uint64_t count, uint64_t offset):
+        """Up to `count` bytes from `offset` (fewer only at the end of the file)."""
+        cdef bytes data = PyBytes_FromStringAndSize(NULL, <Py_ssize_t>count)
+        cdef void *to = PyBytes_AS_STRING(data)
+        cdef int64_t result
+        with nogil:
+            result = self.table.pread(self.table.context, fd, to, count, offset)
+        checked(result, None)
+        return data if <uint64_t>result == count else data[:result]
+
+    def pwrite(self, int fd, data, uint64_t offset):
+        """Writes all of `data` (bytes-like) at `offset`."""
+        cdef const uint8_t[::1] view = memoryview(data).cast("B")
+        cdef int64_t result = 0
+        if view.shape[0]:
+            with nogil:
+                result = self.table.pwrite(self.table.context, fd, &view[0], view.shape[0], offset)
+        checked(result, None)
+
+    def fdatasync(self, int fd):
+        cdef int64_t result
+        with nogil:
+            result = self.table.fdatasync(self.table.context, fd)
+        checked(result, None)
+
+    def sync_directory(self, path):
+        """Makes the names in a directory durable."""
+        cdef int64_t result
+        cdef int fd = self.open(path, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            with nogil:
+                result = self.table.fsync(self.table.context, fd)
+            checked(result, path)
+        finally:
+            self.close(fd)
+
+    def fallocate(self, int fd, uint64_t count):
+        """Reserves and sizes the file to `count` bytes."""
+        cdef int64_t result
+        with nogil:
+            result = self.table.fallocate(self.table.context, fd, 0, count)
+        checked(result, None)
+
+    def rename(self, source, to):
+        checked(self.table.rename(self.table.context, os.fsencode(source), os.fsencode(to)), source)
+
+    def unlink(self, path):
+        checked(self.table.unlink(self.table.context, os.fsencode(path)), path)
+
+    def mkdir(self, path):
+        """A directory with mode 0700."""
+        checked(self.table.mkdir(self.table.context, os.fsencode(path), 0o700), path)
+
+    def size(self, int fd):
+        return checked(self.table.stat_size(self.table.context, fd), None)
+
+    def filesystem(self, int fd):
+        """f_type of statfs(2)."""
+        return checked(self.table.filesystem(self.table.context, fd), None)
+
+    def lock(self, int fd):
+        """Locks the file for this descriptor. BlockingIOError when another holds it."""
+        cdef int64_t result = self.table.lock(self.table.context, fd)
+        if result < 0:
+            raise BlockingIOError(-result, os.strerror(-result))
+
+    def map(self, int fd, uint64_t count, bint writable):
+        """A Mapping of the file's first `count` bytes, shared."""
+        cdef Mapping mapping = Mapping.__new__(Mapping)
+        checked(self.table.map(self.table.context, fd, 0, count, writable, &mapping.base), None)
+        mapping.files = self
+        mapping.bytes = count
+        mapping.writable = writable
+        return mapping
+
+    def read_file(self, path, limit):
+        """The whole file. OSError EFBIG when it has more than `limit` bytes."""
+        cdef int fd = self.open(path, os.O_RDONLY)
+        try:
+            size = self.size(fd)
+            if size > limit:
+                raise OSError(27, f"the file has {size} bytes, more than the {limit} that make sense", path)
+            return self.pread(fd, size, 0)
+        finally:
+            self.close(fd)
+
+    def write_file(self, path, data, durable=True):
+        """Writes a file so that it is there whole or not at all: aside, synced, renamed, directory synced."""
+        aside = os.fspath(path) + ".new"
+        cdef int fd = self.open(aside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+        try:
+            self.pwrite(fd, data, 0)
+            if durable:
+                self.fdatasync(fd)
+        finally:
+            self.close(fd)
+        self.rename(aside, path)
+        if durable:
+            self.sync_directory(os.path.dirname(os.fspath(path)) or ".")
+
+
+cdef class Mapping:
+    """Part of a file in memory, as a buffer. Unmapped when the last user of it goes."""
+
+    def __getbuffer__(self, Py_buffer *buffer, int flags):
+        PyBuffer_FillInfo(buffer, self, self.base, <Py_ssize_t>self.bytes, not self.writable, flags)
+
+    def __dealloc__(self):
+        if self.base != NULL:
+            self.files.table.unmap(self.files.table.context, self.base, self.bytes)
+
+    @property
+    def address(self):
+        """Where it begins, as a number."""
+        return <size_t>self.base
+
+    def prefault(self, uint64_t count):
+        """Takes the page faults of the first `count` bytes now."""
+        if count > self.bytes:
+            count = self.bytes
+        with nogil:
+            self.files.table.prefault(self.files.table.context, self.base, count)
 
 
 cdef class Memory:
+    """Zeroed shareable memory (a sealed memfd) of `size` bytes, a multiple of 4096, as a writable buffer."""
+
     def __init__(self, size):
-        cdef int status = mmsb_memory_create(&self.memory, size, False)
+        cdef int status = mmsb_memory_create(&self.memory, size, size >= 1 << 21)
         if status != MMSB_OK:
             raise_status(status)
 
@@ -26,8 +187,10 @@ cdef class Memory:
 
     @property
     def address(self):
+        """Where it begins, as a number."""
         return <size_t>self.memory.base
 
     @property
     def fd(self):
+        """Its descriptor, to hand over to other processes."""
         return self.memory.fd

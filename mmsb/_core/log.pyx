@@ -1,6 +1,6 @@
 """Reading the log: segment headers, verified frames, their changes. Writing headers."""
 
-from cpython.bytes cimport PyBytes_FromStringAndSize
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from libc.string cimport memcpy, memset
 
 from mmsb._core.c_mmsb cimport *
@@ -163,6 +163,52 @@ cdef class Cursor:
 
     cdef void note_stop(self, int status):
         self.stopped = REASONS[status]
+
+    def canonical(self, update):
+        """Feeds the canonical content of the commits from here on to `update` (of a hash), up to where they end."""
+        cdef uint64_t source = 0
+        cdef uint64_t asked
+        cdef uint64_t room = 1 << 20
+        cdef bytes name = b""
+        cdef bytearray buffer = bytearray(room)
+        cdef uint8_t[::1] out = buffer
+        cdef const uint8_t *name_at
+        cdef uint64_t name_bytes
+        cdef int64_t count
+        cdef uint64_t offset
+        while True:
+            asked = source
+            offset = self.cursor.offset
+            name_at = <const uint8_t *>PyBytes_AS_STRING(name)
+            name_bytes = len(name)
+            with nogil:
+                count = mmsb_log_canonical(&self.cursor, &KERNELS, &source, name_at, name_bytes, &out[0], room)
+            if count:
+                update(memoryview(buffer)[:count])
+            if source != asked:
+                name = self._source_name(source)
+            elif self.cursor.offset == offset:
+                frame = next(self, None)
+                if frame is None:
+                    return
+                # One commit larger than the room: it is taken again with enough.
+                room = frame.nbytes + len(name) + 64
+                buffer = bytearray(room)
+                out = buffer
+                self.cursor.offset = frame.offset
+                self.cursor.seq = frame.seq - 1
+                self.cursor.last_crc = frame.prev_crc
+
+    def _source_name(self, uint64_t source):
+        """Encoded name of a source; it may be defined by the frame that comes next."""
+        cdef Frame frame
+        cdef mmsb_log_cursor before = self.cursor
+        if source == 0:
+            return b""
+        if source not in self.sources:
+            frame = next(self)
+            self.cursor = before
+        return self.sources[source].encode("utf-8", "surrogateescape")
 
     def stranded(self):
         """Looks for intact frames after the place where the cursor stopped. (frames, highest seq, highest durable)."""

@@ -433,6 +433,16 @@ cdef class Core:
         if mmsb_core_define_source(&self.core, info.source, local_id) != MMSB_OK:
             raise MemoryError()
 
+    def _segment_sources(self):
+        """{local id: name} of the sources that the active segment defines so far."""
+        cdef dict result = {}
+        cdef uint32_t *ids = <uint32_t *>self.core.source_ids.data
+        cdef uint64_t i
+        for i in range(1, self.core.source_ids.size // sizeof(uint32_t)):
+            if ids[i] != 0:
+                result[ids[i]] = self.source_names[i].decode()
+        return result
+
     def _append_anchor(self, bytes anchor, bint sync):
         """Appends an anchor frame (32 bytes). Call it inside _exclusive()."""
         cdef int status

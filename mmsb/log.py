@@ -1,0 +1,415 @@
+"""The log of one State: its segments, where appends go, and reading it from end to end.
+
+MemoryLog keeps its segments in memfds, FileLog in the files of a store.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import threading
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from mmsb._core.files import Files, Mapping, Memory
+from mmsb._core.log import HEADER_BYTES, Cursor, Frame, SegmentHead
+from mmsb.errors import CommitInDoubtError, CorruptLogError, StoreFullError
+from mmsb.horizon import Horizon, Mark
+from mmsb.segments import Buffers, Segment, cursor_of
+
+if TYPE_CHECKING:
+    from mmsb.state import State
+
+SEGMENT_BYTES_FIRST = 1 << 20
+SEGMENT_BYTES_MOST = 64 << 20
+SEGMENT_BYTES_LEAST = 4096
+PREFAULT_BYTES = 1 << 20
+
+
+class Log:
+    """What both kinds share. `segments` ascend; the last one is the active one."""
+
+    def __init__(self, state: State, files: Files, segment_bytes: int | None) -> None:
+        self.state = state
+        self.files = files
+        self.segment_bytes = segment_bytes
+        self.segments: list[Segment] = []
+        self.buffers = Buffers(files)
+        self.base: Any = None  # image of the oldest kept state, None when history begins at 0
+        self.anchor_head = bytes(32)
+
+    @property
+    def active(self) -> Segment:
+        """The segment that is appended to."""
+        return self.segments[-1]
+
+    @property
+    def first_seq(self) -> int:
+        """The oldest seq whose state can be rebuilt."""
+        return self.base.seq if self.base is not None else 0
+
+    def next_capacity(self, needed_bytes: int) -> int:
+        """Bytes of the next segment: growing by doubling, and enough for a frame of `needed_bytes`."""
+        size = self.segment_bytes or min(
+            SEGMENT_BYTES_MOST, self.active.head.capacity * 2 if self.segments else SEGMENT_BYTES_FIRST
+        )
+        return max(size, -(-(needed_bytes + HEADER_BYTES + 8) // 4096) * 4096)
+
+    def next_head(self, capacity: int) -> SegmentHead:
+        """Header of the segment that follows the active one."""
+        state = self.state
+        last = self.segments[-1].head if self.segments else None
+        return SegmentHead(
+            uuid=self.uuid,
+            salt=self.salt,
+            base_seq=state.seq,
+            base_time_ns=state.time_ns if state.seq else self.created_ns,
+            capacity=capacity,
+            durable_seq=state.durable_seq,
+            prev_crc=state.last_crc,
+            number=last.number + 1 if last else 1,
+            anchor=self.anchor_head,
+        )
+
+    uuid: bytes
+    salt: bytes
+    created_ns: int
+
+    def settle(self) -> None:
+        """Notes where the active segment ends now. Cheap; called before reading."""
+        self.active.tail = self.state._active_tail
+
+    def buffer(self, segment: Segment) -> Any:
+        """Bytes-like of a segment from offset 0."""
+        return self.buffers.of(segment)
+
+    def cursor(self, segment: Segment) -> Cursor:
+        """A Cursor before the segment's first frame that stops at its last applied one."""
+        if segment is self.active:
+            self.settle()
+        return cursor_of(segment, self.buffer(segment), self.state)
+
+    def segment_of(self, seq: int) -> Segment:
+        """The segment that holds commit `seq` (the active one for what is still to come)."""
+        low, high = 0, len(self.segments) - 1
+        while low < high:
+            middle = (low + high + 1) // 2
+            if self.segments[middle].base_seq < seq:
+                low = middle
+            else:
+                high = middle - 1
+        return self.segments[low]
+
+    def frames(self, since: int = 1, until: int | None = None) -> Iterator[Frame]:
+        """Frames of the commits since..until and the anchors between them, ascending, read as they are asked for.
+
+        CorruptLogError where a segment is damaged.
+        """
+        until = self.state.seq if until is None else min(until, self.state.seq)
+        first = self.segment_of(max(since, 1))
+        for segment in list(self.segments):
+            if segment.number < first.number:
+                continue
+            if segment.base_seq >= until:
+                return
+            cursor = self.cursor(segment)
+            self.skip_to(cursor, segment, since)
+            for frame in cursor:
+                if frame.seq > until:
+                    return
+                if frame.seq >= since:
+                    yield frame
+                    if frame.seq == until and frame.kind == "commit":
+                        return
+            self.check_read(cursor, segment)
+
+    def skip_to(self, cursor: Cursor, segment: Segment, seq: int) -> None:
+        """Moves a fresh cursor forward where an index knows a frame before commit `seq`."""
+        index = self.state._indexes.existing(segment)
+        if index is not None:
+            index.seek(cursor, seq)
+
+    def check_read(self, cursor: Cursor, segment: Segment) -> None:
+        """Raises CorruptLogError when a cursor stopped before the segment's tail."""
+        if cursor.offset < segment.tail:
+            raise CorruptLogError(
+                f"{segment.path or 'The log in memory'} is damaged at offset {cursor.offset} (commit "
+                f"{cursor.seq + 1}): {cursor.stopped}. Run `mmsb verify` on the store.",
+                path=segment.path,
+                offset=cursor.offset,
+                seq=cursor.seq + 1,
+                reason=cursor.stopped,
+            )
+
+    def seal_active(self) -> None:
+        """The active segment takes no more frames."""
+        if self.segments:
+            self.settle()
+            self.active.sealed = True
+
+    def use(self, segment: Segment, address: int, tail: int, last_crc: int) -> None:
+        """Appends go to `segment` from now on."""
+        head = segment.head
+        self.segments.append(segment)
+        self.state._use_segment(
+            head.number, segment.fd, address, head.capacity, tail, head.base_seq, head.base_time_ns, head.salt, last_crc
+        )
+
+    def bytes_used(self) -> int:
+        """Bytes of frames and headers in all segments."""
+        self.settle()
+        return sum(segment.tail for segment in self.segments)
+
+    def anchored(self, frame: Frame) -> None:
+        """A replay passed an anchor."""
+
+
+class MemoryLog(Log):
+    """Segments in memfds. With `history` (bytes) the oldest ones are folded into a base image."""
+
+    def __init__(self, state: State, *, salt: bytes, uuid: bytes, created_ns: int, history: int | None, **how: Any):
+        super().__init__(state, **how)
+        self.salt, self.uuid, self.created_ns = salt, uuid, created_ns
+        self.history = history
+
+    def roll(self, state: State, needed_bytes: int) -> None:
+        """Makes a new active segment with room for a frame of `needed_bytes`."""
+        head = self.next_head(self.next_capacity(needed_bytes))
+        memory = Memory(head.capacity)
+        memoryview(memory)[:HEADER_BYTES] = head.encode()
+        self.seal_active()
+        self.use(Segment(head, HEADER_BYTES, fd=memory.fd, memory=memory), memory.address, HEADER_BYTES, state.last_crc)
+        if self.history is not None:
+            self.forget_oldest()
+
+    def forget_oldest(self) -> None:
+        """Folds segments into the base while more than `history` bytes are kept."""
+        while len(self.segments) > 2 and sum(segment.tail for segment in self.segments) > (self.history or 0):
+            segment = self.segments[0]
+            if self.base is None:
+                self.base = self.state.scratch()
+            self.base._replay(cursor_of(segment, self.buffer(segment)))
+            self.state._indexes.forget(segment)
+            del self.segments[0]
+
+    def sync(self, state: State) -> None:
+        """Memory has nothing to sync."""
+
+    def sync_older_segments(self, state: State) -> None:
+        """Memory has nothing to sync."""
+
+    def wake(self, state: State) -> None:
+        """Memory has no flusher."""
+
+    def close(self) -> None:
+        """Memory goes with its last user."""
+
+
+def full(error: OSError, path: str, needed_bytes: int) -> StoreFullError | None:
+    """The StoreFullError of an OSError that means a full disk or quota, else None."""
+    if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        return None
+    return StoreFullError(
+        f"There is no room for {needed_bytes} more bytes of log at {path} ({error.strerror}). "
+        "Free space and try again; nothing was changed.",
+        path=path,
+        needed_bytes=needed_bytes,
+        errno=error.errno,
+    )
+
+
+class FileLog(Log):
+    """Segments in the files `log/NNNNNNNN.seg` of a store, preallocated and mapped."""
+
+    def __init__(self, state: State, store: Any, *, durability: str, mapped: bool = True, **how: Any):
+        super().__init__(state, **how)
+        self.store = store
+        self.uuid, self.salt, self.created_ns = store.uuid, store.salt, store.created_ns
+        self.durability = durability
+        self.mapped = mapped
+        self.horizon: Horizon | None = None
+        self.unsynced: list[Segment] = []
+        self.sync_lock = threading.Lock()
+        self.flusher: Any = None
+        self.anchor_from: tuple[int, int] = (1, HEADER_BYTES)  # segment number and offset after the last anchor
+        self.hasher: Any = None
+
+    def roll(self, state: State, needed_bytes: int) -> None:
+        """Makes a new active segment. StoreFullError when the disk is full; nothing changed then."""
+        head = self.next_head(self.next_capacity(needed_bytes))
+        path = self.store.segment_path(head.number)
+        aside = path + ".new"
+        fd = -1
+        try:
+            fd = self.files.open(aside, os.O_RDWR | os.O_CREAT | os.O_TRUNC)
+            mapped = self.mapped and self.reserve(fd, head.capacity)
+            self.files.pwrite(fd, head.encode(), 0)
+            self.files.fdatasync(fd)
+            memory = self.files.map(fd, head.capacity, True) if mapped else None
+            self.files.rename(aside, path)
+            self.files.sync_directory(os.path.dirname(path))
+        except OSError as error:
+            self.abandon(fd, aside)
+            raise full(error, path, head.capacity) or error from error
+        self.seal_active()
+        if self.segments:
+            if self.durability == "power":
+                self.guarded(state, self.files.fdatasync, self.active.fd)
+            self.unsynced.append(self.active)
+        self.attach(Segment(head, HEADER_BYTES, path=path, fd=fd), memory, HEADER_BYTES, state.last_crc)
+
+    def attach(self, segment: Segment, memory: Mapping | None, tail: int, last_crc: int) -> None:
+        """Appends to `segment` through its mapping, or with pwrite when there is none."""
+        segment.memory = memory
+        if memory is not None:
+            memory.prefault(tail + PREFAULT_BYTES)
+        self.use(segment, memory.address if memory is not None else 0, tail, last_crc)
+
+    def reserve(self, fd: int, capacity: int) -> bool:
+        """Preallocates a segment. False where the file system cannot, or where mapping it would not be safe."""
+        try:
+            self.files.fallocate(fd, capacity)
+        except OSError as error:
+            if error.errno not in (errno.EOPNOTSUPP, errno.ENOSYS):
+                raise
+            return False
+        return self.files.filesystem(fd) in self.store.MAPPABLE
+
+    def abandon(self, fd: int, aside: str) -> None:
+        """Removes what a failed roll left."""
+        try:
+            if fd >= 0:
+                self.files.close(fd)
+                self.files.unlink(aside)
+        except OSError:
+            pass  # the next roll truncates it
+
+    # ---- making durable
+
+    def sync_older_segments(self, state: State) -> None:
+        """Syncs the sealed segments that still have unsynced frames. Call it inside _exclusive()."""
+        for segment in self.unsynced:
+            self.guarded(state, self.files.fdatasync, segment.fd)
+
+    def guarded(self, state: State, operation: Any, *arguments: Any) -> None:
+        """Runs a write or sync; a failure poisons the writer for good."""
+        try:
+            operation(*arguments)
+        except OSError as error:
+            state._poison(error.errno or errno.EIO)
+            raise CommitInDoubtError(
+                f"Syncing the log failed ({error.strerror}). Close the State and open the store again; recovery decides.",
+                seq=state.seq,
+                errno=error.errno,
+            ) from error
+
+    def sync(self, state: State, *, anchor: bool = True, clean: bool = False) -> None:
+        """Makes all commits so far durable. `anchor`: also chains them and moves the horizon. `clean`: for closing.
+
+        One thread at a time; writers are kept out only for as long as it takes to note where the log ends.
+        """
+        with self.sync_lock:
+            # A failed sync is never tried again: what it left behind is unknown.
+            if state.poisoned:
+                raise CommitInDoubtError(
+                    "An earlier write or sync failed. Close the State and open the store again; recovery decides.",
+                    seq=state.seq,
+                    errno=errno.EIO,
+                )
+            synced = list(self.unsynced)
+            for segment in synced:
+                self.guarded(state, self.files.fdatasync, segment.fd)
+            with state._exclusive():
+                if anchor:
+                    self.append_anchor(state)
+                for segment in self.unsynced[len(synced) :]:
+                    self.guarded(state, self.files.fdatasync, segment.fd)
+                sealed, self.unsynced = self.unsynced, []
+                self.settle()
+                active = self.active
+                mark = Mark(
+                    state.seq, active.number, active.tail, state.last_crc, state.time_ns, self.anchor_head, clean
+                )
+            for segment in sealed:
+                self.release(segment)
+            if self.horizon is not None and self.horizon.mark == mark:
+                return
+            self.guarded(state, self.files.fdatasync, active.fd)
+            state.durable_seq = mark.durable_seq
+            if anchor and self.horizon is not None:
+                self.guarded(state, self.horizon.write, mark)
+
+    def release(self, segment: Segment) -> None:
+        """A sealed, synced segment needs its descriptor and mapping no more; it is read with pread."""
+        segment.memory = None
+        self.files.close(segment.fd)
+        segment.fd = -1
+        self.store.sealed(segment)
+
+    def append_anchor(self, state: State) -> None:
+        """Chains all commits since the last anchor into one more. Takes no seq."""
+        number, offset = self.anchor_from
+        hasher = self.store.hasher(self.anchor_head)
+        fed = 0
+
+        def update(data: Any) -> None:
+            nonlocal fed
+            fed += len(data)
+            hasher.update(data)
+
+        self.settle()
+        for segment in self.segments:
+            if segment.number < number or segment.tail <= (offset if segment.number == number else HEADER_BYTES):
+                continue
+            cursor = cursor_of(segment, self.buffer(segment))
+            if segment.number == number and offset > HEADER_BYTES:
+                cursor.seek(offset, *self.anchor_seek)
+            cursor.canonical(update)
+            self.check_read(cursor, segment)
+        if not fed:
+            return
+        anchor = hasher.digest()
+        state._append_anchor(anchor, False)
+        self.anchor_head = anchor
+        self.settle()
+        self.note_anchor(state, self.sources_of_active())
+
+    def sources_of_active(self) -> dict[int, str]:
+        """Source ids that the active segment defines so far."""
+        return self.state._segment_sources()
+
+    def note_anchor(self, state: State, sources: dict[int, str]) -> None:
+        """The log up to here is anchored."""
+        self.anchor_from = (self.active.number, self.active.tail)
+        self.anchor_seek = (state.seq, state.time_ns, state.last_crc, sources)
+
+    anchor_seek: tuple[int, int, int, dict[int, str]]
+
+    replaying: tuple[Segment, Cursor] | None = None
+
+    def anchored(self, frame: Frame) -> None:
+        """A replay passed an anchor."""
+        if self.replaying is None:
+            return
+        segment, cursor = self.replaying
+        self.anchor_head = frame.anchor
+        self.anchor_from = (segment.number, frame.offset + frame.nbytes)
+        self.anchor_seek = (frame.seq, frame.time_ns, cursor.last_crc, dict(cursor.sources))
+
+    def wake(self, state: State) -> None:
+        """The first commit since the flusher slept."""
+        if self.flusher is None:
+            from mmsb.flusher import Flusher
+
+            self.flusher = Flusher(state, self)
+        self.flusher.wake()
+
+    def close(self) -> None:
+        """Closes every descriptor. Nothing is synced here."""
+        if self.horizon is not None:
+            self.horizon.close()
+        for segment in self.segments:
+            segment.memory = None
+            if segment.fd >= 0:
+                self.files.close(segment.fd)
+                segment.fd = -1

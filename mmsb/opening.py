@@ -1,0 +1,193 @@
+"""mmsb.open(): from a path, or nothing, to a State."""
+
+from __future__ import annotations
+
+import os
+import time
+import weakref
+from collections.abc import Callable
+from typing import Any
+
+from mmsb._core.files import Files
+from mmsb.errors import NotAStoreError, StoreFullError
+from mmsb.horizon import Horizon
+from mmsb.log import SEGMENT_BYTES_LEAST, FileLog, MemoryLog, full
+from mmsb.recovery import Recovery, attach_last
+from mmsb.state import DURABILITIES, State
+from mmsb.store import Identity, Store, create
+
+# Every State that is open in this process, so that a forked child can be told that none of them is its own.
+_open_states: weakref.WeakSet[State] = weakref.WeakSet()
+
+
+def _after_fork_in_child() -> None:
+    for state in list(_open_states):
+        state._close_gate(forked=True)
+        if state._store is not None:
+            state._store.unlock()
+
+
+os.register_at_fork(after_in_child=_after_fork_in_child)
+
+
+def open(
+    path: str | os.PathLike[str] | None = None,
+    *,
+    durability: str | None = None,
+    read_only: bool = False,
+    name: str | None = None,
+    max_bytes: int | None = None,
+    history: int | None = None,
+    segment_bytes: int | None = None,
+    checkpoint_bytes: int | None = 64 << 20,
+    compress: bool = False,
+    anchor_key: bytes | None = None,
+    disable_cpu: str | None = None,
+    clock: Callable[[], int] | None = None,
+    files: Files | None = None,
+    mapped: bool = True,
+    _state_class: type[State] = State,
+    _identity: Identity | None = None,
+) -> State:
+    """Opens the State stored in directory `path`, making it when it is missing; without a path one in memory.
+
+    durability: "process" (default: survives the process), "group" (synced within 5 ms), "power" (synced before each
+    commit returns); "none" is that of memory. read_only: works while another process writes; shows the log as it is
+    now. max_bytes: bound of the page memory. history: bytes of log that a State in memory keeps (None: all).
+    segment_bytes: fixed size of log segments (default: growing from 1 to 64 MiB). checkpoint_bytes: log between
+    automatic checkpoints (None: only on request and at close). compress: sealed segments are compressed with zstandard
+    in the background. anchor_key: 32 secret bytes that key the anchors. disable_cpu: CPU features not to use.
+    clock: function that gives ns since 1970. files, mapped: the file operations, for tests and special disks.
+    name: what other processes may call a State in memory.
+
+    A path to a file is taken as a one-file checkpoint (State.stop): the State starts from it, in memory.
+
+    Raises NotAStoreError, StoreLockedError, FormatVersionError, CorruptLogError, StoreFullError, ValueError.
+    """
+    _check_options(path, durability, segment_bytes, history, max_bytes, anchor_key)
+    files = files or Files()
+    how = {"name": name, "max_bytes": max_bytes, "disable": disable_cpu, "clock": clock}
+    if path is None:
+        return _in_memory(_state_class(files, **how), files, history, segment_bytes, clock)
+    path = os.fspath(path)
+    if os.path.isfile(path):
+        return _from_file(_state_class(files, **how), files, path, history, segment_bytes, clock)
+    if not os.path.isdir(path) or not os.path.exists(os.path.join(path, "store")):
+        if read_only:
+            raise NotAStoreError(f"There is no store at {path}. Check the path.", path=path)
+        now = clock() if clock is not None else time.time_ns()
+        identity = _identity or Identity(os.urandom(16), os.urandom(16), now, keyed=anchor_key is not None)
+        try:
+            create(files, path, identity)
+        except OSError as error:
+            raise full(error, path, 4096) or error from error
+    store = Store(files, path, lock=not read_only, anchor_key=anchor_key)
+    state = _state_class(files, **how)
+    try:
+        _recover(
+            state, store, files, durability or "process", read_only, segment_bytes, mapped, checkpoint_bytes, compress
+        )
+    except BaseException as error:
+        if state._log is not None:
+            state._log.close()
+        store.close()
+        if isinstance(error, OSError) and not isinstance(error, StoreFullError):
+            raise full(error, path, 0) or error from error
+        raise
+    _open_states.add(state)
+    return state
+
+
+def _check_options(path: Any, durability: Any, segment_bytes: Any, history: Any, max_bytes: Any, key: Any) -> None:
+    if durability is not None and durability not in DURABILITIES:
+        raise ValueError(f"Unknown durability {durability!r}. Use one of {', '.join(DURABILITIES)}.")
+    if durability is not None and (durability == "none") != (path is None):
+        raise ValueError(
+            "durability 'none' is for a State in memory and the others need a path. Leave durability out, or change it."
+        )
+    if segment_bytes is not None and (segment_bytes < SEGMENT_BYTES_LEAST or segment_bytes > 1 << 35):
+        raise ValueError(f"segment_bytes must be {SEGMENT_BYTES_LEAST} to {1 << 35}, not {segment_bytes}.")
+    if segment_bytes is not None and segment_bytes % 4096:
+        raise ValueError(f"segment_bytes must be a multiple of 4096, not {segment_bytes}.")
+    if history is not None and history < 0:
+        raise ValueError(f"history is a number of bytes, not {history}.")
+    if history is not None and path is not None and not os.path.isfile(path):
+        raise ValueError("history bounds a State in memory. A stored one keeps all until state.compact().")
+    if max_bytes is not None and max_bytes < 1:
+        raise ValueError(f"max_bytes must be at least 1, not {max_bytes}. Leave it out for no bound.")
+    if key is not None and (not isinstance(key, bytes) or len(key) != 32):
+        raise ValueError("anchor_key must be 32 bytes.")
+
+
+def _in_memory(state: State, files: Files, history: Any, segment_bytes: Any, clock: Any) -> State:
+    now = clock() if clock is not None else time.time_ns()
+    state._log = MemoryLog(
+        state,
+        files=files,
+        segment_bytes=segment_bytes,
+        salt=os.urandom(16),
+        uuid=os.urandom(16),
+        created_ns=now,
+        history=history,
+    )
+    state._log.roll(state, 0)
+    _open_states.add(state)
+    return state
+
+
+def _from_file(state: State, files: Files, path: str, history: Any, segment_bytes: Any, clock: Any) -> State:
+    from mmsb.checkpoint import read_image
+
+    image = read_image(files, path)
+    image.load_into(state)
+    _in_memory(state, files, history, segment_bytes, clock)
+    state._log.base = image
+    return state
+
+
+def _recover(
+    state: State,
+    store: Store,
+    files: Files,
+    durability: str,
+    read_only: bool,
+    segment_bytes: int | None,
+    mapped: bool,
+    checkpoint_bytes: int | None,
+    compress: bool,
+) -> None:
+    from mmsb.checkpoint import Checkpoints
+
+    state._store = store
+    log = state._log = FileLog(
+        state, store, durability=durability, mapped=mapped, files=files, segment_bytes=segment_bytes
+    )
+    log.horizon = Horizon(files, os.path.join(store.path, "horizon"), writable=not read_only)
+    checkpoints = state._checkpoints = Checkpoints(store, files, checkpoint_bytes)
+    image = checkpoints.newest()
+    recovery = Recovery(state, log, log.horizon, read_only=read_only)
+    position, sources = None, {}
+    if image is not None:
+        image.load_into(state)
+        position, sources = (image.segment, image.offset), image.sources
+        log.anchor_head = image.anchor
+        log.anchor_from = position
+        log.anchor_seek = (image.seq, image.time_ns, image.last_crc, sources)
+        log.base = checkpoints.base()
+    if log.horizon.mark is not None:
+        state.durable_seq = min(log.horizon.mark.durable_seq, state.seq)
+    state._recovered = recovery.run(position, dict(sources))
+    if log.horizon.mark is not None:
+        state.durable_seq = min(log.horizon.mark.durable_seq, state.seq)
+    if read_only:
+        state._close_gate(read_only=True)
+        if recovery.last is not None:
+            log.segments.append(recovery.last)
+        return
+    attach_last(log, recovery)
+    if compress:
+        from mmsb.compression import Compressor
+
+        store.on_sealed = Compressor(files, store).add
+    state._sync_commits = durability == "power"
+    state._wake_me()

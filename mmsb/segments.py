@@ -1,0 +1,115 @@
+"""Segments of the log: where their bytes are, and reading them whole."""
+
+from __future__ import annotations
+
+import os
+from collections import OrderedDict
+from typing import Any
+
+from mmsb._core.files import Files
+from mmsb._core.log import HEADER_BYTES, Cursor, SegmentHead
+from mmsb.errors import CorruptLogError, FormatVersionError
+
+BUFFERS_BYTES = 256 << 20
+
+
+class Segment:
+    """One segment. `tail`: offset after its last frame. `memory`: its mapping or memfd while it can be read there."""
+
+    def __init__(self, head: SegmentHead, tail: int, *, path: str | None = None, fd: int = -1, memory: Any = None):
+        self.head = head
+        self.tail = tail
+        self.path = path
+        self.fd = fd
+        self.memory = memory
+        self.sealed = False
+
+    @property
+    def number(self) -> int:
+        """1, 2, 3, ..."""
+        return self.head.number
+
+    @property
+    def base_seq(self) -> int:
+        """seq of the last commit before this segment."""
+        return self.head.base_seq
+
+
+class Buffers:
+    """The bytes of sealed segments, read with pread when needed, the last used ones kept (bounded in bytes)."""
+
+    def __init__(self, files: Files, limit: int = BUFFERS_BYTES) -> None:
+        self.files = files
+        self.limit = limit
+        self.kept: OrderedDict[int, bytes] = OrderedDict()
+
+    def of(self, segment: Segment) -> Any:
+        """Bytes-like of a segment from offset 0."""
+        if segment.memory is not None:
+            return segment.memory
+        if segment.number in self.kept:
+            self.kept.move_to_end(segment.number)
+            return self.kept[segment.number]
+        data = read_segment(self.files, segment)
+        self.kept[segment.number] = data
+        while len(self.kept) > 1 and sum(map(len, self.kept.values())) > self.limit:
+            self.kept.popitem(last=False)
+        return data
+
+    def forget(self, number: int) -> None:
+        """Drops one segment's bytes."""
+        self.kept.pop(number, None)
+
+
+def read_segment(files: Files, segment: Segment) -> bytes:
+    """The file's bytes, decompressed when it is compressed."""
+    assert segment.path is not None
+    limit = segment.head.capacity
+    if segment.path.endswith(".zst"):
+        from mmsb.compression import decompress
+
+        data = decompress(files.read_file(segment.path, limit + (1 << 20)), limit, segment.path)
+        return data
+    fd = files.open(segment.path, os.O_RDONLY)
+    try:
+        return files.pread(fd, min(segment.tail, limit) if segment.sealed else limit, 0)
+    finally:
+        files.close(fd)
+
+
+def read_head(files: Files, path: str) -> SegmentHead:
+    """The header of a segment file. CorruptLogError, FormatVersionError."""
+    if path.endswith(".zst"):
+        from mmsb.compression import decompress_head
+
+        data = decompress_head(files, path, HEADER_BYTES)
+    else:
+        fd = files.open(path, os.O_RDONLY)
+        try:
+            data = files.pread(fd, HEADER_BYTES, 0)
+        finally:
+            files.close(fd)
+    head, reason = SegmentHead.decode(data) if data else (None, "damaged")
+    if head is not None:
+        return head
+    if reason.startswith("newer"):
+        raise FormatVersionError(
+            f"{path} was written in a newer format ({reason}). Install a newer mmsb.",
+            path=path,
+            version=int(reason.rsplit(" ", 1)[1]),
+            supported=1,
+        )
+    raise CorruptLogError(
+        f"The header of {path} is damaged. Run `mmsb verify`, or open the store with read_only=True to save the rest.",
+        path=path,
+        offset=0,
+        seq=None,
+        reason="damaged header",
+    )
+
+
+def cursor_of(segment: Segment, buffer: Any, state: Any = None) -> Cursor:
+    """A Cursor over a segment's bytes that stops at its tail."""
+    cursor = Cursor(buffer, segment.head, state)
+    cursor.limit(segment.tail)
+    return cursor

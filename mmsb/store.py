@@ -1,0 +1,222 @@
+"""The directory of a durable State: its identity, its lock and the names of its files.
+
+    world.mmsb/store         identity: uuid, salt, parent
+    world.mmsb/lock          held by the one writer, names it
+    world.mmsb/horizon       how far the log is durable
+    world.mmsb/log/          segments NNNNNNNN.seg (or .seg.zst)
+    world.mmsb/checkpoints/  NNNNNNNNNNNNNNNNNNNN.ckpt
+    world.mmsb/torn/         what recovery cut off torn tails
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+import struct
+import time
+from dataclasses import dataclass
+
+from mmsb import horizon
+from mmsb._core.files import Files
+from mmsb._core.log import crc32c
+from mmsb.errors import CorruptLogError, FormatVersionError, NotAStoreError, StoreLockedError
+from mmsb.segments import Segment
+
+FORMAT = struct.Struct("<8sII16s16sQ16sQ32sQ")
+MAGIC = b"MMSBSTR1"
+STORE_BYTES = 256
+VERSION = 1
+SEGMENT_NAME = re.compile(r"^(\d{8})\.seg(\.zst)?$")
+# ext2/3/4, xfs, tmpfs: preallocated blocks are really there, so a store into a mapping cannot fail.
+MAPPABLE = frozenset({0xEF53, 0x58465342, 0x01021994})
+
+
+@dataclass(frozen=True)
+class Identity:
+    """What the file `store` says. `parent_*`: what a fork came from; zeros otherwise."""
+
+    uuid: bytes
+    salt: bytes
+    created_ns: int
+    parent_uuid: bytes = bytes(16)
+    parent_seq: int = 0
+    parent_digest: bytes = bytes(32)
+    keyed: bool = False
+
+    def encode(self) -> bytes:
+        """The file's bytes."""
+        body = FORMAT.pack(
+            MAGIC,
+            VERSION,
+            STORE_BYTES,
+            self.uuid,
+            self.salt,
+            self.created_ns,
+            self.parent_uuid,
+            self.parent_seq,
+            self.parent_digest,
+            int(self.keyed),
+        ).ljust(STORE_BYTES - 4, b"\0")
+        return body + crc32c(body).to_bytes(4, "little")
+
+
+def decode_identity(data: bytes, path: str) -> Identity:
+    """Reads the file `store`. NotAStoreError, FormatVersionError, CorruptLogError."""
+    if data[:7] != MAGIC[:7]:
+        raise NotAStoreError(f"{path} is not the identity file of an mmsb store. Check the path.", path=path)
+    version = int.from_bytes(data[8:12], "little")
+    intact = len(data) == STORE_BYTES and crc32c(data[:-4]) == int.from_bytes(data[-4:], "little")
+    if version > VERSION and intact:
+        raise FormatVersionError(
+            f"{path} was written by format {version}; this release reads up to {VERSION}. Install a newer mmsb.",
+            path=path,
+            version=version,
+            supported=VERSION,
+        )
+    if not intact or data[:8] != MAGIC or version != VERSION:
+        raise CorruptLogError(
+            f"{path} is damaged. Restore this file from a backup; the log beside it carries the same uuid and salt.",
+            path=path,
+            offset=0,
+            seq=None,
+            reason="damaged identity",
+        )
+    _, _, _, uuid, salt, created, parent, parent_seq, digest, keyed = FORMAT.unpack_from(data)
+    return Identity(uuid, salt, created, parent, parent_seq, digest, bool(keyed))
+
+
+class Store:
+    """An existing store on disk. Open with `lock=True` to write."""
+
+    MAPPABLE = MAPPABLE
+
+    def __init__(self, files: Files, path: str, *, lock: bool, anchor_key: bytes | None = None) -> None:
+        self.files = files
+        self.path = os.path.abspath(path)
+        self.identity_path = os.path.join(self.path, "store")
+        self.lock_fd = -1
+        if not os.path.isdir(self.path):
+            raise NotAStoreError(f"{path} is a file, not the directory of a store. Check the path.", path=path)
+        if not os.path.exists(self.identity_path):
+            raise NotAStoreError(f"{path} is not an mmsb store: it has no file 'store'. Check the path.", path=path)
+        self.identity = decode_identity(files.read_file(self.identity_path, 4096), self.identity_path)
+        self.anchor_key = anchor_key
+        if self.identity.keyed != (anchor_key is not None):
+            need = "needs its anchor_key" if self.identity.keyed else "has no keyed anchors"
+            raise ValueError(f"The store at {path} {need}. Open it {'with' if self.identity.keyed else 'without'} one.")
+        if lock:
+            self.lock()
+
+    @property
+    def uuid(self) -> bytes:
+        """16 bytes."""
+        return self.identity.uuid
+
+    @property
+    def salt(self) -> bytes:
+        """16 bytes."""
+        return self.identity.salt
+
+    @property
+    def created_ns(self) -> int:
+        """When the store was made, ns since 1970."""
+        return self.identity.created_ns
+
+    def lock(self) -> None:
+        """Becomes the one writer. StoreLockedError names the one that is it already."""
+        path = os.path.join(self.path, "lock")
+        fd = self.files.open(path, os.O_RDWR | os.O_CREAT)
+        try:
+            self.files.lock(fd)
+        except BlockingIOError:
+            holder = self.files.pread(fd, 256, 0).decode("utf-8", "replace").strip("\0\n ")
+            self.files.close(fd)
+            raise StoreLockedError(
+                f"The store at {self.path} is open for writing by {holder or 'another process'}. "
+                "Close it there, or open it here with read_only=True.",
+                path=self.path,
+                holder=holder,
+            ) from None
+        note = f"pid {os.getpid()} on {socket.gethostname()} since {time.strftime('%Y-%m-%d %H:%M:%S UTC', time.gmtime())}"
+        self.files.pwrite(fd, note.encode()[:255].ljust(256, b"\0"), 0)
+        self.lock_fd = fd
+
+    def unlock(self) -> None:
+        """Lets the next writer in."""
+        if self.lock_fd >= 0:
+            self.files.close(self.lock_fd)
+            self.lock_fd = -1
+
+    def folder(self, name: str) -> str:
+        """Path of one of the store's folders, made when missing."""
+        path = os.path.join(self.path, name)
+        if not os.path.isdir(path):
+            self.files.mkdir(path)
+            self.files.sync_directory(self.path)
+        return path
+
+    def segment_path(self, number: int) -> str:
+        """Path of the segment file of that number."""
+        return os.path.join(self.path, "log", f"{number:08d}.seg")
+
+    def segment_paths(self) -> list[tuple[int, str]]:
+        """(number, path) of the segment files, ascending; a compressed one only where the raw one is gone."""
+        found: dict[int, str] = {}
+        folder = os.path.join(self.path, "log")
+        for name in sorted(os.listdir(folder)) if os.path.isdir(folder) else []:
+            match = SEGMENT_NAME.match(name)
+            if match:
+                found.setdefault(int(match[1]), os.path.join(folder, name))
+        return sorted(found.items())
+
+    def checkpoint_paths(self) -> list[tuple[int, str]]:
+        """(seq, path) of the checkpoint files, ascending."""
+        folder = os.path.join(self.path, "checkpoints")
+        names = sorted(os.listdir(folder)) if os.path.isdir(folder) else []
+        return [(int(name[:20]), os.path.join(folder, name)) for name in names if re.match(r"^\d{20}\.ckpt$", name)]
+
+    def hasher(self, head: bytes) -> object:
+        """The BLAKE3 hash of the anchor that follows `head`, before any commit was fed to it."""
+        import blake3
+
+        hasher = blake3.blake3(key=self.anchor_key) if self.anchor_key is not None else blake3.blake3()
+        hasher.update(head)
+        return hasher
+
+    def sealed(self, segment: Segment) -> None:
+        """A segment was sealed and synced: compressed in the background where asked for."""
+        if self.on_sealed is not None:
+            self.on_sealed(segment)
+
+    on_sealed = None
+
+    def close(self) -> None:
+        """Gives the lock back."""
+        self.unlock()
+
+
+def create(files: Files, path: str, identity: Identity) -> None:
+    """Makes a new store. Nothing is at `path` before, or an empty directory, or a creation that was cut short.
+
+    The file `store` comes last: until it is there the directory is no store, and creating it again completes it.
+    """
+    if os.path.lexists(path) and not os.path.isdir(path):
+        raise NotAStoreError(f"{path} exists and is not a directory. Choose another path.", path=path)
+    if os.path.isdir(path):
+        strange = sorted(set(os.listdir(path)) - {"log", "checkpoints", "horizon", "horizon.new", "store.new", "lock"})
+        if strange:
+            raise NotAStoreError(
+                f"{path} holds other files ({strange[0]!r}) and is no store. Choose an empty or a new directory.",
+                path=path,
+            )
+    else:
+        files.mkdir(path)
+        files.sync_directory(os.path.dirname(os.path.abspath(path)))
+    for name in ("log", "checkpoints"):
+        if not os.path.isdir(os.path.join(path, name)):
+            files.mkdir(os.path.join(path, name))
+    for name in os.listdir(os.path.join(path, "log")):
+        files.unlink(os.path.join(path, "log", name))
+    files.write_file(os.path.join(path, "horizon"), horizon.initial())
+    files.write_file(os.path.join(path, "store"), identity.encode())
