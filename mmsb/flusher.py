@@ -7,7 +7,7 @@ import time
 import weakref
 from typing import TYPE_CHECKING
 
-from mmsb.errors import MMSBError
+from mmsb.errors import CommitInDoubtError, MMSBError
 
 if TYPE_CHECKING:
     from mmsb.log import FileLog
@@ -63,6 +63,10 @@ class Flusher:
                 log.sync(state, anchor=due or not self.group)
                 if due:
                     anchored = time.monotonic()
-            except MMSBError:
+                    if state._checkpoints.due(state):
+                        state._checkpoints.write(state)
+            except CommitInDoubtError:
                 return  # the State is poisoned; its next commit says so
+            except (MMSBError, OSError) as error:
+                log.failures.append(error)  # a checkpoint that failed costs nothing; stats() shows it
             del state, log

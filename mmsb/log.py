@@ -37,6 +37,7 @@ class Log:
         self.buffers = Buffers(files)
         self.base: Any = None  # image of the oldest kept state, None when history begins at 0
         self.anchor_head = bytes(32)
+        self.failures: list[Exception] = []  # of work in the background that could be done without
 
     @property
     def active(self) -> Segment:

@@ -356,6 +356,10 @@ class State(Core):
         self._check_open()
         return fork(self, self.seq if at is None else at, path)
 
+    def _checkpoint_before(self, seq: int) -> Any:
+        """The newest checkpoint Image not after `seq`, or None."""
+        return self._checkpoints.before(seq) if self._checkpoints is not None else None
+
     def replay(self, until: int | None = None) -> Core:
         """Rebuilds the pages from the log, from the oldest kept state on, in a core of its own. Nothing is changed."""
         from mmsb.past import rebuild
@@ -374,7 +378,11 @@ class State(Core):
             "pages": self.page_count,
             "branch": self.branch,
             "arena": self._arena_stats(),
-            "log": {"segments": len(log.segments), "bytes": log.bytes_used()},
+            "log": {
+                "segments": len(log.segments),
+                "bytes": log.bytes_used(),
+                "failures": [str(error) for error in log.failures],
+            },
             "commits": self._commit_stats(),
         }
 

@@ -1,0 +1,438 @@
+"""Checkpoints: every page's bytes, names and metadata at one seq, in one compressed file. docs/formats/checkpoint.md.
+
+They bound opening and time travel. A damaged one costs time and no data, because the log can be replayed without it;
+only the base of a compacted history is truth.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from mmsb._core.files import Files
+from mmsb._core.log import crc32c
+from mmsb.compression import compress_block, decompress_block
+from mmsb.errors import CorruptCheckpointError, FormatVersionError
+from mmsb.metadata import get_varint, put_varint
+
+if TYPE_CHECKING:
+    from mmsb._core.state import Core
+    from mmsb.state import State
+    from mmsb.store import Store
+
+MAGIC = b"MMSBCKP1"
+VERSION = 1
+HEAD = struct.Struct("<8sII16sQQQQQQIIQ32s32sQQI")
+HEAD_BYTES = 256
+BLOCK = struct.Struct("<QQII")  # raw bytes, stored bytes, CRC32C of the stored bytes, pages
+BLOCK_BYTES = 1 << 20
+BASE = 1
+CHAIN_MOST = 8
+
+Stored = tuple[int, int, int, Any]  # size, epoch, kind, bytes
+
+
+@dataclass
+class Image:
+    """The whole state at `seq`. `segment`, `offset`: where the log goes on; `anchor`: head of the anchors there.
+
+    `pages` maps ids to (size, epoch, kind, bytes); `labels` are those of a history that is gone.
+    """
+
+    uuid: bytes
+    seq: int
+    time_ns: int
+    branch: int
+    next_page_id: int
+    segment: int
+    offset: int
+    last_crc: int
+    anchor: bytes
+    digest: bytes
+    base: bool = False
+    parent_seq: int = 0
+    sources: dict[int, str] = field(default_factory=dict)
+    names: dict[int, str] = field(default_factory=dict)
+    metadata: dict[int, bytes] = field(default_factory=dict)
+    labels: list[tuple[int, str]] = field(default_factory=list)
+    pages: dict[int, Stored] = field(default_factory=dict)
+    live: list[tuple[int, int]] = field(default_factory=list)  # ids as [first, end), all that exist
+    epochs: dict[int, tuple[int, int]] = field(default_factory=dict)  # (epoch, size) by id, while it is being taken
+
+    def page(self, page_id: int) -> Stored | None:
+        """(size, epoch, kind, bytes) of a page, None when there is none."""
+        return self.pages.get(page_id)
+
+    def page_ids(self) -> list[int]:
+        """Ids of the pages, ascending."""
+        return sorted(self.pages)
+
+    def load_into(self, core: Core) -> None:
+        """Makes the pages in an empty core and sets its place in history."""
+        load = core._load_page
+        for page_id in sorted(self.pages):
+            size, epoch, kind, content = self.pages[page_id]
+            load(page_id, size, epoch, kind, content)
+        for page_id in sorted(self.names.keys() | self.metadata.keys()):
+            core._load_description(page_id, self.names.get(page_id), self.metadata.get(page_id))
+        core._set_position(self.seq, self.time_ns, self.branch, self.next_page_id, self.last_crc)
+
+
+# ---- the file
+
+
+def _put_text(out: bytearray, text: bytes) -> None:
+    put_varint(out, len(text))
+    out += text
+
+
+def _encode_description(image: Image) -> bytes:
+    out = bytearray()
+    put_varint(out, len(image.sources))
+    for local_id, name in sorted(image.sources.items()):
+        put_varint(out, local_id)
+        _put_text(out, name.encode("utf-8", "surrogateescape"))
+    for notes in (
+        {page_id: name.encode("utf-8", "surrogateescape") for page_id, name in image.names.items()},
+        image.metadata,
+    ):
+        put_varint(out, len(notes))
+        for page_id, text in sorted(notes.items()):
+            put_varint(out, page_id)
+            _put_text(out, text)
+    put_varint(out, len(image.labels))
+    for seq, label in image.labels:
+        put_varint(out, seq)
+        _put_text(out, label.encode("utf-8", "surrogateescape"))
+    put_varint(out, len(image.live))
+    for first, end in image.live:
+        put_varint(out, first)
+        put_varint(out, end - first)
+    put_varint(out, 0)  # edges of the graph: none yet
+    return bytes(out)
+
+
+def _decode_description(data: bytes, image: Image) -> None:
+    at = 0
+
+    def number() -> int:
+        nonlocal at
+        value, at = get_varint(data, at)
+        return value
+
+    def text() -> bytes:
+        nonlocal at
+        length = number()
+        value = data[at : at + length]
+        if len(value) != length:
+            raise ValueError("a text is cut")
+        at += length
+        return value
+
+    def pairs() -> Iterator[tuple[int, bytes]]:
+        for _ in range(number()):
+            key = number()
+            yield key, text()
+
+    image.sources = {key: value.decode("utf-8", "surrogateescape") for key, value in pairs()}
+    image.names = {key: value.decode("utf-8", "surrogateescape") for key, value in pairs()}
+    image.metadata = dict(pairs())
+    image.labels = [(key, value.decode("utf-8", "surrogateescape")) for key, value in pairs()]
+    for _ in range(number()):
+        first = number()
+        image.live.append((first, first + number()))
+    if number() != 0 or at != len(data):
+        raise ValueError("there is more than this release knows")
+
+
+def _blocks(pages: dict[int, Stored]) -> Iterator[tuple[int, bytes]]:
+    """(pages, raw bytes) of about BLOCK_BYTES each, page by page in ascending order."""
+    raw = bytearray()
+    count = 0
+    for page_id in sorted(pages):
+        size, epoch, kind, content = pages[page_id]
+        for number in (page_id, size, epoch, kind):
+            put_varint(raw, number)
+        raw += content
+        count += 1
+        if len(raw) >= BLOCK_BYTES:
+            yield count, bytes(raw)
+            raw, count = bytearray(), 0
+    if count:
+        yield count, bytes(raw)
+
+
+def encode_image(image: Image, pages: dict[int, Stored]) -> bytes:
+    """The file's bytes; `pages` are those it holds (an incremental one: those that changed)."""
+    import blake3
+
+    description = compress_block(_encode_description(image))
+    body = bytearray()
+    blocks = 0
+    for count, raw in _blocks(pages):
+        stored = compress_block(raw)
+        body += BLOCK.pack(len(raw), len(stored), crc32c(stored), count) + stored
+        blocks += 1
+    head = HEAD.pack(
+        MAGIC,
+        VERSION,
+        HEAD_BYTES,
+        image.uuid,
+        image.seq,
+        image.parent_seq,
+        image.time_ns,
+        image.branch,
+        image.next_page_id,
+        len(pages),
+        image.segment,
+        image.last_crc,
+        image.offset,
+        image.anchor,
+        image.digest,
+        len(description),
+        blocks,
+        BASE if image.base else 0,
+    ).ljust(HEAD_BYTES - 4, b"\0")
+    data = head + crc32c(head).to_bytes(4, "little") + description + bytes(body)
+    return data + blake3.blake3(data).digest()
+
+
+def damaged(path: str, offset: int, reason: str) -> CorruptCheckpointError:
+    """The error of a checkpoint that cannot be read."""
+    return CorruptCheckpointError(
+        f"The checkpoint {path} is damaged at offset {offset}: {reason}. Delete it if the log is complete, or restore it.",
+        path=path,
+        offset=offset,
+        seq=None,
+        reason=reason,
+    )
+
+
+def decode_image(data: bytes, path: str) -> Image:
+    """Reads one file. CorruptCheckpointError, FormatVersionError. An incremental one still lacks its parent's pages."""
+    import blake3
+
+    if len(data) < HEAD_BYTES + 32 or data[:7] != MAGIC[:7]:
+        raise damaged(path, 0, "it is no checkpoint, or cut")
+    head = data[: HEAD_BYTES - 4]
+    if crc32c(head) != int.from_bytes(data[HEAD_BYTES - 4 : HEAD_BYTES], "little"):
+        raise damaged(path, 0, "the header's checksum does not match")
+    fields = HEAD.unpack_from(head)
+    if fields[1] != VERSION or fields[0] != MAGIC:
+        raise FormatVersionError(
+            f"{path} was written by format {fields[1]}; this release reads up to {VERSION}. Install a newer mmsb.",
+            path=path,
+            version=fields[1],
+            supported=VERSION,
+        )
+    if blake3.blake3(data[:-32]).digest() != data[-32:]:
+        raise damaged(path, HEAD_BYTES, "its hash does not match")
+    (_, _, _, uuid, seq, parent, time_ns, branch, next_id, count, segment, last_crc, offset) = fields[:13]
+    image = Image(uuid, seq, time_ns, branch, next_id, segment, offset, last_crc, fields[13], fields[14])
+    image.base, image.parent_seq = bool(fields[17] & BASE), parent
+    at = HEAD_BYTES + fields[15]
+    try:
+        _decode_description(decompress_block(data[HEAD_BYTES:at]), image)
+        for _ in range(fields[16]):
+            raw_bytes, stored_bytes, crc, pages = BLOCK.unpack_from(data, at)
+            at += BLOCK.size
+            stored = data[at : at + stored_bytes]
+            if len(stored) != stored_bytes or crc32c(stored) != crc:
+                raise ValueError("a block's checksum does not match")
+            _read_block(decompress_block(stored, raw_bytes), pages, image.pages)
+            at += stored_bytes
+        if at != len(data) - 32 or len(image.pages) != count:
+            raise ValueError("the number of pages is wrong")
+    except (ValueError, struct.error) as error:
+        raise damaged(path, at, str(error)) from error
+    return image
+
+
+def _read_block(raw: bytes, count: int, pages: dict[int, Stored]) -> None:
+    view = memoryview(raw)
+    at = 0
+    for _ in range(count):
+        page_id, at = get_varint(raw, at)
+        size, at = get_varint(raw, at)
+        epoch, at = get_varint(raw, at)
+        kind, at = get_varint(raw, at)
+        if size > len(raw) - at:
+            raise ValueError("a page is cut")
+        pages[page_id] = (size, epoch, kind, view[at : at + size])
+        at += size
+    if at != len(raw):
+        raise ValueError("a block goes on after its last page")
+
+
+# ---- taking one
+
+
+def _ranges(ids: list[int]) -> list[tuple[int, int]]:
+    ranges: list[tuple[int, int]] = []
+    for page_id in ids:
+        if ranges and ranges[-1][1] == page_id:
+            ranges[-1] = (ranges[-1][0], page_id + 1)
+        else:
+            ranges.append((page_id, page_id + 1))
+    return ranges
+
+
+def take(state: State, known: dict[int, tuple[int, int]] | None = None) -> tuple[Image, dict[int, Stored]]:
+    """The Image of a State now, and copies of its pages (of those whose (epoch, size) is not in `known`)."""
+    with state._exclusive():
+        log = state._log
+        if hasattr(log, "append_anchor"):
+            log.append_anchor(state)
+        log.settle()
+        ids = state._page_ids()
+        pages: dict[int, Stored] = {}
+        epochs = {}
+        for page_id in ids:
+            size, epoch, kind = state._page_info(page_id)
+            epochs[page_id] = (epoch, size)
+            if known is None or known.get(page_id) != (epoch, size):
+                pages[page_id] = (size, epoch, kind, bytes(state._page_bytes(page_id)))
+        image = Image(
+            log.uuid,
+            state.seq,
+            state.time_ns,
+            state.branch,
+            state.next_page_id,
+            log.active.number,
+            log.active.tail,
+            state.last_crc,
+            log.anchor_head,
+            state.digest(),
+            sources=state._segment_sources(),
+            names=dict(state._name_of),
+            metadata=dict(state._metadata),
+            labels=list(log.base.labels) if isinstance(log.base, Image) else [],
+            live=_ranges(ids),
+        )
+    image.epochs = epochs
+    return image, pages
+
+
+def write_image(state: State, path: Any) -> None:
+    """Writes the State as one full file that mmsb.open() can start from."""
+    image, pages = take(state)
+    state._log.files.write_file(os.path.abspath(os.fspath(path)), encode_image(image, pages))
+
+
+def read_image(files: Files, path: str) -> Image:
+    """Reads a full checkpoint file."""
+    image = decode_image(files.read_file(path, 1 << 40), path)
+    if image.parent_seq:
+        raise damaged(path, 0, "it is incremental and needs the store that it came from")
+    return image
+
+
+class Checkpoints:
+    """The checkpoint files of a store."""
+
+    def __init__(self, store: Store, files: Files, every_bytes: int | None) -> None:
+        self.store = store
+        self.files = files
+        self.every_bytes = every_bytes
+        self.last: Image | None = None  # the newest one, its pages' epochs known
+        self.known: dict[int, tuple[int, int]] = {}
+        self.chain = 0
+        self.log_bytes = 0
+        self.skipped: list[CorruptCheckpointError] = []
+        self.images: dict[int, Image] = {}
+
+    def load(self, seq: int) -> Image:
+        """The complete Image of a checkpoint, its parents read as far as needed."""
+        if seq in self.images:
+            return self.images[seq]
+        path = os.path.join(self.store.path, "checkpoints", f"{seq:020d}.ckpt")
+        image = decode_image(self.files.read_file(path, 1 << 40), path)
+        if image.uuid != self.store.uuid or image.seq != seq or image.parent_seq >= max(seq, 1):
+            raise damaged(path, 0, "it belongs to another store or seq")
+        if image.parent_seq:
+            pages = dict(self.load(image.parent_seq).pages)
+            pages.update(image.pages)
+            image.pages = {page_id: pages[page_id] for first, end in image.live for page_id in range(first, end)}
+        self.images = {seq: image}  # one is kept: they are as large as the state
+        return image
+
+    def newest(self) -> Image | None:
+        """The newest usable checkpoint; damaged ones are skipped and kept in `skipped`."""
+        image = self.before(1 << 63)
+        if image is not None:
+            self.remember(image, {page_id: (page[1], page[0]) for page_id, page in image.pages.items()})
+        return image
+
+    def before(self, seq: int) -> Image | None:
+        """The newest usable checkpoint not after `seq`."""
+        for at, path in reversed(self.store.checkpoint_paths()):
+            if at > seq:
+                continue
+            try:
+                return self.load(at)
+            except (CorruptCheckpointError, OSError, KeyError) as error:
+                if not isinstance(error, CorruptCheckpointError):
+                    error = damaged(path, 0, f"it cannot be read ({error})")
+                self.skipped.append(error)
+        return None
+
+    def base(self) -> Image | None:
+        """The checkpoint that begins a compacted history, None when all of it is there."""
+        segments = self.store.segment_paths()
+        if not segments or segments[0][0] == 1:
+            return None
+        for seq, _ in self.store.checkpoint_paths():
+            image = self.load(seq)
+            if image.base:
+                return image
+        return None
+
+    def remember(self, image: Image, epochs: dict[int, tuple[int, int]]) -> None:
+        """`image` is the newest checkpoint now."""
+        self.last = image
+        self.known = epochs
+        self.chain = self.chain + 1 if image.parent_seq else 0
+        self.log_bytes = 0
+
+    def position(self, state: State) -> int:
+        """Bytes of log since the last checkpoint."""
+        log = state._log
+        log.settle()
+        last = self.last
+        if last is None:
+            return log.bytes_used()
+        return sum(
+            segment.tail - (last.offset if segment.number == last.segment else 0)
+            for segment in log.segments
+            if segment.number >= last.segment
+        )
+
+    def due(self, state: State) -> bool:
+        """Whether an automatic checkpoint is to be taken."""
+        return self.every_bytes is not None and self.position(state) >= self.every_bytes
+
+    def pays(self, state: State) -> bool:
+        """Whether closing should take one: replaying what came since would take longer than a moment."""
+        since = state.seq - (self.last.seq if self.last is not None else 0)
+        return since > 0 and (since >= 10_000 or self.position(state) >= 1 << 20)
+
+    def write(self, state: State, *, base: bool = False) -> int:
+        """Takes and writes a checkpoint; full when `base`, or when the chain is long. Returns its seq."""
+        if self.last is not None and self.last.seq == state.seq and not base:
+            return state.seq
+        incremental = self.last is not None and not base and self.chain + 1 < CHAIN_MOST
+        image, pages = take(state, self.known if incremental else None)
+        if incremental and self.last is not None and len(pages) * 2 <= len(image.epochs):
+            image.parent_seq = self.last.seq
+        elif incremental:
+            image, pages = take(state)
+        image.base = base
+        # The log up to here must be as durable as the checkpoint that points into it.
+        state._log.sync(state)
+        path = os.path.join(self.store.folder("checkpoints"), f"{image.seq:020d}.ckpt")
+        self.files.write_file(path, encode_image(image, pages))
+        self.remember(image, image.epochs)
+        return image.seq

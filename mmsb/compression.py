@@ -1,0 +1,108 @@
+"""zstandard for checkpoints and sealed segments. Every size is checked before memory is taken for it."""
+
+from __future__ import annotations
+
+import os
+import queue
+import threading
+from typing import Any
+
+from mmsb._core.files import Files
+from mmsb.errors import CorruptLogError
+
+LEVEL = 3
+RATIO_MOST = 1 << 16  # no honest frame of ours expands more
+
+
+def compress_block(data: bytes, level: int = 1) -> bytes:
+    """One frame that states its size."""
+    import zstandard
+
+    return zstandard.ZstdCompressor(level=level, write_content_size=True).compress(data)
+
+
+def decompress_block(data: bytes, size: int | None = None, limit: int = 1 << 40) -> bytes:
+    """The content of one frame, which must have `size` bytes when given. ValueError otherwise.
+
+    The size that the frame states is compared before anything is allocated: zstandard itself takes it at its word.
+    """
+    import zstandard
+
+    try:
+        stated = zstandard.frame_content_size(data)
+        if stated < 0 or stated > min(limit, (len(data) + 64) * RATIO_MOST) or size not in (None, stated):
+            raise ValueError(f"a compressed block states {stated} bytes")
+        return zstandard.ZstdDecompressor(max_window_size=1 << 27).decompress(data)
+    except zstandard.ZstdError as error:
+        raise ValueError(f"a compressed block cannot be read ({error})") from error
+
+
+def decompress(data: bytes, limit: int, path: str) -> bytes:
+    """The bytes of a compressed segment of at most `limit` bytes. CorruptLogError."""
+    try:
+        return decompress_block(data, None, limit)
+    except ValueError as error:
+        raise CorruptLogError(
+            f"{path} is damaged: {error}. Restore the file from a backup.", path=path, offset=0, seq=None, reason=str(error)
+        ) from error
+
+
+def decompress_head(files: Files, path: str, count: int) -> bytes:
+    """The first `count` bytes of a compressed segment."""
+    import zstandard
+
+    fd = files.open(path, os.O_RDONLY)
+    try:
+        data = files.pread(fd, min(files.size(fd), 1 << 18), 0)
+        return zstandard.ZstdDecompressor(max_window_size=1 << 27).decompressobj().decompress(data)[:count]
+    except zstandard.ZstdError as error:
+        raise CorruptLogError(
+            f"{path} is damaged: {error}. Restore the file from a backup.", path=path, offset=0, seq=None, reason=str(error)
+        ) from error
+    finally:
+        files.close(fd)
+
+
+class Compressor:
+    """A thread that compresses sealed segments: written aside, read back and compared, renamed; then the raw one goes."""
+
+    def __init__(self, files: Files, store: Any) -> None:
+        self.files = files
+        self.store = store
+        self.jobs: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        self.thread: threading.Thread | None = None
+
+    def add(self, segment: Any) -> None:
+        """A segment that is sealed and synced."""
+        if self.thread is None:
+            self.thread = threading.Thread(target=self.run, name="mmsb compressor", daemon=True)
+            self.thread.start()
+        self.jobs.put(segment)
+
+    def stop(self) -> None:
+        """Finishes what was added, then ends."""
+        if self.thread is not None:
+            self.jobs.put(None)
+            self.thread.join()
+
+    def run(self) -> None:
+        """The thread."""
+        while (segment := self.jobs.get()) is not None:
+            try:
+                self.compress(segment)
+            except OSError:
+                continue  # the raw segment stays; it is as good
+
+    def compress(self, segment: Any) -> None:
+        """Replaces one raw segment file by a compressed one."""
+        raw_path = segment.path
+        data = self.files.read_file(raw_path, segment.head.capacity)[: segment.tail]
+        packed = compress_block(data, LEVEL)
+        path = raw_path + ".zst"
+        self.files.write_file(path, packed)
+        if decompress_block(self.files.read_file(path, len(packed)), len(data)) != data:
+            self.files.unlink(path)
+            return
+        segment.path = path
+        self.files.unlink(raw_path)
+        self.files.sync_directory(os.path.dirname(path))
