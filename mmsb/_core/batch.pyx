@@ -191,7 +191,15 @@ cdef class Batch:
         import numpy
 
         def column(values, what, n=None):
-            array = numpy.asarray(values)
+            if isinstance(values, (list, tuple)) and all(type(value) is int for value in values):
+                # numpy would make floats of large numbers beside small ones.
+                try:
+                    array = numpy.array(values, dtype=numpy.uint64)
+                except OverflowError:
+                    raise errors.PageRangeError(f"{what} has an element below 0 or above any page. Check it.",
+                                                page_id=None, at=None, length=None, size=None) from None
+            else:
+                array = numpy.asarray(values)
             if array.dtype.kind not in "iu" and array.size:
                 raise TypeError(f"{what} must be integers, not {array.dtype}")
             if array.dtype.kind == "i" and array.size and array.min() < 0:

@@ -167,6 +167,11 @@ cdef class Delta:
             self._state = None
         return None if self._epoch == UNKNOWN else self._epoch
 
+    def _set_epoch(self, uint64_t epoch):
+        """Set by whoever counted it while reading the log."""
+        self._epoch = epoch
+        self._state = None
+
     @property
     def intent(self):
         """The commit's intent metadata as a dict, or None."""
