@@ -11,6 +11,8 @@ from mmsb.upstream.files import HEADER_BYTES, U32, IdSet, Path, Report, Window, 
 
 CHECKPOINT_HEADER_BYTES = 24
 PAGE_HEAD = struct.Struct("<QQIi")  # page id, size, epoch, location
+# Leaves room for what the import adds; mmsb has 16 MiB. The first MMSB kept words here.
+METADATA_BYTES_MAX = 1 << 23
 LOCATIONS = ("cpu", "gpu", "unified")
 
 
@@ -118,12 +120,16 @@ def _pages(file: Window, has_metadata: bool, report: Report, with_data: bool) ->
         pairs: list[tuple[str, bytes]] = []
         if has_metadata:
             length = U32.unpack(piece(at, 4))[0]
+            if length > METADATA_BYTES_MAX:
+                raise damage(at, f"page {page_id} has {length} bytes of metadata")
             try:
                 pairs = _parse_metadata(piece(at + 4, length))
             except ValueError as error:
                 raise damage(at + 4, f"page {page_id}: {error}") from None
             if len({key for key, _ in pairs}) < len(pairs):
                 report.note("metadata", at, f"page {page_id} has a metadata key twice; the last one counts")
+            if any(not key for key, _ in pairs):
+                report.note("metadata", at, f"page {page_id} has metadata without a key, which is left out")
             at += 4 + length
         length = U32.unpack(piece(at, 4))[0]
         if length != size:

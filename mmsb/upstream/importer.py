@@ -80,7 +80,7 @@ def import_checkpoint(
     report = Report() if report is None else report
     survey_checkpoint(path, report)
     for page in read_checkpoint(path):
-        metadata: dict[str, Any] = dict(page.metadata)
+        metadata: dict[str, Any] = {key: value for key, value in page.metadata if key}
         metadata["upstream_page_id"] = page.page_id
         metadata["upstream_epoch"] = page.epoch
         metadata["upstream_location"] = page.location

@@ -18,6 +18,8 @@ FRAME_TAIL = struct.Struct("<BQI")  # is_sparse, timestamp ns, source length
 
 # What a source of mmsb may have. Random bytes give far more.
 SOURCE_BYTES_MAX = 4096
+# Leaves room for what the import adds to the intent; mmsb has 16 MiB.
+INTENT_BYTES_MAX = 1 << 23
 # Years 2000 to 2100: clocks of programs that ran the first MMSB. 0 is what its C interface always wrote.
 TIME_NS_MIN, TIME_NS_MAX = 946_684_800 * 10**9, 4_102_444_800 * 10**9
 # Ids count up from 1. A frame of version 2 read as version 1 shows four foreign bytes in the low half of its id.
@@ -131,6 +133,8 @@ def _parse_intent(file: Window, at: int, begin: int) -> tuple[str | None, int]:
     intent_bytes = U32.unpack(length)[0]
     if intent_bytes == 0:
         return None, at + 4
+    if intent_bytes > INTENT_BYTES_MAX:
+        raise _NotAFrameError("intent", at, f"intent metadata of {intent_bytes} bytes")
     raw = file.take(at + 4, intent_bytes)
     if raw[:1] not in b'{["0123456789-tfn \t\r\n':
         raise _NotAFrameError("intent", at + 4, "intent metadata that is not JSON")
