@@ -176,9 +176,9 @@ int mmsb_index_apply(const mmsb_index *index, const mmsb_kernels *kernels, const
                      const uint32_t *numbers, uint64_t count, mmsb_index_page *page);
 
 /* Newest delta of a page at or before seq_to that changes a byte of [*first, *end). A resize on the way clips the range
- * to what was left of it; *open is false when nothing older can have written it (then the answer is final). */
+ * to what was left of it; *open is 0 when nothing older can have written it (then the answer is final). */
 int mmsb_index_last_write(const mmsb_index *index, const uint8_t *bytes, uint64_t page_id, uint64_t seq_to,
-                          uint64_t *first, uint64_t *end, uint32_t *number, bool *open);
+                          uint64_t *first, uint64_t *end, uint32_t *number, int *open);
 
 /* Oldest node of a page at which mmsb_index_rank is at least `rank`, at or before node `number`; 0 when none is. */
 uint32_t mmsb_index_rank_node(const mmsb_index *index, uint32_t number, uint64_t rank);

@@ -228,10 +228,10 @@ static bool writes_in(const mmsb_delta_view *view, uint64_t first, uint64_t end)
 }
 
 int mmsb_index_last_write(const mmsb_index *index, const uint8_t *bytes, uint64_t page_id, uint64_t seq_to,
-                          uint64_t *first, uint64_t *end, uint32_t *number, bool *open) {
+                          uint64_t *first, uint64_t *end, uint32_t *number, int *open) {
     uint32_t at = mmsb_index_until(index, mmsb_index_newest(index, page_id), seq_to);
     *number = 0;
-    *open = true;
+    *open = 1;
     for (; at != 0 && *first < *end; at = mmsb_index_node_at(index, at)->prev) {
         const mmsb_index_node *node = mmsb_index_node_at(index, at);
         uint8_t kind = mmsb_index_kind(node->at);
@@ -249,7 +249,7 @@ int mmsb_index_last_write(const mmsb_index *index, const uint8_t *bytes, uint64_
         if (status != MMSB_OK) return status;
         if (!writes_in(&view, *first, *end)) continue;
         *number = at;
-        *open = false;
+        *open = 0;
         return MMSB_OK;
     }
     *open = at == 0 && *first < *end && mmsb_index_range_of(index, page_id) == 0;

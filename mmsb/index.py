@@ -1,0 +1,89 @@
+"""Indexes: the segment indexes of one State's log, made when they are first needed, and the oldest uses forgotten."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from typing import TYPE_CHECKING, Any
+
+from mmsb._core.index import SegmentIndex
+
+if TYPE_CHECKING:
+    from mmsb.segments import Segment
+    from mmsb.state import State
+
+INDEXES_BYTES = 512 << 20
+
+
+class Reader:
+    """One segment with its index and its bytes: what time travel works on. Made by Indexes.of()."""
+
+    __slots__ = ("_sources", "data", "index")
+
+    def __init__(self, index: SegmentIndex, data: Any) -> None:
+        self.index = index
+        self.data = data
+        self._sources: dict[int, str] | None = None
+
+    @property
+    def sources(self) -> dict[int, str]:
+        """{local id: name} of the sources that the segment defines."""
+        if self._sources is None:
+            self._sources = self.index.sources(self.data)
+        return self._sources
+
+
+class Indexes:
+    """The indexes of `state._log`, by segment number. Bounded in bytes; the newest use is kept in any case."""
+
+    def __init__(self, state: State, limit_bytes: int = INDEXES_BYTES) -> None:
+        self.state = state
+        self.limit_bytes = limit_bytes
+        self.kept: OrderedDict[int, SegmentIndex] = OrderedDict()
+        self.lock = threading.Lock()
+
+    def existing(self, segment: Segment) -> SegmentIndex | None:
+        """The index of a segment if there is one already (of the active segment it may lag behind)."""
+        return self.kept.get(segment.number)
+
+    def forget(self, segment: Segment) -> None:
+        """The segment is gone from the log."""
+        with self.lock:
+            self.kept.pop(segment.number, None)
+
+    def of(self, segment: Segment, until: int | None = None) -> Reader:
+        """The segment's Reader, its index reaching at least to commit `until` (None: to its last one).
+
+        CorruptLogError when the segment is damaged before that.
+        """
+        log = self.state._log
+        data = log.buffer(segment)
+        index = self.kept.get(segment.number)
+        if index is None:
+            with self.lock:
+                index = self.kept.setdefault(segment.number, SegmentIndex(segment.head))
+        elif until is not None and index.seq >= until:
+            return Reader(index, data)
+        if segment is log.active:
+            log.settle()
+        self.extend(segment, index, data)
+        self.trim(index)
+        return Reader(index, data)
+
+    def extend(self, segment: Segment, index: SegmentIndex, data: Any) -> None:
+        """Brings an index up to its segment's tail."""
+        if index.offset >= segment.tail:
+            return
+        try:
+            index.extend(data, segment.tail)
+        except Exception:
+            self.forget(segment)  # it took a frame in half
+            raise
+
+    def trim(self, used: SegmentIndex) -> None:
+        """Forgets the indexes that were not extended or asked for to their end for longest."""
+        with self.lock:
+            if used.head.number in self.kept:
+                self.kept.move_to_end(used.head.number)
+            while len(self.kept) > 1 and sum(index.nbytes for index in self.kept.values()) > self.limit_bytes:
+                self.kept.popitem(last=False)
