@@ -2,12 +2,12 @@
 
 import struct
 
-import mmsb
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from mmsb.upstream import Report, import_checkpoint, import_log
 
+import mmsb
+from mmsb.upstream import Report, import_checkpoint, import_log
 from tests.unit.test_upstream import GOLDEN, PAGES, TIME_NS, checkpoint, frame, log_header, simple_frames
 
 

@@ -1,0 +1,79 @@
+"""The group of all commands: ours, imported one by one, and those that plugins add."""
+
+from __future__ import annotations
+
+from importlib import import_module, util
+from typing import Any
+
+import click
+
+from mmsb import __version__
+from mmsb.cli.common import DAMAGE
+from mmsb.cli.output import Failure
+from mmsb.errors import MMSBError
+
+# Where each command lives, in the order of the help text.
+BUILT_IN = {
+    "info": "mmsb.cli.info",
+    "pages": "mmsb.cli.pages",
+    "log": "mmsb.cli.log",
+    "show": "mmsb.cli.show",
+    "diff": "mmsb.cli.diff",
+    "replay": "mmsb.cli.replay",
+    "verify": "mmsb.cli.verify",
+    "checkpoint": "mmsb.cli.checkpoint",
+    "compact": "mmsb.cli.compact",
+    "import": "mmsb.cli.import_",
+    "cpu": "mmsb.cli.cpu",
+}
+
+
+def plugin_commands() -> dict[str, click.Command]:
+    """Commands that installed plugins add. Ours win when a name clashes."""
+    if util.find_spec("mmsb.plugin") is None:
+        return {}
+    from mmsb.plugin.manager import load_commands
+
+    return {command.name: command for command in load_commands() if command.name and command.name not in BUILT_IN}
+
+
+class Commands(click.Group):
+    """Loads a command when it is asked for, and plugins only for --help and for a command that is not ours."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Names for the help text."""
+        return [*BUILT_IN, *sorted(plugin_commands())]
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """One command, None when there is none of this name."""
+        if cmd_name in BUILT_IN:
+            command = import_module(BUILT_IN[cmd_name]).command
+            assert isinstance(command, click.Command)
+            return command
+        return plugin_commands().get(cmd_name)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Runs the command; errors that mmsb and the system raise on purpose become one sentence."""
+        try:
+            result = super().invoke(ctx)
+        except BrokenPipeError:
+            raise  # the reader of our output left; click ends quietly
+        except (MMSBError, OSError) as error:
+            raise Failure(error) from error
+        except click.exceptions.Exit:
+            result = None
+            if DAMAGE not in ctx.meta:
+                raise
+        if DAMAGE in ctx.meta:
+            raise Failure(ctx.meta[DAMAGE])
+        return result
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, message="%(prog)s %(version)s")
+def commands() -> None:
+    """Look into mmsb stores, travel through their history and keep them in order.
+
+    Every command that reads works while another process holds the store. Exit status: 0 ok, 1 a fault was found, 2 the
+    command could not be carried out as asked.
+    """

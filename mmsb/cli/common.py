@@ -1,0 +1,101 @@
+"""What commands share: the STORE argument, opening it, places in its history, pages."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from mmsb.state import State
+
+# Where the root context keeps the damage that an open store was read up to.
+DAMAGE = "mmsb.damage"
+
+Function = Callable[..., Any]
+
+
+def store_argument(function: Function) -> Function:
+    """Adds the argument STORE (an existing path)."""
+    return click.argument("store", type=click.Path(exists=True))(function)
+
+
+@contextmanager
+def open_store(path: str, read_only: bool = True) -> Iterator[State]:
+    """The State of a store: for reading beside its owner, or as its one writer. Never makes a store.
+
+    Reading goes on before damage: what is intact is shown, and the command then ends with the damage as its error.
+    """
+    from mmsb.errors import NotAStoreError
+    from mmsb.opening import open as open_state
+
+    if os.path.isdir(path):
+        is_store = os.path.exists(os.path.join(path, "store"))
+    else:
+        is_store = read_only and is_checkpoint(path)
+    if not is_store:
+        raise NotAStoreError(f"There is no store at {path}. Check the path.", path=path)
+    with open_state(path, read_only=read_only) as state:
+        if state._recovered is not None and state._recovered.damage is not None:
+            click.get_current_context().find_root().meta[DAMAGE] = state._recovered.damage
+        yield state
+
+
+def is_checkpoint(path: str) -> bool:
+    """Whether a file begins as a checkpoint does."""
+    from mmsb.checkpoint import MAGIC
+
+    with open(path, "rb") as file:
+        return file.read(len(MAGIC)) == MAGIC
+
+
+class Place(click.ParamType):
+    """A place in history: a seq, a label, or a time (ISO 8601, UTC when it names no zone)."""
+
+    name = "seq|label|time"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int | str | datetime:
+        """`label:NAME` is a label even when NAME looks like a number or a time."""
+        text = str(value)
+        if text.startswith("label:"):
+            return text.removeprefix("label:")
+        if text.isdecimal() and text.isascii():
+            return int(text)
+        if text[:4].isdecimal() and "-" in text:
+            try:
+                when = datetime.fromisoformat(text)
+            except ValueError:
+                return text
+            return when if when.tzinfo else when.replace(tzinfo=UTC)
+        return text
+
+
+def at_option(function: Function) -> Function:
+    """Adds --at; the command gets `at` (None: now)."""
+    help_text = "The state as it was: a seq, a label, or a time such as 2026-01-31T12:00:00Z (label:X for odd labels)."
+    return click.option("--at", "place", type=Place(), help=help_text)(function)
+
+
+def state_at(state: State, place: int | str | datetime | None) -> Any:
+    """The State itself, or a view of its past."""
+    if place is None:
+        return state
+    try:
+        return state.at(place)
+    except LookupError as error:
+        from mmsb.errors import MMSBError
+
+        if isinstance(error, MMSBError):
+            raise
+        raise click.UsageError(str(error.args[0] if error.args else error)) from None
+
+
+def page_of(state: Any, text: str) -> Any:
+    """A page by name, or by id when no page has that name. PageNotFoundError otherwise."""
+    if text.isdecimal() and text.isascii() and text not in state:
+        return state.page(int(text))
+    return state.page(text)

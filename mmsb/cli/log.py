@@ -1,0 +1,122 @@
+"""`mmsb log`: the commits of a store."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import islice
+from typing import Any
+
+import click
+
+from mmsb.cli.common import open_store, page_of, store_argument
+from mmsb.cli.output import json_option, print_json, print_table, utc
+
+TABLE_LIMIT = 100
+
+
+def describe(commit: Any) -> str:
+    """What a commit did, in a few words."""
+    parts = []
+    changed_bytes: dict[int, int] = {}
+    for delta in commit.deltas:
+        changed_bytes[delta.page_id] = changed_bytes.get(delta.page_id, 0) + delta.nbytes
+    for change in commit.changes:
+        if change.kind == "create":
+            ids = f"{change.page_id}" if change.count == 1 else f"{change.page_id}-{change.page_id + change.count - 1}"
+            parts.append(f"create {ids} ({change.size} B)")
+        elif change.kind == "resize":
+            parts.append(f"resize {change.page_id} to {change.size} B")
+        elif change.kind == "rename":
+            parts.append(f"rename {change.page_id} to {change.text!r}" if change.text else f"unname {change.page_id}")
+        elif change.kind in ("delete", "metadata"):
+            parts.append(f"{change.kind} {change.page_id}")
+    parts += [f"{page_id}: {count} B" for page_id, count in islice(changed_bytes.items(), 6)]
+    if len(changed_bytes) > 6:
+        parts.append(f"and {len(changed_bytes) - 6} more pages")
+    return ", ".join(parts)
+
+
+def document(commit: Any) -> dict[str, Any]:
+    """A commit for --json."""
+    return {
+        "seq": commit.seq,
+        "time_ns": commit.time_ns,
+        "source": commit.source,
+        "label": commit.label,
+        "intent": commit.intent,
+        "nbytes": commit.nbytes,
+        "changes": [
+            {"kind": change.kind, "page_id": change.page_id, "size": change.size, "count": change.count}
+            | ({"name": change.text} if change.text is not None else {})
+            for change in commit.changes
+            if change.kind in ("create", "delete", "resize", "rename", "metadata")
+        ],
+        "deltas": [
+            {"page_id": delta.page_id, "index": delta.index, "nbytes": delta.nbytes, "ranges": delta.ranges()}
+            for delta in commit.deltas
+        ],
+    }
+
+
+@click.command("log")
+@store_argument
+@click.option("--page", "-p", help="Only commits that change this page (name or id).")
+@click.option("--source", "-s", help="Only commits of this source.")
+@click.option("--label", "-l", help="Only commits with this label.")
+@click.option(
+    "--kind", "-k", help="Only commits with a change of this kind: delta, create, delete, resize, rename, ..."
+)
+@click.option("--since", type=click.IntRange(min=0), help="From this seq on.")
+@click.option("--until", type=click.IntRange(min=0), help="Up to this seq.")
+@click.option("--last", type=click.IntRange(min=1), metavar="N", help="Only among the newest N commits.")
+@click.option(
+    "--limit",
+    type=click.IntRange(min=0),
+    metavar="N",
+    help=f"Stop after N commits; 0 for all. [default: {TABLE_LIMIT} in a table, all with --json]",
+)
+@json_option
+def command(
+    store: str,
+    page: str | None,
+    source: str | None,
+    label: str | None,
+    kind: str | None,
+    since: int | None,
+    until: int | None,
+    last: int | None,
+    limit: int | None,
+    wants_json: bool,
+) -> None:
+    """List the commits of STORE, oldest first.
+
+    With --json one document per line and commit.
+    """
+    if limit is None:
+        limit = 0 if wants_json else TABLE_LIMIT
+    with open_store(store) as state:
+        if last is not None:
+            since = max(since or 1, (state.seq if until is None else min(until, state.seq)) - last + 1)
+        commits: Iterator[Any] = state.log(
+            page=None if page is None else page_of(state, page).page_id,
+            source=source,
+            label=label,
+            since=1 if since is None else since,
+            until=until,
+            kind=kind,
+        )
+        shown = islice(commits, limit) if limit else commits
+        if wants_json:
+            for commit in shown:
+                print_json(document(commit))
+            return
+        rows = (
+            (commit.seq, utc(commit.time_ns), commit.source, commit.label, commit.nbytes, describe(commit))
+            for commit in shown
+        )
+        columns = ("seq", "time (UTC)", "source", "label", "bytes", "changes")
+        count = print_table(columns, rows, right=("seq", "bytes"))
+        if not count:
+            click.echo("no commits")
+        elif count == limit and next(commits, None) is not None:
+            click.echo(f"There are more commits; --limit 0 shows all, --last {limit} the newest.", err=True)
