@@ -13,4 +13,9 @@ void mmsb_kernels_init(mmsb_kernels *table, uint32_t features) {
         .crc32c = mmsb_crc32c_scalar,
     };
     if (features & MMSB_CPU_SSE42) table->crc32c = mmsb_crc32c_sse42;
+    if (features & MMSB_CPU_AVX2) table->delta_diff = mmsb_delta_diff_avx2;
+    if (features & MMSB_CPU_AVX512) {
+        table->delta_diff = mmsb_delta_diff_avx512;
+        table->delta_apply = mmsb_delta_apply_avx512;
+    }
 }

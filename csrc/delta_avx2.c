@@ -1,0 +1,70 @@
+/* The diff kernel with AVX2: blocks are compared 64 bytes at a time, tokens and values go run by run. Applying is bound
+ * by its branches and copies, so AVX2 uses the scalar kernel there. */
+#include "delta_emit.h"
+#include "kernels_isa.h"
+
+#include <immintrin.h>
+
+MMSB_TARGET_BEGIN("avx2,bmi,bmi2,lzcnt,popcnt")
+
+static inline __m256i load(const uint8_t *p) { return _mm256_loadu_si256((const void *)p); }
+
+static inline uint64_t mask_of(const uint8_t *a, const uint8_t *b) {
+    uint32_t low = (uint32_t)_mm256_movemask_epi8(_mm256_cmpeq_epi8(load(a), load(b)));
+    uint32_t high = (uint32_t)_mm256_movemask_epi8(_mm256_cmpeq_epi8(load(a + 32), load(b + 32)));
+    return ~((uint64_t)high << 32 | low);
+}
+
+static inline uint64_t mask_of_tail(const uint8_t *a, const uint8_t *b, uint64_t n) {
+    uint64_t mask = 0, i = 0;
+    for (; i + 32 <= n; i += 32)
+        mask |= (uint64_t)(uint32_t)~_mm256_movemask_epi8(_mm256_cmpeq_epi8(load(a + i), load(b + i))) << i;
+    for (; i < n; i++) mask |= (uint64_t)(a[i] != b[i]) << i;
+    return mask;
+}
+
+/* Byte by byte where few change, run by run where many do. */
+static inline void put_values(uint8_t *to, const uint8_t *from, uint64_t mask) {
+    while (mask != 0) {
+        uint64_t first = _tzcnt_u64(mask);
+        uint64_t length = _tzcnt_u64(~(mask >> first));
+        do {
+            *to++ = from[first++];
+        } while (--length != 0);
+        mask = first < 64 ? mask >> first << first : 0;
+    }
+}
+
+static inline void put_values_tail(uint8_t *to, const uint8_t *from, uint64_t mask, uint64_t n) {
+    (void)n;
+    put_values(to, from, mask);
+}
+
+static inline uint8_t *put_tokens(uint8_t *p, uint64_t mask, uint64_t i, uint64_t *at) {
+    uint64_t starts = mask & ~(mask << 1), ends = mask & ~(mask >> 1);
+    uint64_t gap = i + _tzcnt_u64(starts) - *at, end = 0;
+    p = mmsb_run_token_put(p, gap, _tzcnt_u64(ends) - _tzcnt_u64(starts) + 1);
+    for (;;) {
+        end = _tzcnt_u64(ends) + 1;
+        starts = _blsr_u64(starts);
+        if (starts == 0) break;
+        ends = _blsr_u64(ends);
+        uint64_t start = _tzcnt_u64(starts), length = _tzcnt_u64(ends) + 1 - start;
+        /* Gaps and lengths inside a block are below 64: one byte each, and no branch on which kind it is. */
+        p[0] = (uint8_t)((start - end) << 1 | (length > 1));
+        p[1] = (uint8_t)(length - 2);
+        p += 1 + (length > 1);
+    }
+    *at = i + end;
+    return p;
+}
+
+#define TMPL_DIFF mmsb_delta_diff_avx2
+#define TMPL_MASK mask_of
+#define TMPL_MASK_TAIL mask_of_tail
+#define TMPL_VALUES put_values
+#define TMPL_VALUES_TAIL put_values_tail
+#define TMPL_TOKENS put_tokens
+#include "delta_diff_tmpl.h"
+
+MMSB_TARGET_END
