@@ -46,6 +46,7 @@ _ERRORS = (
     "StateClosedError",
     "StoreFullError",
     "StoreLockedError",
+    "UnknownMomentError",
     "UnsupportedLocationError",
 )
 

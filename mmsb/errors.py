@@ -112,6 +112,10 @@ class RetentionError(MMSBError, LookupError):
     """`seq` lies before `first_seq`, the oldest state that is kept."""
 
 
+class UnknownMomentError(MMSBError, LookupError):
+    """There is no such seq or label in the history (`when`); its newest commit is `seq`."""
+
+
 class DivergenceError(MMSBError, RuntimeError):
     """Two histories that should be equal differ: `seq`, `page_id`, `start`, `end`."""
 

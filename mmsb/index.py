@@ -41,6 +41,7 @@ class Indexes:
         self.limit_bytes = limit_bytes
         self.kept: OrderedDict[int, SegmentIndex] = OrderedDict()
         self.lock = threading.Lock()
+        self.bases: Any = None  # of mmsb.bases, made when first needed
 
     def existing(self, segment: Segment) -> SegmentIndex | None:
         """The index of a segment if there is one already (of the active segment it may lag behind)."""

@@ -1,0 +1,269 @@
+"""Where rebuilding the past begins: the empty state, a checkpoint, or the image that a bounded history begins with."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from typing import TYPE_CHECKING, Any, Protocol
+
+from mmsb.errors import CorruptCheckpointError, CorruptLogError, FormatVersionError, RetentionError
+
+if TYPE_CHECKING:
+    from mmsb._core.state import Core
+    from mmsb.checkpoint import Image
+    from mmsb.segments import Segment
+    from mmsb.state import State
+
+IMAGES_BYTES = 256 << 20
+
+
+class Base(Protocol):
+    """A complete state at `seq`. Ids ascend; info is (size, epoch, kind) or None."""
+
+    seq: int
+    time_ns: int
+    branch: int
+    next_page_id: int
+
+    def page_ids(self) -> list[int]: ...
+    def info(self, page_id: int) -> tuple[int, int, int] | None: ...
+    def content(self, page_id: int) -> Any: ...
+    def name(self, page_id: int) -> str | None: ...
+    def notes(self, page_id: int) -> bytes | None: ...
+    def find(self, name: str) -> int | None: ...
+    def load_into(self, core: Core) -> None: ...
+
+
+class EmptyBase:
+    """The state before the first commit."""
+
+    seq = 0
+    branch = 0
+    next_page_id = 1
+
+    def __init__(self, time_ns: int) -> None:
+        self.time_ns = time_ns
+
+    def page_ids(self) -> list[int]:
+        """None."""
+        return []
+
+    def info(self, page_id: int) -> tuple[int, int, int] | None:
+        """None: there is no page."""
+        return None
+
+    content = name = notes = find = info
+
+    def load_into(self, core: Core) -> None:
+        """An empty core is this state."""
+
+
+class ImageBase:
+    """A checkpoint."""
+
+    def __init__(self, image: Image) -> None:
+        self.image = image
+        self.seq, self.time_ns, self.branch = image.seq, image.time_ns, image.branch
+        self.next_page_id = image.next_page_id
+        self.nbytes = sum(page[0] for page in image.pages.values())
+        self.by_name = {name: page_id for page_id, name in image.names.items()}
+
+    def page_ids(self) -> list[int]:
+        """Ids of the pages, ascending."""
+        return self.image.page_ids()
+
+    def info(self, page_id: int) -> tuple[int, int, int] | None:
+        """(size, epoch, kind) of a page, None when there is none."""
+        page = self.image.page(page_id)
+        return page[:3] if page is not None else None
+
+    def content(self, page_id: int) -> Any:
+        """A page's bytes."""
+        page = self.image.page(page_id)
+        return page[3] if page is not None else None
+
+    def name(self, page_id: int) -> str | None:
+        """A page's name."""
+        return self.image.names.get(page_id)
+
+    def notes(self, page_id: int) -> bytes | None:
+        """A page's encoded metadata."""
+        return self.image.metadata.get(page_id)
+
+    def find(self, name: str) -> int | None:
+        """The page of that name."""
+        return self.by_name.get(name)
+
+    def load_into(self, core: Core) -> None:
+        """Makes the state in an empty core."""
+        self.image.load_into(core)
+
+
+class CoreBase:
+    """The core into which a State in memory folds the oldest of its history. It moves on when more is folded; then
+    this base is gone."""
+
+    def __init__(self, state: State, core: Core) -> None:
+        self.state, self.core = state, core
+        self.seq, self.time_ns, self.branch = core.seq, core.time_ns, core.branch
+        self.next_page_id = core.next_page_id
+
+    def check(self) -> None:
+        """Call it with the State's other threads kept out."""
+        if self.core.seq != self.seq:
+            raise RetentionError(
+                f"The history up to seq {self.core.seq} was dropped meanwhile. Open the State with a larger history=.",
+                seq=self.seq,
+                first_seq=self.core.seq,
+            )
+
+    def page_ids(self) -> list[int]:
+        """Ids of the pages, ascending."""
+        with self.state._exclusive():
+            self.check()
+            return list(self.core._page_ids())
+
+    def info(self, page_id: int) -> tuple[int, int, int] | None:
+        """(size, epoch, kind) of a page, None when there is none."""
+        with self.state._exclusive():
+            self.check()
+            return self.core._page_info(page_id) if self.core._has_page(page_id) else None
+
+    def content(self, page_id: int) -> Any:
+        """A copy of a page's bytes."""
+        with self.state._exclusive():
+            self.check()
+            return bytes(self.core._page_bytes(page_id))
+
+    def name(self, page_id: int) -> str | None:
+        """A page's name."""
+        with self.state._exclusive():
+            self.check()
+            return self.core._name_of.get(page_id)
+
+    def notes(self, page_id: int) -> bytes | None:
+        """A page's encoded metadata."""
+        with self.state._exclusive():
+            self.check()
+            return self.core._metadata.get(page_id)
+
+    def find(self, name: str) -> int | None:
+        """The page of that name."""
+        with self.state._exclusive():
+            self.check()
+            return self.core._names.get(name)
+
+    def load_into(self, core: Core) -> None:
+        """Copies the state into an empty core."""
+        source = self.core
+        with self.state._exclusive():
+            self.check()
+            for page_id in source._page_ids():
+                core._load_page(page_id, *source._page_info(page_id), source._page_bytes(page_id))
+            for page_id in sorted(source._name_of.keys() | source._metadata.keys()):
+                core._load_description(page_id, source._name_of.get(page_id), source._metadata.get(page_id))
+            core._set_position(source.seq, source.time_ns, source.branch, source.next_page_id, source.last_crc)
+
+
+class Bases:
+    """The bases of one State. Checkpoints stay loaded, the last used ones, bounded in bytes."""
+
+    def __init__(self, state: State, limit_bytes: int = IMAGES_BYTES) -> None:
+        self.state = state
+        self.limit_bytes = limit_bytes
+        self.loaded: OrderedDict[int, ImageBase] = OrderedDict()
+        self.unusable: set[int] = set()
+        self.listed: tuple[int, list[int]] | None = None  # newest checkpoint when they were listed, and their seqs
+        self.lock = threading.Lock()
+
+    def oldest(self) -> Base:
+        """The state with which the kept history begins."""
+        log = self.state._log
+        if log.base is None:
+            return EmptyBase(log.created_ns)
+        return ImageBase(log.base) if hasattr(log.base, "pages") else CoreBase(self.state, log.base)
+
+    def before(self, seq: int) -> Base:
+        """The newest base not after `seq`."""
+        first = self.state._log.first_seq
+        with self.lock:
+            for at in reversed(self.checkpoints()):
+                if first <= at <= seq and at not in self.unusable:
+                    base = self.load(at)
+                    if base is not None:
+                        return base
+        return self.oldest()
+
+    def checkpoints(self) -> list[int]:
+        """Seqs of the checkpoint files, ascending; listed again when this State wrote one."""
+        checkpoints = self.state._checkpoints
+        if checkpoints is None:
+            return []
+        newest = checkpoints.last.seq if checkpoints.last is not None else -1
+        if self.listed is None or self.listed[0] != newest:
+            self.listed = (newest, [seq for seq, _ in self.state._store.checkpoint_paths()])
+        return self.listed[1]
+
+    def load(self, seq: int) -> ImageBase | None:
+        """A checkpoint, None when it cannot be used."""
+        if seq in self.loaded:
+            self.loaded.move_to_end(seq)
+            return self.loaded[seq]
+        try:
+            base = ImageBase(self.state._checkpoints.load(seq))
+        except (CorruptCheckpointError, FormatVersionError, OSError, KeyError):
+            self.unusable.add(seq)  # it costs time, not data: an older one will do
+            return None
+        self.loaded[seq] = base
+        while len(self.loaded) > 1 and sum(kept.nbytes for kept in self.loaded.values()) > self.limit_bytes:
+            self.loaded.popitem(last=False)
+        return base
+
+
+def bases_of(state: State) -> Bases:
+    """The State's Bases, made when they are first needed."""
+    if state._indexes.bases is None:
+        state._indexes.bases = Bases(state)
+    return state._indexes.bases
+
+
+def segments_between(log: Any, since: int, until: int) -> list[Segment]:
+    """The segments that hold commits since+1..until, ascending."""
+    segments = list(log.segments)
+    ends = [segment.base_seq for segment in segments[1:]] + [until]
+    return [
+        segment for segment, end in zip(segments, ends, strict=True) if segment.base_seq < until and end > since
+    ]
+
+
+def rebuild(state: State, seq: int, *, from_checkpoint: bool = False, into: Core | None = None) -> Core:
+    """A core with the state at `seq`, replayed from the oldest kept state (or from the newest checkpoint before it).
+
+    CorruptLogError when the log is damaged on the way.
+    """
+    bases = bases_of(state)
+    base = bases.before(seq) if from_checkpoint else bases.oldest()
+    core = state.scratch() if into is None else into
+    base.load_into(core)
+    replay(state, core, seq)
+    return core
+
+
+def replay(state: State, core: Core, seq: int) -> None:
+    """Applies the commits after core.seq up to `seq` to a core."""
+    log = state._log
+    for segment in segments_between(log, core.seq, seq):
+        cursor = log.cursor(segment)
+        if core.seq > segment.base_seq:
+            state._indexes.of(segment, core.seq + 1).index.seek(cursor, core.seq + 1)
+        core._replay(cursor, seq)
+        if core.seq < seq:
+            log.check_read(cursor, segment)
+    if core.seq != seq:
+        raise CorruptLogError(
+            f"The log ends at commit {core.seq} instead of {seq}. Run `mmsb verify` on the store.",
+            path=None,
+            offset=None,
+            seq=core.seq + 1,
+            reason="commits are missing",
+        )

@@ -1,0 +1,403 @@
+"""PastState: the State as it was after one commit. Read-only; a page is rebuilt when it is read, from its own changes."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
+
+from mmsb import metadata
+from mmsb._core.index import COVERED, CREATED, DELETED, PageBuilder
+from mmsb._core.page import Page
+from mmsb.bases import bases_of, rebuild, segments_between
+from mmsb.errors import (
+    CorruptLogError,
+    PageNotFoundError,
+    ReadOnlyError,
+    RetentionError,
+    StateClosedError,
+    UnknownMomentError,
+)
+from mmsb.pastpage import PastPage
+
+if TYPE_CHECKING:
+    from mmsb._core.delta import Delta
+    from mmsb._core.index import Nodes
+    from mmsb.history import Commit
+    from mmsb.index import Reader
+    from mmsb.segments import Segment
+    from mmsb.state import State
+
+__all__ = ["PastPage", "PastState", "at", "rebuild", "resolve"]
+
+CONTENTS_BYTES = 64 << 20
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+class Facts(NamedTuple):
+    """A page at one seq. `name_in`, `notes_in`: (segment's Reader, structure) that decided them; None: the base."""
+
+    size: int
+    epoch: int
+    kind: int
+    deleted: bool
+    created: bool
+    name_in: tuple[Reader, int] | None
+    notes_in: tuple[Reader, int] | None
+
+
+def time_ns_of(moment: datetime) -> int:
+    """ns since 1970 of an aware datetime. ValueError for a naive one."""
+    if moment.tzinfo is None or moment.utcoffset() is None:
+        raise ValueError(
+            "A datetime without a time zone is ambiguous. Use an aware one, like datetime.now(timezone.utc)."
+        )
+    return (moment - EPOCH) // (EPOCH.resolution) * 1000
+
+
+def datetime_of(time_ns: int) -> datetime:
+    """The aware datetime (UTC) of a timestamp, cut to microseconds."""
+    return datetime.fromtimestamp(time_ns // 10**9, UTC).replace(microsecond=time_ns % 10**9 // 1000)
+
+
+def label_seq(state: State, label: str, until: int | None = None) -> int | None:
+    """The newest commit with a label (up to `until`), None when no kept commit has it."""
+    until = state.seq if until is None else until
+    for segment in reversed(segments_between(state._log, -1, until)):
+        reader = state._indexes.of(segment, until)
+        found: int | None = reader.index.find_label(reader.data, label, until)
+        if found is not None:
+            return found
+    kept = [seq for seq, text in getattr(state._log.base, "labels", ()) if text == label]
+    return max(kept, default=None)
+
+
+def time_seq(state: State, time_ns: int) -> int:
+    """The last commit not after a time. A time before the kept history gives one less than its first seq."""
+    head = state.seq
+    for segment in reversed(segments_between(state._log, -1, head)):
+        if segment.head.base_time_ns > time_ns:
+            continue
+        reader = state._indexes.of(segment, head)
+        return min(head, reader.index.seq_at(reader.data, time_ns))
+    base = bases_of(state).oldest()
+    return base.seq if base.seq == 0 or base.time_ns <= time_ns else base.seq - 1
+
+
+def resolve(state: State, when: int | str | datetime) -> int:
+    """The seq that an int, label or aware datetime stands for.
+
+    UnknownMomentError beyond the head and for an unknown label, RetentionError below the kept history, ValueError for
+    a naive datetime, TypeError for anything else.
+    """
+    seq: int | None
+    if isinstance(when, str):
+        seq = label_seq(state, when)
+        if seq is None:
+            raise UnknownMomentError(
+                f"No commit is labelled {when!r}. Look at `mmsb log` for the labels.", when=when, seq=state.seq
+            )
+    elif isinstance(when, datetime):
+        seq = time_seq(state, time_ns_of(when))
+    elif isinstance(when, bool) or not hasattr(when, "__index__"):
+        raise TypeError(f"a moment is a seq, a label or an aware datetime, not {type(when).__name__}")
+    else:
+        seq = when.__index__()
+    if seq < 0 or seq > state.seq:
+        raise UnknownMomentError(
+            f"There is no seq {seq}: history goes from {state._log.first_seq} to {state.seq}.", when=when, seq=state.seq
+        )
+    if seq < state._log.first_seq:
+        raise RetentionError(
+            f"Seq {seq} is no longer kept: history begins at seq {state._log.first_seq}.",
+            seq=seq,
+            first_seq=state._log.first_seq,
+        )
+    return seq
+
+
+def at(state: State, when: int | str | datetime) -> PastState:
+    """The State as it was at a seq, label or aware datetime; see resolve() for the errors."""
+    return PastState(state, resolve(state, when))
+
+
+class PastState:
+    """The State as it was after commit `seq`: pages(), page(), digest(), log(), with the same meaning as there.
+
+    Everything is read from the log when it is asked for. Changing anything raises ReadOnlyError. It needs the State
+    that it came from to stay open.
+    """
+
+    def __init__(self, state: State, seq: int) -> None:
+        self.state = state
+        self.seq = seq
+        self.closed = False
+        self.contents: OrderedDict[int, bytes] = OrderedDict()
+        self.contents_bytes = 0
+        self.plan()
+
+    def plan(self) -> None:
+        """Chooses the base and the segments between it and `seq`, newest first."""
+        self.base = bases_of(self.state).before(self.seq)
+        self.segments: list[Segment] = segments_between(self.state._log, self.base.seq, self.seq)[::-1]
+        self.ends = [self.seq, *(segment.base_seq for segment in self.segments)]
+
+    def readers(self) -> Iterator[Reader]:
+        """The segments between the base and `seq`, newest first. RetentionError once the history was cut above."""
+        self.check()
+        for segment, end in zip(self.segments, self.ends, strict=False):
+            yield self.state._indexes.of(segment, end)
+
+    def check(self) -> None:
+        """Raises when this was closed, the State was closed, or its history was cut."""
+        if self.closed:
+            raise StateClosedError("This view of the past is closed. Ask state.at() for another.")
+        self.state._check_open()
+        first_seq = self.state._log.first_seq
+        if first_seq > self.seq:
+            raise RetentionError(
+                f"Seq {self.seq} is no longer kept: history begins at seq {first_seq}.",
+                seq=self.seq,
+                first_seq=first_seq,
+            )
+        if first_seq > self.base.seq:
+            self.plan()
+
+    # ---- facts of the state
+
+    @property
+    def time_ns(self) -> int:
+        """Timestamp of the commit, ns since 1970; at seq 0 that of the State's creation."""
+        for reader in self.readers():
+            return int(reader.index.time_of(reader.data, self.seq))
+        return self.base.time_ns
+
+    @property
+    def time(self) -> datetime:
+        """The commit's timestamp as an aware datetime (UTC), cut to microseconds."""
+        return datetime_of(self.time_ns)
+
+    @property
+    def branch(self) -> int:
+        """Branch id of the commit."""
+        for reader in self.readers():
+            return int(reader.index.branch_of(reader.data, self.seq))
+        return self.base.branch
+
+    @property
+    def next_page_id(self) -> int:
+        """The id that the next page got after this commit."""
+        ends = [self.base.next_page_id]
+        for reader in self.readers():
+            structures = reader.index.structures(self.base.seq, self.seq)
+            ends += [page_id + count for _, kind, page_id, count, _ in structures if kind == "create"]
+        return max(ends)
+
+    def _page_ids(self) -> list[int]:
+        ids = set(self.base.page_ids())
+        for reader in reversed(list(self.readers())):
+            for _, kind, page_id, count, _ in reader.index.structures(self.base.seq, self.seq):
+                if kind == "create":
+                    ids.update(range(page_id, page_id + count))
+                elif kind == "delete":
+                    ids.discard(page_id)
+        return sorted(ids)
+
+    @property
+    def page_count(self) -> int:
+        """Number of pages."""
+        return len(self._page_ids())
+
+    def __len__(self) -> int:
+        return self.page_count
+
+    def digest(self) -> bytes:
+        """BLAKE3 digest of the whole state (32 bytes), equal to the one that the State had then."""
+        from mmsb.digest import pages_digest
+
+        return pages_digest(self)
+
+    def log(self, **filters: Any) -> Iterator[Commit]:
+        """Iterates the commits up to this one; see State.log."""
+        from mmsb.history import log
+
+        until = filters.pop("until", None)
+        return log(self.state, until=self.seq if until is None else min(until, self.seq), **filters)
+
+    # ---- pages
+
+    def page(self, page: int | str | Page | PastPage) -> PastPage:
+        """The page of an id or a name at that time (or the past of a Page). PageNotFoundError when there was none."""
+        return PastPage(self, self.page_id_of(page))
+
+    def pages(self) -> list[PastPage]:
+        """All pages, ascending by id."""
+        return [PastPage(self, page_id) for page_id in self._page_ids()]
+
+    def __contains__(self, page: object) -> bool:
+        try:
+            self.page_id_of(page)
+        except (PageNotFoundError, TypeError):
+            return False
+        return True
+
+    def query_page(self, page: int | str | Page | PastPage) -> bytes:
+        """A copy of the page's bytes."""
+        return self.page(page).read()
+
+    def page_id_of(self, page: Any) -> int:
+        """The id of a page that existed at that time. PageNotFoundError, TypeError."""
+        if isinstance(page, str):
+            page_id = self._find(page)
+            if page_id is None:
+                raise PageNotFoundError(f"No page was named {page!r} at seq {self.seq}.", page=page)
+            return page_id
+        if isinstance(page, (Page, PastPage)):
+            page = page.page_id
+        if isinstance(page, bool) or not hasattr(page, "__index__"):
+            raise TypeError(f"a page is given by its id, its name or a Page, not by {type(page).__name__}")
+        page_id = page.__index__()
+        if not 1 <= page_id < 1 << 63:
+            raise PageNotFoundError(f"No page had the id {page_id} at seq {self.seq}.", page=page_id)
+        self._facts(page_id)
+        return page_id
+
+    def _find(self, name: str) -> int | None:
+        """The page of a name: the one that was given it last, unless it lost it since."""
+        for reader in self.readers():
+            page_id = reader.index.find_name(reader.data, name, self.seq)
+            if page_id is not None:
+                facts = self._walk(page_id)
+                kept = facts is not None and not facts.deleted and self._name_of(facts, page_id) == name
+                return int(page_id) if kept else None
+        page_id = self.base.find(name)
+        if page_id is None:
+            return None
+        facts = self._walk(page_id)
+        kept = facts is not None and not facts.deleted and self._name_of(facts, page_id) == name
+        return page_id if kept else None
+
+    def _walk(self, page_id: int) -> Facts | None:
+        """What base and log say of a page; None when they do not know it."""
+        size = gained = 0
+        deleted = False
+        name_in = notes_in = None
+        for reader in self.readers():
+            _, created, gone, more, here, kind, name_by, notes_by = reader.index.facts(
+                page_id, self.base.seq, self.seq
+            )
+            gained += more
+            deleted = deleted or gone
+            size = size or here
+            if name_in is None and name_by:
+                name_in = (reader, name_by)
+            if notes_in is None and notes_by:
+                notes_in = (reader, notes_by)
+            if created:
+                return Facts(size, gained, kind, deleted, True, name_in, notes_in)
+        info = self.base.info(page_id)
+        if info is None:
+            return None
+        return Facts(size or info[0], info[1] + gained, info[2], deleted, False, name_in, notes_in)
+
+    def _facts(self, page_id: int) -> Facts:
+        facts = self._walk(page_id)
+        if facts is None or facts.deleted:
+            raise PageNotFoundError(f"No page had the id {page_id} at seq {self.seq}.", page=page_id)
+        return facts
+
+    def _page_info(self, page_id: int) -> tuple[int, int, int]:
+        """(size, epoch, kind) of a page. PageNotFoundError."""
+        facts = self._facts(page_id)
+        return facts.size, facts.epoch, facts.kind
+
+    def _name_of(self, facts: Facts, page_id: int) -> str | None:
+        if facts.name_in is None:
+            return self.base.name(page_id)
+        reader, structure = facts.name_in
+        name: str | None = reader.index.text(reader.data, structure)[0]
+        return name
+
+    def _page_name(self, page_id: int) -> str | None:
+        return self._name_of(self._facts(page_id), page_id)
+
+    def _page_notes(self, page_id: int) -> bytes | None:
+        """Encoded metadata of a page, None when it has none."""
+        facts = self._facts(page_id)
+        if facts.notes_in is None:
+            return self.base.notes(page_id)
+        reader, structure = facts.notes_in
+        notes: bytes | None = reader.index.text(reader.data, structure)[1]
+        return notes
+
+    def _page_bytes(self, page_id: int) -> bytes:
+        """A page's bytes, rebuilt or remembered."""
+        content = self.contents.get(page_id)
+        if content is not None and not self.closed:
+            return content
+        content = self._rebuild(page_id, self._facts(page_id).size)
+        self.contents[page_id] = content
+        self.contents_bytes += len(content)
+        while self.contents_bytes > CONTENTS_BYTES and len(self.contents) > 1:
+            self.contents_bytes -= len(self.contents.popitem(last=False)[1])
+        return content
+
+    def _rebuild(self, page_id: int, size: int) -> bytes:
+        parts: list[tuple[Nodes, Any]] = []
+        builder = PageBuilder(page_id)
+        begun = False
+        left = size
+        for reader in self.readers():
+            nodes = reader.index.collect(reader.data, page_id, self.base.seq, self.seq, left)
+            left = nodes.size
+            parts.append((nodes, reader.data))
+            if nodes.end == DELETED:
+                raise CorruptLogError(
+                    f"Page {page_id} changes after it was deleted. Run `mmsb verify` on the store.",
+                    path=None,
+                    offset=None,
+                    seq=self.seq,
+                    reason="a change of a deleted page",
+                )
+            if nodes.end in (CREATED, COVERED):
+                builder.begin(nodes.size)
+                begun = True
+                break
+        if not begun:
+            info = self.base.info(page_id)
+            builder.begin(info[0] if info is not None else size, self.base.content(page_id))
+        for nodes, data in reversed(parts):
+            builder.apply(nodes, data)
+        return bytes(builder.take())
+
+    def _history(self, page_id: int) -> Iterator[Delta]:
+        from mmsb.history import page_history
+
+        return page_history(self.state, page_id, until=self.seq)
+
+    def _metadata_of(self, page_id: int) -> Mapping[str, Any]:
+        return metadata.frozen(self._page_notes(page_id))
+
+    # ---- leaving, and what cannot be done
+
+    def close(self) -> None:
+        """Lets go of the rebuilt pages. Pages of this view raise StateClosedError from now on."""
+        self.closed = True
+        self.contents.clear()
+
+    def __enter__(self) -> PastState:
+        self.check()
+        return self
+
+    def __exit__(self, kind: Any, error: Any, traceback: Any) -> None:
+        self.close()
+
+    def _refuse(self, *args: Any, **kwargs: Any) -> NoReturn:
+        """The past cannot be changed: ReadOnlyError."""
+        raise ReadOnlyError(f"This is the past (seq {self.seq}). Change the State itself, or state.fork(at={self.seq}).")
+
+    create_page = create_pages = delete_page = set_metadata = update_page = apply = batch = _refuse
+
+    def __repr__(self) -> str:
+        return f"<PastState seq={self.seq}{' closed' if self.closed else ''}>"
