@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from mmsb._core.files import Files
-from mmsb._core.log import crc32c
+from mmsb._core.log import HEADER_BYTES, crc32c
 from mmsb.compression import compress_block, decompress_block
 from mmsb.errors import CorruptCheckpointError, FormatVersionError
 from mmsb.metadata import get_varint, put_varint
@@ -316,6 +316,34 @@ def take(state: State, known: dict[int, tuple[int, int]] | None = None) -> tuple
     return image, pages
 
 
+def image_at(state: State, seq: int, keeper: Any) -> Image:
+    """The Image of a past seq. `keeper`: the segment in which the log goes on after it (None: it goes on nowhere)."""
+    from mmsb.digest import core_digest
+    from mmsb.past import rebuild
+
+    core = rebuild(state, seq)
+    log = state._log
+    segment, offset, sources, anchor = 1, HEADER_BYTES, {}, bytes(32)
+    if keeper is not None:
+        segment = keeper.number
+        anchor = keeper.head.anchor
+        cursor = log.cursor(keeper)
+        for frame in cursor:
+            if frame.seq > seq:
+                break
+            offset = frame.offset + frame.nbytes
+            sources = dict(cursor.sources)
+            if frame.kind == "anchor":
+                anchor = frame.anchor
+    ids = core._page_ids()
+    pages = {page_id: (*core._page_info(page_id), bytes(core._page_bytes(page_id))) for page_id in ids}
+    return Image(
+        log.uuid, core.seq, core.time_ns, core.branch, core.next_page_id, segment, offset, core.last_crc, anchor,
+        core_digest(core), sources=sources, names=dict(core._name_of), metadata=dict(core._metadata),
+        pages=pages, live=_ranges(ids),
+    )  # fmt: skip
+
+
 def write_image(state: State, path: Any) -> None:
     """Writes the State as one full file that mmsb.open() can start from."""
     image, pages = take(state)
@@ -382,7 +410,7 @@ class Checkpoints:
     def base(self) -> Image | None:
         """The checkpoint that begins a compacted history, None when all of it is there."""
         segments = self.store.segment_paths()
-        if not segments or segments[0][0] == 1:
+        if segments and segments[0][0] == 1:
             return None
         for seq, _ in self.store.checkpoint_paths():
             image = self.load(seq)
@@ -425,7 +453,8 @@ class Checkpoints:
             return state.seq
         incremental = self.last is not None and not base and self.chain + 1 < CHAIN_MOST
         image, pages = take(state, self.known if incremental else None)
-        if incremental and self.last is not None and len(pages) * 2 <= len(image.epochs):
+        changed = sum(page[0] for page in pages.values())
+        if incremental and self.last is not None and changed * 2 <= sum(size for _, size in image.epochs.values()):
             image.parent_seq = self.last.seq
         elif incremental:
             image, pages = take(state)

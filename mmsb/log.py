@@ -68,13 +68,14 @@ class Log:
             capacity=capacity,
             durable_seq=state.durable_seq,
             prev_crc=state.last_crc,
-            number=last.number + 1 if last else 1,
+            number=last.number + 1 if last else self.first_number,
             anchor=self.anchor_head,
         )
 
     uuid: bytes
     salt: bytes
     created_ns: int
+    first_number = 1  # of the first segment; 2 where a fork's base stands in for the one before
 
     def settle(self) -> None:
         """Notes where the active segment ends now. Cheap; called before reading."""

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 from mmsb._core.files import Files
+from mmsb._core.log import HEADER_BYTES
 from mmsb.errors import NotAStoreError, StoreFullError
 from mmsb.horizon import Horizon
 from mmsb.log import SEGMENT_BYTES_LEAST, FileLog, MemoryLog, full
@@ -48,6 +49,8 @@ def open(
     mapped: bool = True,
     _state_class: type[State] = State,
     _identity: Identity | None = None,
+    _base: tuple[int, bytes] | None = None,
+    _image: Any = None,
 ) -> State:
     """Opens the State stored in directory `path`, making it when it is missing; without a path one in memory.
 
@@ -67,18 +70,23 @@ def open(
     _check_options(path, durability, segment_bytes, history, max_bytes, anchor_key)
     files = files or Files()
     how = {"name": name, "max_bytes": max_bytes, "disable": disable_cpu, "clock": clock}
+    if _image is not None:
+        return _from_image(_state_class(files, **how), files, _image, history, segment_bytes, clock)
     if path is None:
         return _in_memory(_state_class(files, **how), files, history, segment_bytes, clock)
     path = os.fspath(path)
     if os.path.isfile(path):
-        return _from_file(_state_class(files, **how), files, path, history, segment_bytes, clock)
+        from mmsb.checkpoint import read_image
+
+        image = read_image(files, path)
+        return _from_image(_state_class(files, **how), files, image, history, segment_bytes, clock)
     if not os.path.isdir(path) or not os.path.exists(os.path.join(path, "store")):
         if read_only:
             raise NotAStoreError(f"There is no store at {path}. Check the path.", path=path)
         now = clock() if clock is not None else time.time_ns()
         identity = _identity or Identity(os.urandom(16), os.urandom(16), now, keyed=anchor_key is not None)
         try:
-            create(files, path, identity)
+            create(files, path, identity, _base)
         except OSError as error:
             raise full(error, path, 4096) or error from error
     store = Store(files, path, lock=not read_only, anchor_key=anchor_key)
@@ -135,11 +143,10 @@ def _in_memory(state: State, files: Files, history: Any, segment_bytes: Any, clo
     return state
 
 
-def _from_file(state: State, files: Files, path: str, history: Any, segment_bytes: Any, clock: Any) -> State:
-    from mmsb.checkpoint import read_image
-
-    image = read_image(files, path)
+def _from_image(state: State, files: Files, image: Any, history: Any, segment_bytes: Any, clock: Any) -> State:
     image.load_into(state)
+    image.segment, image.offset, image.last_crc, image.sources = 1, HEADER_BYTES, 0, {}
+    state._set_position(image.seq, image.time_ns, image.branch, image.next_page_id)
     _in_memory(state, files, history, segment_bytes, clock)
     state._log.base = image
     return state

@@ -94,7 +94,7 @@ class Recovery:
                 continue
             self.judge(segment, buffer, durable, later)
             return self.found
-        if self.last is None and durable:
+        if self.last is None and durable > self.state.seq:
             return self.stop(damaged(self.store.segment_path(1), 0, 1, "the file is missing", durable))
         return self.found
 
@@ -206,6 +206,8 @@ class Recovery:
 def attach_last(log: FileLog, recovery: Recovery) -> None:
     """Goes on appending to the last segment, or makes the first one."""
     segment, cursor, state = recovery.last, recovery.cursor, log.state
+    if segment is None and log.base is not None:
+        log.first_number = log.base.segment
     if segment is None or segment.path is None or cursor is None or segment.path.endswith(".zst"):
         if segment is not None:
             log.segments.append(segment)

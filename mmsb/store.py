@@ -196,10 +196,10 @@ class Store:
         self.unlock()
 
 
-def create(files: Files, path: str, identity: Identity) -> None:
+def create(files: Files, path: str, identity: Identity, base: tuple[int, bytes] | None = None) -> None:
     """Makes a new store. Nothing is at `path` before, or an empty directory, or a creation that was cut short.
 
-    The file `store` comes last: until it is there the directory is no store, and creating it again completes it.
+    `base`: seq and bytes of the checkpoint that a fork begins with. The file `store` comes last: until it is there the directory is no store, and creating it again completes it.
     """
     if os.path.lexists(path) and not os.path.isdir(path):
         raise NotAStoreError(f"{path} exists and is not a directory. Choose another path.", path=path)
@@ -218,5 +218,7 @@ def create(files: Files, path: str, identity: Identity) -> None:
             files.mkdir(os.path.join(path, name))
     for name in os.listdir(os.path.join(path, "log")):
         files.unlink(os.path.join(path, "log", name))
+    if base is not None:
+        files.write_file(os.path.join(path, "checkpoints", f"{base[0]:020d}.ckpt"), base[1])
     files.write_file(os.path.join(path, "horizon"), horizon.initial())
     files.write_file(os.path.join(path, "store"), identity.encode())
