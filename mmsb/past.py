@@ -8,8 +8,9 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 from mmsb import metadata
-from mmsb._core.index import COVERED, CREATED, DELETED, PageBuilder
+from mmsb._core.index import COVERED, CREATED, DELETED
 from mmsb._core.page import Page
+from mmsb._core.pagebuilder import PageBuilder
 from mmsb.bases import bases_of, rebuild, segments_between
 from mmsb.errors import (
     CorruptLogError,
@@ -135,6 +136,7 @@ class PastState:
         self.closed = False
         self.contents: OrderedDict[int, bytes] = OrderedDict()
         self.contents_bytes = 0
+        self.pinned: dict[int, tuple[int, int, int, bytes]] = {}  # pages shown at an epoch inside the commit
         self.plan()
 
     def plan(self) -> None:
@@ -309,6 +311,8 @@ class PastState:
 
     def _page_info(self, page_id: int) -> tuple[int, int, int]:
         """(size, epoch, kind) of a page. PageNotFoundError."""
+        if page_id in self.pinned:
+            return self.pinned[page_id][:3]
         facts = self._facts(page_id)
         return facts.size, facts.epoch, facts.kind
 
@@ -333,7 +337,7 @@ class PastState:
 
     def _page_bytes(self, page_id: int) -> bytes:
         """A page's bytes, rebuilt or remembered."""
-        content = self.contents.get(page_id)
+        content = self.pinned[page_id][3] if page_id in self.pinned else self.contents.get(page_id)
         if content is not None and not self.closed:
             return content
         content = self._rebuild(page_id, self._facts(page_id).size)

@@ -93,6 +93,12 @@ class PastPage:
         deltas: Iterator[Delta] = self.state._history(self.page_id)
         return deltas
 
+    def at(self, epoch: int) -> PastPage:
+        """The page as it was at an epoch; see Page.at."""
+        from mmsb.history import page_at_epoch
+
+        return page_at_epoch(self.state.state, self.page_id, epoch)
+
     def __getitem__(self, key: int | slice) -> Any:
         """page[i:j] gives bytes, page[i] one byte as int."""
         content = self.state._page_bytes(self.page_id)

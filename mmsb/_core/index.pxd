@@ -4,6 +4,10 @@ from mmsb._core.c_index cimport mmsb_index
 from mmsb._core.c_mmsb cimport mmsb_buffer, mmsb_log_frame
 from mmsb._core.log cimport SegmentHead
 
+cdef class Bytes:
+    cdef Py_buffer buffer
+    cdef const uint8_t *at
+
 cdef class SegmentIndex:
     cdef mmsb_index index
     cdef readonly SegmentHead head

@@ -4,7 +4,7 @@ import threading
 
 from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
-from libc.string cimport memcpy, memset
+from libc.string cimport memset
 
 from mmsb._core.c_index cimport *
 from mmsb._core.c_mmsb cimport *
@@ -50,9 +50,6 @@ cdef dict NAMES = {
 
 cdef class Bytes:
     """The segment's memory for the time of one call."""
-
-    cdef Py_buffer buffer
-    cdef const uint8_t *at
 
     def __cinit__(self, source, SegmentIndex index):
         PyObject_GetBuffer(source, &self.buffer, PyBUF_SIMPLE)
@@ -412,8 +409,28 @@ cdef class SegmentIndex:
                 return None
             return self.index.cursor.base_seq + mmsb_index_structure_at(&self.index, number).seq_rel
 
+    def page_seqs(self, uint64_t page_id, since, until):
+        """Commits since+1..until that touch a page, ascending."""
+        cdef Nodes nodes = self.page_nodes(page_id, since, until)
+        cdef const uint32_t *numbers = <const uint32_t *>nodes.numbers.data
+        cdef uint64_t i
+        cdef uint64_t seq
+        cdef uint64_t last = 0
+        cdef list seqs = []
+        created = self.range_of(page_id)
+        if created is not None and since < created <= until:
+            last = created
+            seqs.append(created)
+        with self.lock:
+            for i in range(len(nodes), 0, -1):
+                seq = self.index.cursor.base_seq + mmsb_index_node_at(&self.index, numbers[i - 1]).seq_rel
+                if seq != last:
+                    seqs.append(seq)
+                last = seq
+        return seqs
+
     def epoch_node(self, uint64_t page_id, uint64_t gained, since, until):
-        """(seq, index) of the change after which the page's epoch had risen by `gained` (at least 1) since commit
+        """(seq, node) of the change after which the page's epoch had risen by `gained` (at least 1) since commit
         `since`, in a commit up to `until`; None when it had not."""
         cdef uint32_t number
         cdef uint32_t before
@@ -554,51 +571,14 @@ cdef class Nodes:
             raise IndexError(index)
         return (<const uint32_t *>self.numbers.data)[index]
 
+    def kind_of(self, Py_ssize_t index):
+        """Kind of a node's change: 'delta', 'create', 'resize', ..."""
+        number = self[index]
+        with self.index.lock:
+            return NAMES[mmsb_index_kind(mmsb_index_node_at(&self.index.index, number).at)]
+
     def seq_of(self, Py_ssize_t index):
         """The commit of a node."""
         number = self[index]
         with self.index.lock:
             return self.index.index.cursor.base_seq + mmsb_index_node_at(&self.index.index, number).seq_rel
-
-
-cdef class PageBuilder:
-    """Rebuilds one page's bytes: begin with what it was, apply the changes of one segment after the other."""
-
-    cdef mmsb_index_page page
-    cdef readonly uint64_t page_id
-
-    def __cinit__(self, uint64_t page_id):
-        self.page_id = page_id
-
-    def __dealloc__(self):
-        mmsb_buffer_release(&self.page.bytes, &mmsb_alloc_libc)
-
-    def begin(self, uint64_t size, content=None):
-        """`size` bytes: those of `content` and zeros after them. MemoryError."""
-        cdef Bytes b
-        if not mmsb_buffer_reserve(&self.page.bytes, &mmsb_alloc_libc, size):
-            raise MemoryError(f"no memory for {size} bytes of page {self.page_id}")
-        memset(self.page.bytes.data, 0, size)
-        self.page.bytes.size = size
-        if content is not None:
-            b = Bytes(content, None)
-            memcpy(self.page.bytes.data, b.at, min(<uint64_t>b.buffer.len, size))
-
-    def apply(self, Nodes nodes not None, data, oldest_until=0):
-        """Applies collected changes, oldest first. `oldest_until`: leave out that many of the newest."""
-        cdef Bytes b = Bytes(data, nodes.index)
-        cdef uint64_t skip = oldest_until
-        cdef uint64_t count = nodes.numbers.size // sizeof(uint32_t)
-        cdef int status = MMSB_OK
-        if skip > count:
-            raise ValueError("fewer changes than that")
-        with nodes.index.lock:
-            with nogil:
-                status = mmsb_index_apply(&nodes.index.index, &KERNELS, b.at, self.page_id,
-                                          <const uint32_t *>nodes.numbers.data + skip, count - skip, &self.page)
-        if status != MMSB_OK:
-            nodes.index._fail(status)
-
-    def take(self):
-        """The bytes."""
-        return PyBytes_FromStringAndSize(<const char *>self.page.bytes.data, <Py_ssize_t>self.page.bytes.size)
