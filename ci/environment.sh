@@ -14,7 +14,7 @@ mmsb_environment() {
         "$PYTHON" -m venv --clear "$VENV" || return 1
         "$VENV/bin/pip" install -q --upgrade setuptools cython || return 1
         for folder in plugins/mmsb-*/ plugins/myosotis/; do
-            if [ -f "$folder/pyproject.toml" ]; then packages+=(-e "./$folder"); fi
+            if [ -f "$folder/pyproject.toml" ]; then packages+=(-e "./${folder%/}[test]"); fi
         done
         "$VENV/bin/pip" install -q --no-build-isolation -e ".[test,lint]" || return 1
         if [ "${#packages[@]}" -gt 0 ]; then "$VENV/bin/pip" install -q "${packages[@]}" || return 1; fi

@@ -38,10 +38,10 @@ def test_everything_survives_reopening(tmp_path):
 
 def test_two_sessions_one_log(tmp_path):
     for session in range(4):
-        with mmsb.open(tmp_path / "s", segment_bytes=8192) as state:
+        with mmsb.open(tmp_path / "s", segment_bytes=4096) as state:
             fill(state, 40, session * 40)
             assert state.seq == 2 + 40 * (session + 1)
-    with mmsb.open(tmp_path / "s", segment_bytes=8192) as state:
+    with mmsb.open(tmp_path / "s", segment_bytes=4096) as state:
         assert [commit.seq for commit in state.log()] == list(range(1, state.seq + 1))
         assert len(state._log.segments) > 2 and not state.verify().findings
         assert {commit.source for commit in state.log(since=3)} == {"filler"}
@@ -231,6 +231,6 @@ def test_verify_finds_memory_changed_from_outside():
         import numpy
 
         address = numpy.frombuffer(state._slot(1), "u1").ctypes.data
-        ctypes.c_uint8.from_address(address + 5).value ^= 0xFF
+        ctypes.c_uint8.from_address(address + 70).value ^= 0xFF
         (finding,) = state.verify().findings
-        assert (finding.page_id, finding.start, finding.end) == (1, 5, 6) and finding.seq
+        assert (finding.page_id, finding.start, finding.end) == (1, 70, 71) and finding.seq

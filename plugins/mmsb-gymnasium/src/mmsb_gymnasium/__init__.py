@@ -1,0 +1,3 @@
+"""Records Gymnasium environments into mmsb."""
+
+__version__ = "0.1.0"
