@@ -18,20 +18,33 @@ IMAGES_BYTES = 256 << 20
 
 
 class Base(Protocol):
-    """A complete state at `seq`. Ids ascend; info is (size, epoch, kind) or None."""
+    """A complete state at `seq`."""
 
     seq: int
     time_ns: int
     branch: int
     next_page_id: int
 
-    def page_ids(self) -> list[int]: ...
-    def info(self, page_id: int) -> tuple[int, int, int] | None: ...
-    def content(self, page_id: int) -> Any: ...
-    def name(self, page_id: int) -> str | None: ...
-    def notes(self, page_id: int) -> bytes | None: ...
-    def find(self, name: str) -> int | None: ...
-    def load_into(self, core: Core) -> None: ...
+    def page_ids(self) -> list[int]:
+        """Ids of the pages, ascending."""
+
+    def info(self, page_id: int) -> tuple[int, int, int] | None:
+        """(size, epoch, kind) of a page, None when there is none."""
+
+    def content(self, page_id: int) -> Any:
+        """A page's bytes."""
+
+    def name(self, page_id: int) -> str | None:
+        """A page's name."""
+
+    def notes(self, page_id: int) -> bytes | None:
+        """A page's encoded metadata."""
+
+    def find(self, name: str) -> int | None:
+        """The page of that name."""
+
+    def load_into(self, core: Core) -> None:
+        """Makes the state in an empty core."""
 
 
 class EmptyBase:
@@ -100,8 +113,10 @@ class ImageBase:
 
 
 class CoreBase:
-    """The core into which a State in memory folds the oldest of its history. It moves on when more is folded; then
-    this base is gone."""
+    """The core into which a State in memory folds the oldest of its history.
+
+    It moves on when more is folded; then this base is gone.
+    """
 
     def __init__(self, state: State, core: Core) -> None:
         self.state, self.core = state, core
@@ -231,19 +246,17 @@ def segments_between(log: Any, since: int, until: int) -> list[Segment]:
     """The segments that hold commits since+1..until, ascending."""
     segments = list(log.segments)
     ends = [segment.base_seq for segment in segments[1:]] + [until]
-    return [
-        segment for segment, end in zip(segments, ends, strict=True) if segment.base_seq < until and end > since
-    ]
+    return [segment for segment, end in zip(segments, ends, strict=True) if segment.base_seq < until and end > since]
 
 
-def rebuild(state: State, seq: int, *, from_checkpoint: bool = False, into: Core | None = None) -> Core:
+def rebuild(state: State, seq: int, *, from_checkpoint: bool = False) -> Core:
     """A core with the state at `seq`, replayed from the oldest kept state (or from the newest checkpoint before it).
 
     CorruptLogError when the log is damaged on the way.
     """
     bases = bases_of(state)
     base = bases.before(seq) if from_checkpoint else bases.oldest()
-    core = state.scratch() if into is None else into
+    core = state.scratch()
     base.load_into(core)
     replay(state, core, seq)
     return core

@@ -26,7 +26,8 @@ NO_ENTRIES = b"\0"  # the encoding of empty metadata, which equals none
 
 class Tree:
     """The leaves of one digest. An owner is a core, or anything with its `_page_ids`, `_page_info`, `_page_bytes`,
-    `_name_of`, `_metadata` and `next_page_id`."""
+    `_name_of`, `_metadata` and `next_page_id`.
+    """
 
     def __init__(self) -> None:
         self.leaves: dict[int, bytes] = {}

@@ -1,4 +1,4 @@
-"""Reading the log: commits, a page's deltas, who wrote a byte last, what differs between two moments. All of it lazy."""
+"""Reading the log lazily: commits, a page's deltas, who wrote a byte last, what differs between two moments."""
 
 from __future__ import annotations
 
@@ -183,17 +183,6 @@ def _candidates(reader: Reader, wanted: Filter, ids: list[int], first: int, last
         while seq is not None:
             yield seq
             seq = index.next_commit(data, seq + 1, last, only, wanted.kinds) if seq < last else None
-
-
-def commit_of(state: State, seq: int) -> Commit:
-    """One commit. RetentionError, UnknownMomentError."""
-    seq = resolve(state, seq)
-    if seq == state.first_seq:
-        raise RetentionError(
-            f"Commit {seq} is no longer kept: the first one is {seq + 1}.", seq=seq, first_seq=state.first_seq
-        )
-    reader = state._indexes.of(state._log.segment_of(seq), seq)
-    return Commit(reader.index.frame(reader.data, seq, reader.sources, state))
 
 
 # ---- one page
@@ -479,7 +468,8 @@ class Statistics(NamedTuple):
 
 def statistics(state: State, since: int = 1, until: int | None = None) -> Statistics:
     """Sums of the kept commits since..until, exact. One pass over the log; pages made by create_pages count from
-    their first own change."""
+    their first own change.
+    """
     state._check_open()
     first = max(since, state.first_seq + 1)
     last = state.seq if until is None else min(until, state.seq)

@@ -1,4 +1,4 @@
-"""PastState: the State as it was after one commit. Read-only; a page is rebuilt when it is read, from its own changes."""
+"""PastState: the State as it was after one commit. A page is rebuilt when it is read, from its own changes."""
 
 from __future__ import annotations
 
@@ -23,7 +23,6 @@ from mmsb.errors import (
 from mmsb.pastpage import PastPage
 
 if TYPE_CHECKING:
-    from mmsb._core.delta import Delta
     from mmsb._core.index import Nodes
     from mmsb.history import Commit
     from mmsb.index import Reader
@@ -49,7 +48,7 @@ class Facts(NamedTuple):
 
 
 def time_ns_of(moment: datetime) -> int:
-    """ns since 1970 of an aware datetime. ValueError for a naive one."""
+    """Nanoseconds since 1970 of an aware datetime. ValueError for a naive one."""
     if moment.tzinfo is None or moment.utcoffset() is None:
         raise ValueError(
             "A datetime without a time zone is ambiguous. Use an aware one, like datetime.now(timezone.utc)."
@@ -222,10 +221,8 @@ class PastState:
 
     def log(self, **filters: Any) -> Iterator[Commit]:
         """Iterates the commits up to this one; see State.log."""
-        from mmsb.history import log
-
         until = filters.pop("until", None)
-        return log(self.state, until=self.seq if until is None else min(until, self.seq), **filters)
+        return self.state.log(until=self.seq if until is None else min(until, self.seq), **filters)
 
     # ---- pages
 
@@ -286,9 +283,7 @@ class PastState:
         deleted = False
         name_in = notes_in = None
         for reader in self.readers():
-            _, created, gone, more, here, kind, name_by, notes_by = reader.index.facts(
-                page_id, self.base.seq, self.seq
-            )
+            _, created, gone, more, here, kind, name_by, notes_by = reader.index.facts(page_id, self.base.seq, self.seq)
             gained += more
             deleted = deleted or gone
             size = size or here
@@ -375,11 +370,6 @@ class PastState:
             builder.apply(nodes, data)
         return bytes(builder.take())
 
-    def _history(self, page_id: int) -> Iterator[Delta]:
-        from mmsb.history import page_history
-
-        return page_history(self.state, page_id, until=self.seq)
-
     def _metadata_of(self, page_id: int) -> Mapping[str, Any]:
         return metadata.frozen(self._page_notes(page_id))
 
@@ -399,7 +389,7 @@ class PastState:
 
     def _refuse(self, *args: Any, **kwargs: Any) -> NoReturn:
         """The past cannot be changed: ReadOnlyError."""
-        raise ReadOnlyError(f"This is the past (seq {self.seq}). Change the State itself, or state.fork(at={self.seq}).")
+        raise ReadOnlyError(f"This is the past (seq {self.seq}). Change the State, or state.fork(at={self.seq}).")
 
     create_page = create_pages = delete_page = set_metadata = update_page = apply = batch = _refuse
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from itertools import takewhile
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from mmsb.errors import PageRangeError, ReadOnlyError
@@ -90,14 +91,13 @@ class PastPage:
 
     def history(self) -> Iterator[Delta]:
         """Iterates the page's deltas up to that time, oldest first."""
-        deltas: Iterator[Delta] = self.state._history(self.page_id)
-        return deltas
+        seq = self.state.seq
+        return takewhile(lambda delta: delta.seq <= seq, self.state.state._page_history(self.page_id))
 
     def at(self, epoch: int) -> PastPage:
         """The page as it was at an epoch; see Page.at."""
-        from mmsb.history import page_at_epoch
-
-        return page_at_epoch(self.state.state, self.page_id, epoch)
+        page: PastPage = self.state.state._page_at_epoch(self.page_id, epoch)
+        return page
 
     def __getitem__(self, key: int | slice) -> Any:
         """page[i:j] gives bytes, page[i] one byte as int."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mmsb import metadata
@@ -40,7 +40,8 @@ class Position(NamedTuple):
 
 class Undo(NamedTuple):
     """What takes one commit back. `deltas`: (inverse, epoch before); `pages`: (id, content, epoch, kind) to put back;
-    `created`: ids that must go; `notes`: name and metadata before, by id."""
+    `created`: ids that must go; `notes`: name and metadata before, by id.
+    """
 
     before: Position
     deltas: list[tuple[Delta, int]]
@@ -243,9 +244,7 @@ class Stepper:
 
     def commit(self) -> Commit | None:
         """The commit that led here; None at seq 0 and at the oldest kept state."""
-        from mmsb.history import commit_of
-
-        return commit_of(self.state, self.seq) if self.seq > self.state.first_seq else None
+        return next(self.state.log(since=self.seq, until=self.seq), None)
 
     def digest(self) -> bytes:
         """BLAKE3 digest of the state here (32 bytes), equal to the one that the State had then."""
@@ -271,11 +270,6 @@ class Stepper:
     def _metadata_of(self, page_id: int) -> Mapping[str, Any]:
         self._page_info(page_id)
         return metadata.frozen(self.core._metadata.get(page_id))
-
-    def _history(self, page_id: int) -> Iterator[Delta]:
-        from mmsb.history import page_history
-
-        return page_history(self.state, page_id, until=self.seq)
 
     def close(self) -> None:
         """Lets go of the replica and its undo."""

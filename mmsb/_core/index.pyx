@@ -539,7 +539,7 @@ cdef class SegmentIndex:
                 result.add((<const uint64_t *>ids.data)[i])
         finally:
             mmsb_buffer_release(&ids, &mmsb_alloc_libc)
-        for _, kind, page_id, count, _ in self.structures(since, until):
+        for _, _, page_id, count, _ in self.structures(since, until):
             if count > 1:
                 result.update(range(page_id, page_id + count))
         return result
