@@ -41,7 +41,7 @@ class Log:
 
     @property
     def active(self) -> Segment:
-        """The segment that is appended to."""
+        """The segment that is appended to; the last one."""
         return self.segments[-1]
 
     @property
@@ -79,7 +79,8 @@ class Log:
 
     def settle(self) -> None:
         """Notes where the active segment ends now. Cheap; called before reading."""
-        self.active.tail = self.state._active_tail
+        if not self.state.read_only:
+            self.active.tail = self.state._active_tail
 
     def buffer(self, segment: Segment) -> Any:
         """Bytes-like of a segment from offset 0."""
