@@ -82,16 +82,7 @@ def at_option(function: Function) -> Function:
 
 def state_at(state: State, place: int | str | datetime | None) -> Any:
     """The State itself, or a view of its past."""
-    if place is None:
-        return state
-    try:
-        return state.at(place)
-    except LookupError as error:
-        from mmsb.errors import MMSBError
-
-        if isinstance(error, MMSBError):
-            raise
-        raise click.UsageError(str(error.args[0] if error.args else error)) from None
+    return state if place is None else state.at(place)
 
 
 def page_of(state: Any, text: str) -> Any:

@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import datetime
 from itertools import islice
 from typing import Any
 
 import click
 
-from mmsb.cli.common import open_store, page_of, store_argument
+from mmsb.cli.common import Place, open_store, page_of, state_at, store_argument
 from mmsb.cli.output import json_option, print_json, print_table, utc
 
 TABLE_LIMIT = 100
+KINDS = ("delta", "create", "delete", "resize", "rename", "metadata", "label", "intent")
+
+
+def page_id_of(state: Any, text: str) -> int:
+    """The id of a page by name, or of one that is or was, by id."""
+    return int(text) if text.isdecimal() and text.isascii() and text not in state else int(page_of(state, text).page_id)
 
 
 def describe(commit: Any) -> str:
@@ -63,12 +70,15 @@ def document(commit: Any) -> dict[str, Any]:
 @click.option("--page", "-p", help="Only commits that change this page (name or id).")
 @click.option("--source", "-s", help="Only commits of this source.")
 @click.option("--label", "-l", help="Only commits with this label.")
+@click.option("--kind", "-k", type=click.Choice(KINDS), help="Only commits with a change of this kind.")
+@click.option("--since", type=Place(), help="From here on: a seq, a label or a time.")
+@click.option("--until", type=Place(), help="Up to here, included.")
 @click.option(
-    "--kind", "-k", help="Only commits with a change of this kind: delta, create, delete, resize, rename, ..."
+    "--last",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Only the newest N up to there.",
 )
-@click.option("--since", type=click.IntRange(min=0), help="From this seq on.")
-@click.option("--until", type=click.IntRange(min=0), help="Up to this seq.")
-@click.option("--last", type=click.IntRange(min=1), metavar="N", help="Only among the newest N commits.")
 @click.option(
     "--limit",
     type=click.IntRange(min=0),
@@ -82,8 +92,8 @@ def command(
     source: str | None,
     label: str | None,
     kind: str | None,
-    since: int | None,
-    until: int | None,
+    since: int | str | datetime | None,
+    until: int | str | datetime | None,
     last: int | None,
     limit: int | None,
     wants_json: bool,
@@ -92,13 +102,15 @@ def command(
 
     With --json one document per line and commit.
     """
+    if last is not None and since is not None:
+        raise click.UsageError("Give --since or --last.")
     if limit is None:
         limit = 0 if wants_json else TABLE_LIMIT
     with open_store(store) as state:
         if last is not None:
-            since = max(since or 1, (state.seq if until is None else min(until, state.seq)) - last + 1)
+            since = max(1, state_at(state, until).seq - last + 1)
         commits: Iterator[Any] = state.log(
-            page=None if page is None else page_of(state, page).page_id,
+            page=None if page is None else page_id_of(state, page),
             source=source,
             label=label,
             since=1 if since is None else since,

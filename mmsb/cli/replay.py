@@ -51,10 +51,9 @@ def first_divergence(state: State, until: int) -> dict[str, Any]:
         else:
             different = middle
     found = differing_page(state.replay(different), state.at(different))
-    return {
-        "seq": different,
-        **(found or {"page_id": None, "what": "names or metadata differ", "start": None, "end": None}),
-    }
+    if found is None:
+        found = {"page_id": None, "what": "names, metadata or the next page id differ", "start": None, "end": None}
+    return {"seq": different, **found}
 
 
 @click.command("replay")

@@ -2,18 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import click
 
-from mmsb.cli.common import open_store, store_argument
-from mmsb.cli.output import as_json, json_option, print_json, print_table, progress
-
-
-def document(finding: Any) -> dict[str, Any]:
-    """A finding for --json: whatever facts it has."""
-    facts = vars(finding) if hasattr(finding, "__dict__") else {"message": str(finding)}
-    return {name: as_json(value) for name, value in facts.items() if not name.startswith("_")}
+from mmsb.cli.common import DAMAGE, open_store, store_argument
+from mmsb.cli.output import json_option, print_json, printable, progress
 
 
 @click.command("verify")
@@ -25,11 +17,14 @@ def command(ctx: click.Context, store: str, wants_json: bool) -> None:
     with open_store(store) as state, progress(f"verify {store}") as show:
         seq = state.seq
         report = state.verify(progress=show)
+    ctx.find_root().meta.pop(DAMAGE, None)  # it is one of the findings
     if wants_json:
-        print_json({"store": store, "seq": seq, "findings": [document(finding) for finding in report.findings]})
-    elif report.findings:
-        print_table(("what",), ((str(finding),) for finding in report.findings))
-        click.echo(f"{len(report.findings)} found in {store}", err=True)
+        findings = [vars(finding) for finding in report.findings]
+        print_json({"store": store, "seq": seq, **vars(report), "findings": findings})
     else:
-        click.echo(f"{store}: nothing found, {seq} commits")
+        for finding in report.findings:
+            click.echo(printable(finding.sentence))
+        names = ("segments", "commits", "anchors", "checkpoints")
+        checked = ", ".join(f"{getattr(report, name)} {name}" for name in names)
+        click.echo(f"{store}: {len(report.findings) or 'nothing'} found in {checked}")
     ctx.exit(1 if report.findings else 0)

@@ -17,9 +17,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import mmsb
+from mmsb.cli import log
 from mmsb.cli.app import BUILT_IN, commands
 from mmsb.cli.common import Place
-from mmsb.cli.diff import changed_ranges
 from mmsb.cli.output import as_json, human_bytes, printable, utc
 from mmsb.cli.png import encode_png
 from mmsb.cli.show import hex_lines
@@ -174,6 +174,7 @@ def test_log_filters(store):
         return [commit["seq"] for commit in log_lines(store, *words)]
 
     assert seqs("--source", "agent") == [3] and seqs("--label", "tick") == [3]
+    assert seqs("--page", "3") == [3, 4] and seqs("--since", "tick") == [3, 4, 5]
     assert seqs("--page", "notes") == [3, 5] and seqs("--page", "1") == [1, 2, 3]
     assert seqs("--since", "2", "--until", "3") == [2, 3] and seqs("--kind", "delete") == [4]
     assert seqs("--last", "2") == [4, 5] and seqs("--last", "2", "--until", "3") == [2, 3]
@@ -181,6 +182,14 @@ def test_log_filters(store):
     result = run("log", store, "--limit", "2")
     assert "There are more commits" in result.stderr and "tick" not in result.stdout
     assert run("log", store, "--source", "nobody").stdout == "no commits\n"
+    for words in ("--page 99", "--page nobody", "--kind x", "--since x", "--since 1 --last 1"):
+        assert "Error: " in run("log", store, *words.split(), code=2).stderr
+
+
+def test_log_knows_every_kind():
+    from mmsb._core.index import KINDS
+
+    assert set(log.KINDS) == set(KINDS) - {"source"}
 
 
 def test_show_hex_and_places(store):
@@ -275,11 +284,11 @@ def test_diff_of_one_store(store):
     assert (facts["a"], facts["b"], facts["equal"]) == (2, 5, False)
     assert [(page["page_id"], page["what"], page["ranges"]) for page in facts["pages"]] == [
         (1, "changed", [[3, 1]]),
-        (2, "only in B", []),
+        (2, "created", []),
     ]
     assert facts["pages"][0]["epoch"] == [1, 2]
     assert "1 B: 3+1" in run("diff", store, 2, "tick").stdout
-    assert document("diff", store, 5)["equal"] and "no difference" in run("diff", store, 5, 5).stdout
+    assert document("diff", store, 5)["equal"] and "no page differs" in run("diff", store, 5, 5).stdout
     run("diff", store, 2, 5, "--exit-code", code=1)
     run("diff", store, 5, "--exit-code")
     run("diff", store, code=2)
@@ -291,19 +300,13 @@ def test_diff_of_two_stores(store, made, tmp_path):
         state.page("screen").write(b"zz", at=10)
         state.page("notes").rename("remarks")
     pages = document("diff", made, "--against", store)["pages"]
-    assert [(page["page_id"], page["ranges"], page["renamed"]) for page in pages] == [
-        (1, [[10, 2]], False),
-        (2, [], True),
+    assert [(page["page_id"], page["ranges"], page["name"]) for page in pages] == [
+        (1, [[10, 2]], ["screen", "screen"]),
+        (2, [], ["notes", "remarks"]),
     ]
+    text = run("diff", made, "--against", store).stdout
+    assert "2 B: 10+2" in text and "notes -> remarks" in text
     assert document("diff", store, 5, "--against", made)["equal"]
-
-
-@given(st.binary(max_size=60), st.binary(max_size=60))
-def test_changed_ranges(a, b):
-    offsets = [at for at in range(max(len(a), len(b))) if a[at : at + 1] != b[at : at + 1]]
-    ranges = changed_ranges(a, b)
-    assert [at for offset, length in ranges for at in range(offset, offset + length)] == offsets
-    assert all(x[0] + x[1] < y[0] for x, y in zip(ranges, ranges[1:], strict=False))
 
 
 def test_replay(store):
@@ -346,8 +349,10 @@ def test_replay_names_the_first_divergence(store):
 
 
 def test_verify(store):
-    assert document("verify", store) == {"store": str(store), "seq": 5, "findings": []}
-    assert "nothing found" in run("verify", store).stdout
+    facts = document("verify", store)
+    assert (facts["store"], facts["seq"], facts["findings"], facts["commits"]) == (str(store), 5, [], 5)
+    assert set(facts) >= {"segments", "frames", "anchors", "checkpoints"}
+    assert "nothing found in 1 segments, 5 commits" in run("verify", store).stdout
 
 
 # ---- writing commands
@@ -357,6 +362,30 @@ def test_checkpoint(store):
     assert document("checkpoint", store)["seq"] == 5
     assert "checkpoint at seq 5" in run("checkpoint", store).stdout
     run("verify", store)
+
+
+def test_compact(tmp_path):
+    store = tmp_path / "long.mmsb"
+    with mmsb.open(store, segment_bytes=4096) as state:
+        page = state.create_page(64, name="p")
+        for number in range(500):
+            page.write(number.to_bytes(4, "little"), at=number % 60)
+        with state.batch(label="half"):
+            pass
+        for number in range(500):
+            page.write(number.to_bytes(4, "little"), at=number % 60)
+        digest = state.digest().hex()
+    half = document("pages", store, "--at", "half")
+    trial = document("compact", store, "--before", "half", "--dry-run")
+    assert trial["dry_run"] and trial["first_seq"] > 400 and trial["bytes_freed"] > 4096
+    assert document("info", store)["first_seq"] == 0
+    assert f"oldest state  seq {trial['first_seq']}" in run("compact", store, "--before", "half").stdout
+    facts = document("info", store)
+    assert facts["first_seq"] == trial["first_seq"] and facts["digest"] == digest
+    assert document("pages", store, "--at", "half") == half
+    assert str(trial["first_seq"]) in run("show", store, "p", "--at", 2, code=2).stderr
+    run("verify", store)
+    assert document("replay", store)["digest"] == digest
 
 
 def test_import_golden(tmp_path):
