@@ -1,0 +1,183 @@
+"""PastState: every moment of random histories, in memory and on disk, and how moments are named."""
+
+import random
+import threading
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import mmsb
+from mmsb.digest import core_digest
+from mmsb.testing.histories import random_history
+from mmsb.testing.model import picture_of
+
+
+def check_moment(history, seq):
+    """Compares at(seq) with what the State was."""
+    view = history.state.at(seq)
+    expected = history.pictures[seq]
+    assert picture_of(view) == expected
+    assert view.digest() == history.digests[seq]
+    for page_id, (content, epoch, name, metadata) in expected.items():
+        page = view.page(page_id if name is None else name)
+        assert (page.page_id, page.epoch, page.name, dict(page.metadata)) == (page_id, epoch, name, metadata)
+        assert len(page) == len(content)
+        assert page[1:7] == content[1:7]
+    for name in {f"name {number}" for number in range(20)} - {page[2] for page in expected.values()}:
+        assert name not in view
+
+
+@given(st.integers(0, 1 << 32))
+def test_every_moment_of_a_random_history(seed):
+    rng = random.Random(seed)
+    with mmsb.open(segment_bytes=4096) as state:
+        history = random_history(state, rng, 30)
+        for seq in range(31):
+            check_moment(history, seq)
+        assert core_digest(state.replay()) == history.digests[-1]
+
+
+def test_a_stored_history_with_checkpoints(tmp_path, rng):
+    path = tmp_path / "store"
+    with mmsb.open(path, segment_bytes=8192, checkpoint_bytes=20_000) as state:
+        history = random_history(state, rng, 60)
+        state.checkpoint()
+        for _ in range(3):
+            with state.batch() as batch:
+                batch.create_page(100, data=b"later")
+            history.note()
+        for seq in rng.sample(range(64), 30):
+            check_moment(history, seq)
+    with mmsb.open(path, read_only=True) as history.state:
+        for seq in rng.sample(range(64), 30):
+            check_moment(history, seq)
+
+
+def test_a_damaged_checkpoint_costs_time_and_no_data(tmp_path, rng):
+    path = tmp_path / "store"
+    with mmsb.open(path) as state:
+        history = random_history(state, rng, 20)
+        state.checkpoint()
+        with state.batch():
+            pass
+        history.note()
+        [checkpoint] = (path / "checkpoints").iterdir()
+        checkpoint.write_bytes(b"x" * checkpoint.stat().st_size)
+        state._checkpoints.images.clear()
+        check_moment(history, 21)
+
+
+def test_moments_have_names(monkeypatch):
+    now = [1_000_000_000_000_000_000]
+    with mmsb.open(clock=lambda: now[0]) as state:
+        page = state.create_page(8, name="a")
+        for step in range(5):
+            now[0] += 10**9
+            with state.batch(label=f"step {step % 3}") as batch:
+                batch.write(page, bytes([step + 1]))
+        assert [state.at(f"step {number}").seq for number in range(3)] == [5, 6, 4]
+        start = datetime.fromtimestamp(10**9, UTC)
+        assert [state.at(start + timedelta(seconds=s)).seq for s in (-1, 0, 1, 1.5, 5, 99)] == [0, 1, 2, 2, 6, 6]
+        assert state.at(3).time == start + timedelta(seconds=2)
+        assert state.at(0).pages() == []
+        with pytest.raises(ValueError, match="time zone"):
+            state.at(datetime(2020, 1, 1))  # noqa: DTZ001
+        for unknown in ("step 9", 7, -1):
+            with pytest.raises(mmsb.UnknownMomentError) as caught:
+                state.at(unknown)
+            assert isinstance(caught.value, LookupError)
+            assert caught.value.when == unknown
+        for strange in (True, 1.5, None):
+            with pytest.raises(TypeError):
+                state.at(strange)
+
+
+def test_a_bounded_history_refuses_what_it_forgot(rng):
+    with mmsb.open(segment_bytes=4096, history=16384) as state:
+        page = state.create_page(1000, name="a", metadata={"k": 1})
+        contents = [b"", bytes(1000)]
+        early = state.at(1)
+        assert early.page("a").epoch == 0
+        for _ in range(200):
+            page.write(rng.randbytes(300), at=rng.randrange(700))
+            contents.append(page.read())
+        first = state.first_seq
+        assert 1 < first < state.seq
+        for seq in (first, first + 1, state.seq):
+            view = state.at(seq).page("a")
+            assert (view.read(), view.epoch, dict(view.metadata)) == (contents[seq], seq - 1, {"k": 1})
+        for moment in (lambda: state.at(first - 1), lambda: early.page("a").read()):
+            with pytest.raises(mmsb.MMSBError) as caught:
+                moment()
+            assert caught.value.first_seq == first
+        stays = state.at(first + 5)
+        for _ in range(4):
+            page.write(rng.randbytes(300), at=rng.randrange(700))
+        if state.first_seq <= stays.seq:
+            assert stays.page("a").read() == contents[stays.seq]
+
+
+def test_the_past_is_read_only_and_bounded():
+    with mmsb.open() as state:
+        state.create_page(8, name="a", data=b"abcdefgh")
+        with state.at(1) as past:
+            page = past.page("a")
+            for refuse in (lambda: page.write(b"x"), lambda: past.create_page(3), lambda: page.resize(3), past.batch):
+                with pytest.raises(mmsb.ReadOnlyError):
+                    refuse()
+            target = bytearray(3)
+            assert page.read_into(target, 2) == 3
+            assert (bytes(target), page[-1], page[2:4], page.read(1, 2), bytes(page)) == (
+                b"cde",
+                ord("h"),
+                b"cd",
+                b"bc",
+                b"abcdefgh",
+            )
+            assert page.view(">u2").tolist()[0] == 0x6162
+            with pytest.raises(ValueError, match="read-only"):
+                page.view()[0] = 1
+            for outside in (lambda: page[8], lambda: page.read(4, 5), lambda: page.read(-1)):
+                with pytest.raises(mmsb.PageRangeError):
+                    outside()
+            for unknown in ("b", 2, 0, 1 << 63):
+                with pytest.raises(mmsb.PageNotFoundError):
+                    past.page(unknown)
+            assert past.page(state.page("a")) == page
+        with pytest.raises(mmsb.StateClosedError):
+            page.read()
+
+
+def test_a_deleted_page_lives_on_in_the_past():
+    with mmsb.open() as state:
+        page = state.create_page(3, name="a", data=b"abc")
+        page.delete()
+        state.create_page(1, name="a")
+        assert state.at(1).page("a").read() == b"abc"
+        assert "a" not in state.at(2)
+        assert state.at(3).page("a").page_id == 2
+        assert state.at(2).pages() == []
+
+
+def test_readers_of_the_past_while_a_writer_goes_on():
+    with mmsb.open(segment_bytes=65536) as state:
+        page = state.create_page(64, name="a")
+        wrong = []
+
+        def read():
+            rng = random.Random(1)
+            for _ in range(300):
+                seq = rng.randrange(1, state.seq + 1)
+                if state.at(seq).page("a").read()[:4] != (seq - 1).to_bytes(4, "little"):
+                    wrong.append(seq)
+
+        threads = [threading.Thread(target=read) for _ in range(3)]
+        for thread in threads:
+            thread.start()
+        for number in range(1, 5000):
+            page.write(number.to_bytes(4, "little"))
+        for thread in threads:
+            thread.join()
+        assert not wrong
