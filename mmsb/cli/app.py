@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from importlib import import_module, util
+from importlib import import_module
 from typing import Any
 
 import click
@@ -30,8 +30,6 @@ BUILT_IN = {
 
 def plugin_commands() -> dict[str, click.Command]:
     """Commands that installed plugins add. Ours win when a name clashes."""
-    if util.find_spec("mmsb.plugin") is None:
-        return {}
     from mmsb.plugin.manager import load_commands
 
     return {command.name: command for command in load_commands() if command.name and command.name not in BUILT_IN}

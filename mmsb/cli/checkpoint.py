@@ -14,7 +14,10 @@ from mmsb.cli.output import json_option, print_json
 @store_argument
 @json_option
 def command(store: str, wants_json: bool) -> None:
-    """Write a checkpoint of STORE at its head. Needs the store for itself."""
+    """Write a checkpoint of STORE at its head.
+
+    Needs the store for itself.
+    """
     begin_ns = time.monotonic_ns()
     with open_store(store, read_only=False) as state:
         state.checkpoint()

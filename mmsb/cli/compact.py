@@ -17,10 +17,10 @@ from mmsb.cli.output import human_bytes, json_option, print_facts, print_json
 @click.option("--no-keep-labels", is_flag=True, help="Forget the labels of what goes, too.")
 @json_option
 def command(store: str, before: int | str | datetime, dry_run: bool, no_keep_labels: bool, wants_json: bool) -> None:
-    """Let go of the history of STORE before a seq, a label or a time. Needs the store for itself.
+    """Let go of the history of STORE before a place.
 
-    The state at that place becomes the oldest one that can be read. It is written as a checkpoint and read back before
-    anything is deleted.
+    Needs the store for itself. The state at that place becomes the oldest one that can be read. It is written as a
+    checkpoint and read back before anything is deleted.
     """
     with open_store(store, read_only=False) as state:
         report = state.compact(before, keep_labels=not no_keep_labels, dry_run=dry_run)

@@ -88,9 +88,10 @@ def command(
     exit_code: bool,
     wants_json: bool,
 ) -> None:
-    """Show what differs between A and B of STORE (seqs, labels or times; default: now).
+    """Show what differs between two states.
 
-    Ranges are offset+length. With --against the states of two stores are compared, page id by page id.
+    A and B are places in the history of STORE: seqs, labels or times; without B it is now. Ranges are
+    offset+length. With --against the states of two stores are compared, page id by page id.
     """
     if a is None and against is None:
         raise click.UsageError("Give two places in history, or --against another store.")

@@ -20,10 +20,10 @@ from mmsb.cli.output import json_option, print_facts, print_json, print_table, p
 def command(
     ctx: click.Context, source: str, store: str | None, dry_run: bool, skip_damage: bool, wants_json: bool
 ) -> None:
-    """Import a log or checkpoint of the first MMSB (SOURCE) into a new STORE.
+    """Import a log or checkpoint of the first MMSB.
 
-    Reports the damage that those formats could not detect, and then exits with 1. What was read up to the damage is
-    imported.
+    SOURCE is the file, STORE the new store. Reports the damage that those formats could not detect, and then exits
+    with 1. What was read up to the damage is imported.
     """
     from mmsb import upstream
 

@@ -12,7 +12,7 @@ from mmsb.cli.output import human_bytes, json_option, print_facts, print_json, u
 @store_argument
 @json_option
 def command(store: str, wants_json: bool) -> None:
-    """Show what STORE is: its identity, where its history begins and ends, what it holds."""
+    """Show what STORE is and what it holds."""
     with open_store(store) as state:
         pages = state.pages()
         page_bytes = sum(page.size for page in pages)

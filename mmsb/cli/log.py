@@ -109,7 +109,8 @@ def command(
     with open_store(store) as state:
         if last is not None:
             since = max(1, state_at(state, until).seq - last + 1)
-        commits: Iterator[Any] = state.log(
+        history: Any = state
+        commits: Iterator[Any] = history.log(
             page=None if page is None else page_id_of(state, page),
             source=source,
             label=label,

@@ -62,10 +62,11 @@ def first_divergence(state: State, until: int) -> dict[str, Any]:
 @json_option
 @click.pass_context
 def command(ctx: click.Context, store: str, until: int | None, wants_json: bool) -> None:
-    """Replay the log of STORE from the oldest kept state on, and print the digest of the pages.
+    """Replay the log of STORE and compare with its pages.
 
-    The digest is compared with the one that opening or time travel gives; where they differ, the first seq, page and
-    bytes that do are printed and the exit status is 1.
+    The replay begins with the oldest kept state. The digest of its pages is printed and compared with the one that
+    opening or time travel gives; where they differ, the first seq, page and bytes that do are printed and the exit
+    status is 1.
     """
     with open_store(store) as state:
         if until is not None and until > state.seq:

@@ -13,7 +13,10 @@ from mmsb.cli.output import json_option, print_json, printable, progress
 @json_option
 @click.pass_context
 def command(ctx: click.Context, store: str, wants_json: bool) -> None:
-    """Check every frame, anchor and checkpoint of STORE, and that a replay equals the head."""
+    """Check all of STORE, and that a replay equals its head.
+
+    Every frame, anchor, checkpoint and file is read. Nothing is changed.
+    """
     with open_store(store) as state, progress(f"verify {store}") as show:
         seq = state.seq
         report = state.verify(progress=show)

@@ -464,6 +464,9 @@ def test_damaged_log_is_read_up_to_the_damage_and_is_a_fault(store):
     result = run("replay", store, code=1)
     assert "seq 0 to 2" in result.stdout and "is damaged at offset" in result.stderr
     assert run("show", store, "notes", code=2).stderr.startswith("Error: ")
+    findings = document("verify", store, code=1)["findings"]
+    assert [finding["seq"] for finding in findings][0] == 3 and findings[0]["path"] == str(segment)
+    assert "is damaged" in run("verify", store, code=1).stdout
     assert "is damaged" in run("checkpoint", store, code=1).stderr
 
 
@@ -490,6 +493,13 @@ def test_readers_work_beside_a_writer_and_writers_name_it(store):
             assert result.returncode == 2 and f"pid {os.getpid()}" in result.stderr
             assert len(result.stderr.splitlines()) == 1
         assert state.seq == 6
+
+
+def test_names_that_the_terminal_cannot_write(tmp_path):
+    with mmsb.open(tmp_path / "s") as state:
+        state.create_page(1, name="\u65e5")
+    result = process("pages", tmp_path / "s", env=os.environ | {"PYTHONIOENCODING": "latin-1"})
+    assert result.returncode == 0 and "\\u65e5" in result.stdout and result.stdout.isascii()
 
 
 def test_output_of_a_closed_pipe(store):
