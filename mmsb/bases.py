@@ -61,11 +61,13 @@ class EmptyBase:
         """None."""
         return []
 
-    def info(self, page_id: int) -> tuple[int, int, int] | None:
+    def info(self, page_id: int) -> None:
         """None: there is no page."""
-        return None
 
-    content = name = notes = find = info
+    content = name = notes = info
+
+    def find(self, name: str) -> None:
+        """None: there is no page."""
 
     def load_into(self, core: Core) -> None:
         """An empty core is this state."""

@@ -253,7 +253,7 @@ def _deltas(state: State, page_id: int, stretches: list[Stretch], last: int, sin
                 continue
             epoch += 1
             if epoch > since_epoch:
-                delta = reader.index.delta(reader.data, nodes[place], reader.sources, state)
+                delta: Any = reader.index.delta(reader.data, nodes[place], reader.sources, state)
                 delta._set_epoch(epoch)
                 yield delta
 
@@ -358,8 +358,7 @@ def last_write(state: State, page: Any, at: int = 0, length: int = 1, before: in
         reader = state._indexes.of(segment, until)
         number, first, end, is_open = reader.index.last_write(reader.data, page_id, until, first, end)
         if number:
-            delta: Delta = reader.index.delta(reader.data, number, reader.sources, state)
-            return delta
+            return reader.index.delta(reader.data, number, reader.sources, state)
         if not is_open:
             return None
     return None

@@ -180,14 +180,6 @@ class Stepper:
         self.undo_bytes -= record.nbytes
         for inverse, epoch in record.deltas:
             undo.undo_delta(core, inverse, epoch)
-        for page_id, content, epoch, kind in record.pages:
-            undo.put_page(core, page_id, content, epoch, kind, any(record.notes.get(page_id, ())))
-        for ids in record.created:
-            for page_id in ids:
-                if core._has_page(page_id):
-                    undo.drop_page(core, page_id)
-                else:
-                    undo.forget_deleted(core, page_id)
         for page_id in record.notes:
             core._forget_page(page_id)
         for page_id, (name, notes) in record.notes.items():
@@ -196,6 +188,15 @@ class Stepper:
                 core._name_of[page_id] = name
             if notes is not None:
                 core._metadata[page_id] = notes
+        for page_id, content, epoch, kind in record.pages:
+            described = page_id in core._name_of or page_id in core._metadata
+            undo.put_page(core, page_id, content, epoch, kind, described)
+        for ids in record.created:
+            for page_id in ids:
+                if core._has_page(page_id):
+                    undo.drop_page(core, page_id)
+                else:
+                    undo.forget_deleted(core, page_id)
         undo.set_position(core, *record.before)
         self._touch(
             [

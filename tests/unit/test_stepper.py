@@ -81,3 +81,17 @@ def test_a_walk_out_of_a_history_that_was_dropped(rng):
         for seq in (state.seq, state.first_seq, state.first_seq + 3):
             assert walker.goto(seq) == seq
             assert walker.page(1).read() == contents[seq]
+
+
+def test_a_resize_taken_back_leaves_the_name_with_the_page():
+    with mmsb.open() as state:
+        page = state.create_page(8, name="a", metadata={"k": 1})
+        page.resize(9)
+        page.delete()
+        state.create_page(1, name="a")
+        walker = state.stepper(2)
+        for seq in (1, 2, 1, 4, 1, 3, 0, 4):
+            for _ in range(abs(seq - walker.seq)):
+                walker.step(1 if seq > walker.seq else -1)
+            assert picture_of(walker) == picture_of(state.at(seq))
+            assert ("a" in walker) == (seq not in (0, 3))
