@@ -13,8 +13,9 @@ import time
 from pathlib import Path
 from typing import Any
 
-import mmsb
 from mmsb_gymnasium.recorder import Recorder, World, describe
+
+import mmsb
 
 ENVIRONMENT, STEPS, SEED = "ALE/Breakout-v5", 3000, 7
 OUT = Path("demo-out")

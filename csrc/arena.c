@@ -36,17 +36,15 @@ static inline slot_shape shape_of(uint64_t size) {
     return (slot_shape){(step + 1) << bits, first_class + (uint32_t)(step - (((uint64_t)1 << doubling) >> bits))};
 }
 
-uint64_t mmsb_arena_slot_bytes(uint64_t size) {
-    return size == 0 || size > SLOT_BYTES_MAX ? 0 : shape_of(size).bytes;
-}
+uint64_t mmsb_arena_slot_bytes(uint64_t size) { return size == 0 || size > SLOT_BYTES_MAX ? 0 : shape_of(size).bytes; }
 
 uint32_t mmsb_arena_class(uint64_t size) { return shape_of(size).class_index; }
 
 int mmsb_arena_init(mmsb_arena *arena, const mmsb_alloc *alloc, uint64_t max_bytes) {
     memset(arena, 0, sizeof *arena);
     /* The table must not move under other threads that read pages, so that its place is reserved once. */
-    void *table = mmap(NULL, SEGMENT_TABLE_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE,
-                       -1, 0);
+    void *table =
+        mmap(NULL, SEGMENT_TABLE_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (table == MAP_FAILED) return MMSB_NO_MEMORY;
     arena->segments = table;
     arena->segment_count = 1;

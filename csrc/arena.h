@@ -70,11 +70,11 @@ typedef struct mmsb_arena_segment {
 
 typedef struct mmsb_arena {
     mmsb_page_header *chunks[MMSB_ARENA_CHUNKS];
-    uint64_t id_end;              /* ids below it have an entry */
-    mmsb_arena_segment *segments; /* 1 to MMSB_ARENA_SEGMENTS_MAX; resident as far as used */
-    uint32_t segment_count;       /* numbers ever used, 0 among them, which never has memory */
-    uint32_t segment_free;        /* head of the free numbers, 0: none */
-    uint32_t segment_open;        /* the one that new slots are cut from, 0: none yet */
+    uint64_t id_end;                         /* ids below it have an entry */
+    mmsb_arena_segment *segments;            /* 1 to MMSB_ARENA_SEGMENTS_MAX; resident as far as used */
+    uint32_t segment_count;                  /* numbers ever used, 0 among them, which never has memory */
+    uint32_t segment_free;                   /* head of the free numbers, 0: none */
+    uint32_t segment_open;                   /* the one that new slots are cut from, 0: none yet */
     uint64_t free_slots[MMSB_ARENA_CLASSES]; /* handle of the slot given back last; its first 8 bytes hold the next */
     mmsb_memory chunk_memory[MMSB_ARENA_CHUNKS];
     const mmsb_alloc *alloc;

@@ -32,7 +32,8 @@ static const char *misplaced(const mmsb_arena *arena, uint64_t handle, uint64_t 
     const mmsb_arena_segment *segment = &arena->segments[number];
     uint64_t offset = mmsb_handle_offset_bytes(handle);
     if (segment->memory.base == NULL) return "a handle names a released segment";
-    if (offset > segment->used || bytes > segment->used - offset) return "a slot lies outside the used part of its segment";
+    if (offset > segment->used || bytes > segment->used - offset)
+        return "a slot lies outside the used part of its segment";
     if (bytes >= 4096 && offset % 4096 != 0) return "a slot of 4096 bytes or more is not aligned to 4096";
     if (segment->own && (offset != 0 || bytes != segment->memory.bytes)) return "a slot does not fill its own segment";
     return NULL;

@@ -28,8 +28,7 @@ void mmsb_arena_get_stats(const mmsb_arena *arena, mmsb_arena_stats *stats) {
         .allocations = arena->allocations,
         .frees = arena->frees,
     };
-    if (arena->bytes_held != 0)
-        stats->fragmentation = 1.0 - (double)arena->bytes_asked / (double)arena->bytes_held;
+    if (arena->bytes_held != 0) stats->fragmentation = 1.0 - (double)arena->bytes_asked / (double)arena->bytes_held;
     for (uint32_t number = 1; number < arena->segment_count; number++) {
         stats->segments += arena->segments[number].memory.base != NULL;
         stats->bytes_resident += mmsb_memory_resident(&arena->segments[number].memory);

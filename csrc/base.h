@@ -22,8 +22,7 @@
     _Pragma(MMSB_STRINGIFY_(clang attribute push(__attribute__((target(features))), apply_to = function)))
 #define MMSB_TARGET_END _Pragma("clang attribute pop")
 #else
-#define MMSB_TARGET_BEGIN(features) \
-    _Pragma("GCC push_options") _Pragma(MMSB_STRINGIFY_(GCC target(features)))
+#define MMSB_TARGET_BEGIN(features) _Pragma("GCC push_options") _Pragma(MMSB_STRINGIFY_(GCC target(features)))
 #define MMSB_TARGET_END _Pragma("GCC pop_options")
 #endif
 

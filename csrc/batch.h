@@ -7,8 +7,8 @@
 
 typedef enum mmsb_op_kind {
     MMSB_OP_WRITE = 1,
-    MMSB_OP_DELTA,    /* an encoded delta: `code`, data is the payload */
-    MMSB_OP_CREATE,   /* `count` pages of `size` bytes from page_id on; name, metadata, content for count == 1 */
+    MMSB_OP_DELTA,  /* an encoded delta: `code`, data is the payload */
+    MMSB_OP_CREATE, /* `count` pages of `size` bytes from page_id on; name, metadata, content for count == 1 */
     MMSB_OP_DELETE,
     MMSB_OP_RESIZE,
     MMSB_OP_RENAME,   /* data is the new name; empty: none */
@@ -26,8 +26,8 @@ typedef struct mmsb_op {
         uint64_t count;    /* CREATE */
         uint64_t if_epoch; /* WRITE, DELTA: MMSB_ANY_EPOCH for any */
     };
-    uint64_t data_at; /* in batch.data, of name, metadata and data behind one another */
-    uint64_t data_bytes; /* what is written, the payload, the content, the name, the metadata */
+    uint64_t data_at;                    /* in batch.data, of name, metadata and data behind one another */
+    uint64_t data_bytes;                 /* what is written, the payload, the content, the name, the metadata */
     uint32_t name_bytes, metadata_bytes; /* CREATE */
     uint8_t kind, code, page_kind;
 } mmsb_op;

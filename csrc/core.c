@@ -5,8 +5,8 @@
 #include <time.h>
 #include <unistd.h>
 
-int mmsb_core_init(mmsb_core *core, uint32_t features, const mmsb_alloc *alloc, const mmsb_io *io,
-                   mmsb_shared *shared, uint64_t max_bytes) {
+int mmsb_core_init(mmsb_core *core, uint32_t features, const mmsb_alloc *alloc, const mmsb_io *io, mmsb_shared *shared,
+                   uint64_t max_bytes) {
     memset(core, 0, sizeof *core);
     mmsb_kernels_init(&core->kernels, features);
     int status = mmsb_arena_init(&core->arena, alloc, max_bytes);
@@ -99,8 +99,8 @@ uint8_t *mmsb_core_begin_frame(mmsb_core *core, const mmsb_commit_info *info, ui
         .prev_crc = core->last_crc,
         .kind = kind,
     };
-    core->building = (mmsb_building){
-        .seq = seq, .time_ns = time_ns, .source = define ? info->source : 0, .source_id = source};
+    core->building =
+        (mmsb_building){.seq = seq, .time_ns = time_ns, .source = define ? info->source : 0, .source_id = source};
     uint8_t *p = mmsb_frame_put_head(core->frame.data, &head);
     core->building.changes_at = (uint64_t)(p - core->frame.data);
     if (define) {
@@ -125,8 +125,8 @@ int mmsb_core_publish(mmsb_core *core, uint8_t *end, bool sync) {
         core->frame_needs = (uint64_t)bytes;
         return MMSB_NO_SPACE;
     }
-    int64_t result = core->io->append(core->io->context, active->fd, active->map, active->capacity, active->tail,
-                                      frame, (uint64_t)bytes, sync);
+    int64_t result = core->io->append(core->io->context, active->fd, active->map, active->capacity, active->tail, frame,
+                                      (uint64_t)bytes, sync);
     if (MMSB_UNLIKELY(result < 0)) {
         core->poisoned = true;
         core->io_errno = (int)-result;
@@ -160,11 +160,10 @@ int mmsb_core_write(mmsb_core *core, uint64_t page_id, uint64_t offset, const ui
     mmsb_page_header *header = mmsb_arena_header(&core->arena, page_id);
     if (MMSB_UNLIKELY(header == NULL)) return MMSB_PAGE_NOT_FOUND;
     if (MMSB_UNLIKELY(offset > header->size || length > header->size - offset)) return MMSB_OUT_OF_BOUNDS;
-    if (MMSB_UNLIKELY(info->if_epoch != MMSB_ANY_EPOCH && info->if_epoch != header->epoch))
-        return MMSB_EPOCH_MISMATCH;
+    if (MMSB_UNLIKELY(info->if_epoch != MMSB_ANY_EPOCH && info->if_epoch != header->epoch)) return MMSB_EPOCH_MISMATCH;
 
-    uint8_t *p = mmsb_core_begin_frame(core, info, MMSB_FRAME_COMMIT,
-                                       1 + MMSB_VARINT_BYTES_MAX + MMSB_DELTA_BOUND(length) + 8);
+    uint8_t *p =
+        mmsb_core_begin_frame(core, info, MMSB_FRAME_COMMIT, 1 + MMSB_VARINT_BYTES_MAX + MMSB_DELTA_BOUND(length) + 8);
     if (MMSB_UNLIKELY(p == NULL)) return MMSB_NO_MEMORY;
     uint8_t *code = p;
     p = mmsb_varint_put(p + 1, page_id);

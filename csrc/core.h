@@ -48,13 +48,13 @@ typedef struct mmsb_core {
     uint64_t seq, time_ns, branch;
     uint64_t next_page_id, page_count;
     uint32_t seed, last_crc;
-    int io_errno;           /* of the failure that poisoned the core */
-    bool poisoned;          /* a write or sync failed: no further commit */
-    mmsb_buffer frame;      /* the frame under construction */
-    mmsb_buffer scratch;    /* bytes a delta from outside would leave, while it is compared with the page */
+    int io_errno;        /* of the failure that poisoned the core */
+    bool poisoned;       /* a write or sync failed: no further commit */
+    mmsb_buffer frame;   /* the frame under construction */
+    mmsb_buffer scratch; /* bytes a delta from outside would leave, while it is compared with the page */
     mmsb_building building;
-    uint64_t frame_needs;   /* after MMSB_NO_SPACE: bytes of the frame that did not fit */
-    mmsb_buffer handles;    /* slots taken for the commit under construction, in the order of use */
+    uint64_t frame_needs; /* after MMSB_NO_SPACE: bytes of the frame that did not fit */
+    mmsb_buffer handles;  /* slots taken for the commit under construction, in the order of use */
     uint64_t handles_used;
     mmsb_buffer source_ids; /* u32 per source of the State: its id in the active segment, 0 when not yet defined */
     uint32_t source_next;   /* next id of the active segment */
@@ -68,10 +68,10 @@ typedef struct mmsb_core {
 
 /* What a commit says beside its changes. */
 typedef struct mmsb_commit_info {
-    uint64_t time_ns;  /* 0: read the clock */
-    uint64_t if_epoch; /* of a single write; MMSB_ANY_EPOCH: any */
-    uint32_t source;   /* index in the State's table of sources; 0: none */
-    bool sync;         /* durable before it returns */
+    uint64_t time_ns;    /* 0: read the clock */
+    uint64_t if_epoch;   /* of a single write; MMSB_ANY_EPOCH: any */
+    uint32_t source;     /* index in the State's table of sources; 0: none */
+    bool sync;           /* durable before it returns */
     bool skip_unchanged; /* make no commit when the batch turns out to change nothing */
     const uint8_t *source_name, *label, *intent;
     uint64_t source_bytes, label_bytes, intent_bytes;
@@ -86,8 +86,8 @@ typedef struct mmsb_written {
 } mmsb_written;
 
 /* Changes nothing when it fails. `io`, `alloc`, `shared` outlive the core. */
-int mmsb_core_init(mmsb_core *core, uint32_t features, const mmsb_alloc *alloc, const mmsb_io *io,
-                   mmsb_shared *shared, uint64_t max_bytes);
+int mmsb_core_init(mmsb_core *core, uint32_t features, const mmsb_alloc *alloc, const mmsb_io *io, mmsb_shared *shared,
+                   uint64_t max_bytes);
 void mmsb_core_release(mmsb_core *core);
 
 /* Appending goes on at `active->tail` of this segment. `last_crc` is that of the frame before. */
@@ -100,7 +100,8 @@ void mmsb_core_use_segment(mmsb_core *core, const mmsb_active *active, const uin
 int mmsb_core_write(mmsb_core *core, uint64_t page_id, uint64_t offset, const uint8_t *data, uint64_t length,
                     const mmsb_commit_info *info, mmsb_written *written);
 
-/* Commits a batch, also an empty one. 1; 0 when nothing changed and info->skip_unchanged; or the failures of mmsb_core_write plus BAD_SIZE, BAD_DELTA, PAGE_EXISTS and
+/* Commits a batch, also an empty one. 1; 0 when nothing changed and info->skip_unchanged; or the failures of
+ * mmsb_core_write plus BAD_SIZE, BAD_DELTA, PAGE_EXISTS and
  * ARENA_FULL; *failed_op is then the index of the operation that could not be done. */
 int mmsb_core_commit(mmsb_core *core, const mmsb_batch *batch, const mmsb_commit_info *info, uint64_t *failed_op);
 
@@ -115,10 +116,11 @@ int mmsb_core_anchor(mmsb_core *core, const uint8_t anchor[MMSB_ANCHOR_BYTES], b
  * Sets *described when the frame holds names, metadata or a label, which this floor does not keep. */
 int mmsb_core_apply(mmsb_core *core, const uint8_t *changes, const uint8_t *end, bool *described);
 
-/* Makes a page without any commit: how a checkpoint is loaded. `content` (at most `size` bytes, the rest is zero) may be
+/* Makes a page without any commit: how a checkpoint is loaded. `content` (at most `size` bytes, the rest is zero)
+ * may be
  * NULL. MMSB_OK, or BAD_SIZE, PAGE_EXISTS, ARENA_FULL, NO_MEMORY. */
-int mmsb_core_load_page(mmsb_core *core, uint64_t page_id, uint64_t size, uint64_t epoch, uint8_t kind,
-                        uint16_t flags, const uint8_t *content, uint64_t content_bytes);
+int mmsb_core_load_page(mmsb_core *core, uint64_t page_id, uint64_t size, uint64_t epoch, uint8_t kind, uint16_t flags,
+                        const uint8_t *content, uint64_t content_bytes);
 
 /* Says that the active segment defines the State's source `source` as `id` already. MMSB_OK or NO_MEMORY. */
 int mmsb_core_define_source(mmsb_core *core, uint32_t source, uint32_t id);
@@ -127,7 +129,8 @@ int mmsb_core_define_source(mmsb_core *core, uint32_t source, uint32_t id);
  * describes something (it is in *frame; call again to go on), MMSB_END when done, or a failure. */
 int mmsb_core_replay(mmsb_core *core, mmsb_log_cursor *cursor, uint64_t seq_until, mmsb_log_frame *frame);
 
-/* Used by core.c and core_commit.c: the steps of a commit. begin_frame returns where its changes go, NULL without memory. */
+/* Used by core.c and core_commit.c: the steps of a commit. begin_frame returns where its changes go, NULL without
+ * memory. */
 uint8_t *mmsb_core_begin_frame(mmsb_core *core, const mmsb_commit_info *info, uint8_t kind, uint64_t body_max);
 int mmsb_core_publish(mmsb_core *core, uint8_t *end, bool sync);
 void mmsb_core_mark_applied(mmsb_core *core);

@@ -14,8 +14,7 @@ static int apply_delta(mmsb_core *core, const mmsb_change *change) {
     mmsb_page_header *header = mmsb_arena_header(&core->arena, change->page_id);
     if (MMSB_UNLIKELY(header == NULL)) return MMSB_PAGE_NOT_FOUND;
     uint8_t *page = mmsb_arena_bytes(&core->arena, header->handle);
-    int status =
-        core->kernels.delta_apply(page, header->size, change->kind, change->payload, change->payload_bytes);
+    int status = core->kernels.delta_apply(page, header->size, change->kind, change->payload, change->payload_bytes);
     header->epoch++;
     core->deltas++;
     core->delta_bytes += change->payload_bytes;
@@ -39,20 +38,18 @@ static int apply_create(mmsb_core *core, const mmsb_change *change) {
         status = next_slot(core, change->size, &handle);
         if (status != MMSB_OK) return status;
         *header = (mmsb_page_header){.handle = handle, .size = change->size, .kind = change->page_kind};
-        header->flags = MMSB_PAGE_LIVE | (change->create_flags & (MMSB_CREATE_NAME | MMSB_CREATE_METADATA)
-                                              ? MMSB_PAGE_DESCRIBED
-                                              : 0);
+        header->flags = MMSB_PAGE_LIVE |
+                        (change->create_flags & (MMSB_CREATE_NAME | MMSB_CREATE_METADATA) ? MMSB_PAGE_DESCRIBED : 0);
         core->page_count++;
     }
     core->next_page_id = mmsb_max_u64(core->next_page_id, change->page_id + change->count);
     if (!(change->create_flags & MMSB_CREATE_CONTENT)) return MMSB_OK;
     uint8_t *page = mmsb_arena_bytes(&core->arena, mmsb_arena_entry(&core->arena, change->page_id)->handle);
-    return core->kernels.delta_apply(page, change->size, change->content_code, change->payload,
-                                     change->payload_bytes);
+    return core->kernels.delta_apply(page, change->size, change->content_code, change->payload, change->payload_bytes);
 }
 
-int mmsb_core_load_page(mmsb_core *core, uint64_t page_id, uint64_t size, uint64_t epoch, uint8_t kind,
-                        uint16_t flags, const uint8_t *content, uint64_t content_bytes) {
+int mmsb_core_load_page(mmsb_core *core, uint64_t page_id, uint64_t size, uint64_t epoch, uint8_t kind, uint16_t flags,
+                        const uint8_t *content, uint64_t content_bytes) {
     if (page_id == 0 || content_bytes > size) return MMSB_BAD_SIZE;
     int status = mmsb_arena_ensure_ids(&core->arena, page_id);
     if (status != MMSB_OK) return status;

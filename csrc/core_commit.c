@@ -6,12 +6,12 @@
 typedef struct staged_page {
     uint64_t page_id; /* 0: empty place of the table */
     uint64_t size;
-    uint8_t *base;          /* the bytes the next write is compared with */
-    uint64_t first_at;      /* offset in the frame of the page's first delta, while base is still without it */
-    uint64_t first_bytes;   /* of its payload; 0: no delta yet */
-    uint64_t epoch;         /* before the batch */
+    uint8_t *base;        /* the bytes the next write is compared with */
+    uint64_t first_at;    /* offset in the frame of the page's first delta, while base is still without it */
+    uint64_t first_bytes; /* of its payload; 0: no delta yet */
+    uint64_t epoch;       /* before the batch */
     uint8_t first_code;
-    bool copied;  /* base is a copy of ours */
+    bool copied; /* base is a copy of ours */
     bool deleted;
 } staged_page;
 
@@ -110,8 +110,7 @@ static int end_delta(staging *s, staged_page *page, uint64_t payload_at, int64_t
     mmsb_core *core = s->core;
     s->used = payload_at + (uint64_t)bytes;
     if (page->copied)
-        return core->kernels.delta_apply(page->base, page->size, code, core->frame.data + payload_at,
-                                         (uint64_t)bytes);
+        return core->kernels.delta_apply(page->base, page->size, code, core->frame.data + payload_at, (uint64_t)bytes);
     page->first_at = payload_at;
     page->first_bytes = (uint64_t)bytes;
     page->first_code = code;

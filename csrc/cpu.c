@@ -36,8 +36,8 @@ uint32_t mmsb_cpu_detect(void) {
     /* 6: the operating system keeps SSE and AVX registers; 0xe6: the AVX-512 ones too. */
     bool avx2 = avx && (state & 6) == 6 && has(b7, 5) && has(b7, 3) && has(b7, 8) && has(cx, 5) && popcnt;
     if (avx2 && (found & MMSB_CPU_SSE42)) found |= MMSB_CPU_AVX2;
-    bool avx512 = (state & 0xe6) == 0xe6 && has(b7, 16) && has(b7, 30) && has(b7, 31) && has(b7, 17) && has(c7, 1) &&
-                  has(c7, 6);
+    bool avx512 =
+        (state & 0xe6) == 0xe6 && has(b7, 16) && has(b7, 30) && has(b7, 31) && has(b7, 17) && has(c7, 1) && has(c7, 6);
     if (avx512 && (found & MMSB_CPU_AVX2)) found |= MMSB_CPU_AVX512;
     return found;
 }

@@ -6,10 +6,10 @@
 #include "status.h"
 
 enum {
-    MMSB_CPU_SSE42 = 1u << 0,   /* crc32 instruction, popcnt */
-    MMSB_CPU_AVX2 = 1u << 1,    /* avx2, bmi1, bmi2, lzcnt together */
-    MMSB_CPU_AVX512 = 1u << 2,  /* avx512 f, bw, vl, dq, vbmi, vbmi2 together; implies avx2 */
-    MMSB_CPU_PCLMUL = 1u << 3,  /* carry-less multiply */
+    MMSB_CPU_SSE42 = 1u << 0,  /* crc32 instruction, popcnt */
+    MMSB_CPU_AVX2 = 1u << 1,   /* avx2, bmi1, bmi2, lzcnt together */
+    MMSB_CPU_AVX512 = 1u << 2, /* avx512 f, bw, vl, dq, vbmi, vbmi2 together; implies avx2 */
+    MMSB_CPU_PCLMUL = 1u << 3, /* carry-less multiply */
 };
 
 /* Features found by cpuid and enabled by the operating system. Reads no environment. */

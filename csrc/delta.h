@@ -5,7 +5,8 @@
  *   MMSB_DELTA_DENSE   offset, length, values[length]           every byte of [offset, offset+length) changes
  *   MMSB_DELTA_RUNS    range_bytes, ranges[range_bytes], values  ranges: one or two varints per run:
  *                                                               (gap << 1) | (length > 1), then length - 2 if > 1;
- *                                                               gap counts from the end of the run before (first: from 0)
+ *                                                               gap counts from the end of the run before (first:
+ * from 0)
  *   MMSB_DELTA_BITMAP  offset, span, bits[(span+7)/8], values    bit i, lowest first: byte offset+i changes
  *
  * The encoding is canonical: runs are maximal (every gap after the first is at least 1), a bitmap's first and last
@@ -26,7 +27,8 @@ enum {
     MMSB_DELTA_SLICE = 5,     /* reserved: a slice reference. Refused. */
 };
 
-/* Room that an encoder may need for `changed_max` bytes out of a page (it may write past the payload, not past this). */
+/* Room that an encoder may need for `changed_max` bytes out of a page (it may write past the payload, not past
+ * this). */
 #define MMSB_DELTA_BOUND(length) ((length) + (length) / 4 + 256)
 
 /* A parsed payload. `first`/`end` is the hull of the changed bytes. */
@@ -57,7 +59,8 @@ typedef struct mmsb_run_cursor {
 bool mmsb_delta_next_run(const mmsb_delta_view *view, mmsb_run_cursor *cursor);
 
 /* Builds the canonical encoding from runs given in ascending, disjoint, non-adjacent order. Scalar; for callers that
- * have a mask and not two buffers. `out` has MMSB_DELTA_BOUND(sum of lengths) + 20 * run_count bytes. Payload length. */
+ * have a mask and not two buffers. `out` has MMSB_DELTA_BOUND(sum of lengths) + 20 * run_count bytes. Payload
+ * length. */
 typedef struct mmsb_run {
     uint64_t offset, length;
 } mmsb_run;

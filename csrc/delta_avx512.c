@@ -52,7 +52,8 @@ static inline uint8_t *put_tokens(uint8_t *p, uint64_t mask, uint64_t i, uint64_
     __m256i start_u8x32 = _mm512_castsi512_si256(_mm512_maskz_compress_epi8(starts, iota));
     __m256i end_u8x32 = _mm512_castsi512_si256(_mm512_maskz_compress_epi8(ends, iota));
     const __m256i one = _mm256_set1_epi8(1);
-    __m256i before = _mm256_permutexvar_epi8(_mm256_sub_epi8(_mm256_loadu_si256((const void *)iota_u8x64), one), end_u8x32);
+    __m256i before =
+        _mm256_permutexvar_epi8(_mm256_sub_epi8(_mm256_loadu_si256((const void *)iota_u8x64), one), end_u8x32);
     before = _mm256_mask_mov_epi8(before, 1, _mm256_set1_epi8((char)(*at - 1 - i)));
     __m256i gap_u8x32 = _mm256_sub_epi8(_mm256_sub_epi8(start_u8x32, before), one);
     uint32_t many = _mm256_cmpgt_epu8_mask(end_u8x32, start_u8x32);

@@ -6,12 +6,18 @@
  *   TMPL_VALUES(to, from, mask)    packs the bytes of a 64-byte block named by mask; may write 64 bytes at `to`
  *   TMPL_VALUES_TAIL(..., n)       the same, reading only n < 64 bytes of `from`
  *   TMPL_TOKENS(p, mask, i, at)    tokens of the runs in mask, each ended inside the block at page offset i; the run
- *                                  before ended at `at`. May write 64 bytes past the tokens. Returns the new p and sets at
+ *                                  before ended at `at`. May write 64 bytes past the tokens. Returns the new p and
+ * sets at
  *
- * The buffers are taken in chunks of 64 blocks. A first pass over a chunk compares, without a branch, and lists the blocks
- * that differ; a second one encodes the list. Where few bytes differ it goes run by run in one loop, because a branch per
- * block would be mispredicted every other time; where many do it goes block by block. A run stays open only when the next
+ * The buffers are taken in chunks of 64 blocks. A first pass over a chunk compares, without a branch, and lists the
+ * blocks
+ * that differ; a second one encodes the list. Where few bytes differ it goes run by run in one loop, because a
+ * branch per
+ * block would be mispredicted every other time; where many do it goes block by block. A run stays open only when the
+ * next
  * block goes on with it, so runs are maximal whatever blocks they span; its values are copied when it closes. */
+
+#include "delta_emit.h"
 
 #define CHUNK_BLOCKS 64
 /* A chunk of 4096 bytes has at most 2048 runs of one byte, or fewer with a length byte: 2 bytes of token per 2 bytes of
@@ -98,7 +104,8 @@ static inline void list_chunk(chunk *c, const uint8_t *old, const uint8_t *new_b
     c->masks[count] = 0;
 }
 
-/* Encodes the block at index i whose differing bytes are `mask`; `goes_on`: the byte after it differs too. `n` < 64: it is
+/* Encodes the block at index i whose differing bytes are `mask`; `goes_on`: the byte after it differs too. `n` < 64:
+ * it is
  * the last one, and shorter. */
 static inline void put_block(diff_state *s, const uint8_t *new_bytes, uint64_t base, uint64_t i, uint64_t mask,
                              bool goes_on, uint64_t n) {

@@ -191,8 +191,8 @@ int64_t mmsb_delta_merge_scalar(uint8_t code_a, const uint8_t *payload_a, uint64
     uint64_t first = mmsb_min_u64(start_a.view.first, start_b.view.first), span = run_to - first;
     uint64_t bit_bytes = (span + 7) / 8;
     uint8_t *p = out;
-    bool as_runs = mmsb_varint_size(range_bytes) + range_bytes <=
-                   mmsb_varint_size(first) + mmsb_varint_size(span) + bit_bytes;
+    bool as_runs =
+        mmsb_varint_size(range_bytes) + range_bytes <= mmsb_varint_size(first) + mmsb_varint_size(span) + bit_bytes;
     *code = runs == 1 ? MMSB_DELTA_DENSE : as_runs ? MMSB_DELTA_RUNS : MMSB_DELTA_BITMAP;
     if (*code == MMSB_DELTA_RUNS)
         p = mmsb_varint_put(p, range_bytes);

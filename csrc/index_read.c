@@ -195,8 +195,7 @@ int mmsb_index_apply(const mmsb_index *index, const mmsb_kernels *kernels, const
                      const uint32_t *numbers, uint64_t count, mmsb_index_page *page) {
     for (uint64_t i = count; i-- > 0;) {
         if (i >= FETCH_AHEAD)
-            __builtin_prefetch(bytes +
-                               mmsb_index_offset(mmsb_index_node_at(index, numbers[i - FETCH_AHEAD])->at));
+            __builtin_prefetch(bytes + mmsb_index_offset(mmsb_index_node_at(index, numbers[i - FETCH_AHEAD])->at));
         mmsb_change change;
         int status = change_of_page(index, bytes, mmsb_index_node_at(index, numbers[i])->at, page_id, &change);
         if (status != MMSB_OK) return status;

@@ -17,20 +17,18 @@ static int64_t strike(mmsb_io_fault *fault, mmsb_io_kind kind, bool *tear) {
 }
 
 /* The body of an operation that is either passed on or fails as a whole. */
-#define PASS_ON(KIND, call)                                    \
-    mmsb_io_fault *fault = context;                            \
-    const mmsb_io *below = fault->below;                       \
-    bool tear;                                                 \
-    int64_t failed = strike(fault, MMSB_IO_##KIND, &tear);     \
+#define PASS_ON(KIND, call)                                \
+    mmsb_io_fault *fault = context;                        \
+    const mmsb_io *below = fault->below;                   \
+    bool tear;                                             \
+    int64_t failed = strike(fault, MMSB_IO_##KIND, &tear); \
     return failed < 0 ? failed : below->call
 
 static int64_t fault_open(void *context, const char *path, int flags, unsigned mode) {
     PASS_ON(OPEN, open(below->context, path, flags, mode));
 }
 
-static int64_t fault_close(void *context, int fd) {
-    PASS_ON(CLOSE, close(below->context, fd));
-}
+static int64_t fault_close(void *context, int fd) { PASS_ON(CLOSE, close(below->context, fd)); }
 
 static int64_t fault_pread(void *context, int fd, void *to, uint64_t bytes, uint64_t offset) {
     PASS_ON(PREAD, pread(below->context, fd, to, bytes, offset));
@@ -45,13 +43,9 @@ static int64_t fault_pwrite(void *context, int fd, const void *from, uint64_t by
     return failed < 0 ? failed : below->pwrite(below->context, fd, from, bytes, offset);
 }
 
-static int64_t fault_fdatasync(void *context, int fd) {
-    PASS_ON(FDATASYNC, fdatasync(below->context, fd));
-}
+static int64_t fault_fdatasync(void *context, int fd) { PASS_ON(FDATASYNC, fdatasync(below->context, fd)); }
 
-static int64_t fault_fsync(void *context, int fd) {
-    PASS_ON(FSYNC, fsync(below->context, fd));
-}
+static int64_t fault_fsync(void *context, int fd) { PASS_ON(FSYNC, fsync(below->context, fd)); }
 
 static int64_t fault_fallocate(void *context, int fd, uint64_t offset, uint64_t bytes) {
     PASS_ON(FALLOCATE, fallocate(below->context, fd, offset, bytes));
@@ -65,17 +59,13 @@ static int64_t fault_rename(void *context, const char *from, const char *to) {
     PASS_ON(RENAME, rename(below->context, from, to));
 }
 
-static int64_t fault_unlink(void *context, const char *path) {
-    PASS_ON(UNLINK, unlink(below->context, path));
-}
+static int64_t fault_unlink(void *context, const char *path) { PASS_ON(UNLINK, unlink(below->context, path)); }
 
 static int64_t fault_mkdir(void *context, const char *path, unsigned mode) {
     PASS_ON(MKDIR, mkdir(below->context, path, mode));
 }
 
-static int64_t fault_stat_size(void *context, int fd) {
-    PASS_ON(STAT_SIZE, stat_size(below->context, fd));
-}
+static int64_t fault_stat_size(void *context, int fd) { PASS_ON(STAT_SIZE, stat_size(below->context, fd)); }
 
 static int64_t fault_map(void *context, int fd, uint64_t offset, uint64_t bytes, bool writable, uint8_t **address) {
     PASS_ON(MAP, map(below->context, fd, offset, bytes, writable, address));
@@ -89,13 +79,9 @@ static int64_t fault_prefault(void *context, uint8_t *address, uint64_t bytes) {
     PASS_ON(PREFAULT, prefault(below->context, address, bytes));
 }
 
-static int64_t fault_filesystem(void *context, int fd) {
-    PASS_ON(FILESYSTEM, filesystem(below->context, fd));
-}
+static int64_t fault_filesystem(void *context, int fd) { PASS_ON(FILESYSTEM, filesystem(below->context, fd)); }
 
-static int64_t fault_lock(void *context, int fd) {
-    PASS_ON(LOCK, lock(below->context, fd));
-}
+static int64_t fault_lock(void *context, int fd) { PASS_ON(LOCK, lock(below->context, fd)); }
 
 static int64_t fault_append(void *context, int fd, uint8_t *map, uint64_t capacity, uint64_t offset,
                             const uint8_t *frame, uint64_t bytes, bool sync) {

@@ -6,18 +6,20 @@
 #include "io.h"
 
 /* Kinds of operations. An append counts as itself and again as the writes, sync and kill points it is made of. */
-#define MMSB_IO_KIND_LIST(X)                                                                                   \
-    X(OPEN, open) X(CLOSE, close) X(PREAD, pread) X(PWRITE, pwrite) X(FDATASYNC, fdatasync) X(FSYNC, fsync)    \
-    X(FALLOCATE, fallocate) X(TRUNCATE, truncate) X(RENAME, rename) X(UNLINK, unlink) X(MKDIR, mkdir)          \
-    X(STAT_SIZE, stat_size) X(MAP, map) X(UNMAP, unmap) X(PREFAULT, prefault) X(FILESYSTEM, filesystem)        \
-    X(LOCK, lock) X(APPEND, append) X(KILLPOINT, killpoint)
+#define MMSB_IO_KIND_LIST(X)                                                                                          \
+    X(OPEN, open)                                                                                                     \
+    X(CLOSE, close)                                                                                                   \
+    X(PREAD, pread) X(PWRITE, pwrite) X(FDATASYNC, fdatasync) X(FSYNC, fsync) X(FALLOCATE, fallocate)                 \
+        X(TRUNCATE, truncate) X(RENAME, rename) X(UNLINK, unlink) X(MKDIR, mkdir) X(STAT_SIZE, stat_size) X(MAP, map) \
+            X(UNMAP, unmap) X(PREFAULT, prefault) X(FILESYSTEM, filesystem) X(LOCK, lock) X(APPEND, append)           \
+                X(KILLPOINT, killpoint)
 
 typedef enum mmsb_io_kind {
     MMSB_IO_ANY, /* every operation */
 #define MMSB_IO_KIND_ENUM(name, member) MMSB_IO_##name,
     MMSB_IO_KIND_LIST(MMSB_IO_KIND_ENUM)
 #undef MMSB_IO_KIND_ENUM
-    MMSB_IO_KINDS
+        MMSB_IO_KINDS
 } mmsb_io_kind;
 
 typedef enum mmsb_fault_effect {

@@ -14,12 +14,12 @@
 #endif
 
 /* Repeats a call while a signal interrupts it; its value is that of the call, or -errno. */
-#define RETRY(call)                                                      \
-    __extension__({                                                      \
-        int64_t result_;                                                 \
-        do result_ = (int64_t)(call);                                    \
-        while (result_ < 0 && errno == EINTR);                           \
-        result_ < 0 ? -(int64_t)errno : result_;                         \
+#define RETRY(call)                              \
+    __extension__({                              \
+        int64_t result_;                         \
+        do result_ = (int64_t)(call);            \
+        while (result_ < 0 && errno == EINTR);   \
+        result_ < 0 ? -(int64_t)errno : result_; \
     })
 #define ONCE(call) ((call) < 0 ? -(int64_t)errno : 0)
 

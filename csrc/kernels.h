@@ -20,7 +20,8 @@ typedef struct mmsb_kernels {
     /* Writes the values of an encoded delta into page[0,page_bytes). Checks as it goes and never writes outside the
      * page; returns MMSB_OK, or MMSB_BAD_DELTA (then a prefix of the runs may have been written: parse first where
      * that matters). Does not re-check canonical form. */
-    int (*delta_apply)(uint8_t *page, uint64_t page_bytes, uint8_t code, const uint8_t *payload, uint64_t payload_bytes);
+    int (*delta_apply)(uint8_t *page, uint64_t page_bytes, uint8_t code, const uint8_t *payload,
+                       uint64_t payload_bytes);
 
     /* The encoded delta equal to applying `a` and then `b` (b wins where both change a byte). Works on the encoded
      * forms. `out` has MMSB_DELTA_BOUND(payload_a + payload_b) * 2 bytes. Payload length, or MMSB_BAD_DELTA. */
@@ -29,7 +30,8 @@ typedef struct mmsb_kernels {
                            uint8_t *code);
 
     /* The encoded delta with the same mask whose values are the bytes now in the page: applying it after the delta
-     * restores the page. `out` has payload_bytes + 64 bytes. Payload length (equal to payload_bytes), or MMSB_BAD_DELTA. */
+     * restores the page. `out` has payload_bytes + 64 bytes. Payload length (equal to payload_bytes), or
+     * MMSB_BAD_DELTA. */
     int64_t (*delta_inverse)(const uint8_t *page, uint64_t page_bytes, uint8_t code, const uint8_t *payload,
                              uint64_t payload_bytes, uint8_t *out);
 

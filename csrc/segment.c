@@ -59,9 +59,9 @@ void mmsb_log_cursor_start(mmsb_log_cursor *cursor, const mmsb_kernels *kernels,
 int mmsb_log_cursor_next(mmsb_log_cursor *cursor, const mmsb_kernels *kernels, mmsb_log_frame *frame) {
     if (cursor->offset > cursor->available) return MMSB_BAD_LENGTH;
     uint32_t crc;
-    int64_t bytes = mmsb_frame_open(kernels, cursor->seed, cursor->bytes + cursor->offset,
-                                    cursor->available - cursor->offset, &frame->head, &frame->changes, &frame->end,
-                                    &crc);
+    int64_t bytes =
+        mmsb_frame_open(kernels, cursor->seed, cursor->bytes + cursor->offset, cursor->available - cursor->offset,
+                        &frame->head, &frame->changes, &frame->end, &crc);
     if (bytes < 0) return (int)bytes;
     const mmsb_frame_head *head = &frame->head;
     frame->seq = cursor->base_seq + head->seq_rel;
@@ -80,8 +80,8 @@ int mmsb_log_cursor_next(mmsb_log_cursor *cursor, const mmsb_kernels *kernels, m
     return MMSB_OK;
 }
 
-int64_t mmsb_log_canonical(mmsb_log_cursor *cursor, const mmsb_kernels *kernels, uint64_t *source,
-                           const uint8_t *name, uint64_t name_bytes, uint8_t *out, uint64_t room) {
+int64_t mmsb_log_canonical(mmsb_log_cursor *cursor, const mmsb_kernels *kernels, uint64_t *source, const uint8_t *name,
+                           uint64_t name_bytes, uint8_t *out, uint64_t room) {
     uint8_t *p = out;
     for (;;) {
         mmsb_log_cursor before = *cursor;

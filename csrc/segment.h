@@ -23,9 +23,7 @@ int mmsb_segment_head_get(const mmsb_kernels *kernels, const uint8_t *bytes, uin
                           mmsb_segment_head *head, uint32_t *version);
 
 /* A place in the log that orders across segments: segment number and byte offset in it. */
-static inline uint64_t mmsb_log_position(uint32_t number, uint64_t offset) {
-    return (uint64_t)number << 40 | offset;
-}
+static inline uint64_t mmsb_log_position(uint32_t number, uint64_t offset) { return (uint64_t)number << 40 | offset; }
 
 /* Reads frames one after the other, each fully checked: CRC, chain, seq and time order. */
 typedef struct mmsb_log_cursor {
@@ -57,8 +55,8 @@ int mmsb_log_cursor_next(mmsb_log_cursor *cursor, const mmsb_kernels *kernels, m
  * docs/formats/log.md. Passes anchors over. `name` is that of source *source; a frame of another source ends the call
  * with *source set to it, and the call is made again with its name. Ends too when the next commit does not fit `room`
  * or no intact frame follows. Returns the bytes written. */
-int64_t mmsb_log_canonical(mmsb_log_cursor *cursor, const mmsb_kernels *kernels, uint64_t *source,
-                           const uint8_t *name, uint64_t name_bytes, uint8_t *out, uint64_t room);
+int64_t mmsb_log_canonical(mmsb_log_cursor *cursor, const mmsb_kernels *kernels, uint64_t *source, const uint8_t *name,
+                           uint64_t name_bytes, uint8_t *out, uint64_t room);
 
 /* Searches (cursor.offset, available) on every 8-byte boundary for an intact frame of this store that does not follow
  * from the cursor: what a lost or damaged frame leaves stranded. Returns the highest durable seq that such frames

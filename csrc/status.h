@@ -3,29 +3,29 @@
 #ifndef MMSB_STATUS_H
 #define MMSB_STATUS_H
 
-#define MMSB_STATUS_LIST(X)                                                      \
-    X(OK, 0, "success")                                                          \
-    X(NO_MEMORY, -1, "out of memory")                                            \
-    X(ARENA_FULL, -2, "the arena's max_bytes would be exceeded")                 \
-    X(PAGE_NOT_FOUND, -3, "no such page")                                        \
-    X(OUT_OF_BOUNDS, -4, "the byte range lies outside the page")                 \
-    X(BAD_SIZE, -5, "a size is zero or too large")                               \
-    X(BAD_DELTA, -6, "the encoded delta is malformed")                           \
-    X(EPOCH_MISMATCH, -7, "the page is not at the expected epoch")               \
-    X(FRAME_TOO_LARGE, -8, "the commit does not fit a frame")                    \
-    X(BAD_FRAME, -9, "the frame is malformed")                                   \
-    X(BAD_CRC, -10, "the frame's checksum does not match")                       \
-    X(BAD_LENGTH, -11, "the frame's length runs past the segment")               \
-    X(GAP, -12, "the frame does not follow the one before it")                   \
-    X(END, -13, "no more frames")                                                \
-    X(IO, -14, "a system call failed")                                           \
-    X(NO_SPACE, -15, "no room for the frame in this segment")                    \
-    X(BAD_HEADER, -16, "a file header is malformed")                             \
-    X(NEWER_VERSION, -17, "the file was written by a newer format version")      \
-    X(UNKNOWN_FEATURE, -18, "an unknown CPU feature was named")                  \
-    X(POISONED, -19, "an earlier write or sync failed; the writer is closed")    \
-    X(PAGE_EXISTS, -20, "a page of that id exists already")                      \
-    X(EPOCH_ORDER, -21, "a delta does not continue the page's epoch")            \
+#define MMSB_STATUS_LIST(X)                                                   \
+    X(OK, 0, "success")                                                       \
+    X(NO_MEMORY, -1, "out of memory")                                         \
+    X(ARENA_FULL, -2, "the arena's max_bytes would be exceeded")              \
+    X(PAGE_NOT_FOUND, -3, "no such page")                                     \
+    X(OUT_OF_BOUNDS, -4, "the byte range lies outside the page")              \
+    X(BAD_SIZE, -5, "a size is zero or too large")                            \
+    X(BAD_DELTA, -6, "the encoded delta is malformed")                        \
+    X(EPOCH_MISMATCH, -7, "the page is not at the expected epoch")            \
+    X(FRAME_TOO_LARGE, -8, "the commit does not fit a frame")                 \
+    X(BAD_FRAME, -9, "the frame is malformed")                                \
+    X(BAD_CRC, -10, "the frame's checksum does not match")                    \
+    X(BAD_LENGTH, -11, "the frame's length runs past the segment")            \
+    X(GAP, -12, "the frame does not follow the one before it")                \
+    X(END, -13, "no more frames")                                             \
+    X(IO, -14, "a system call failed")                                        \
+    X(NO_SPACE, -15, "no room for the frame in this segment")                 \
+    X(BAD_HEADER, -16, "a file header is malformed")                          \
+    X(NEWER_VERSION, -17, "the file was written by a newer format version")   \
+    X(UNKNOWN_FEATURE, -18, "an unknown CPU feature was named")               \
+    X(POISONED, -19, "an earlier write or sync failed; the writer is closed") \
+    X(PAGE_EXISTS, -20, "a page of that id exists already")                   \
+    X(EPOCH_ORDER, -21, "a delta does not continue the page's epoch")         \
     X(NOT_LOCAL, -22, "the page's bytes are not in host memory")
 
 typedef enum mmsb_status {

@@ -203,7 +203,8 @@ def encode_image(image: Image, pages: dict[int, Stored]) -> bytes:
 def damaged(path: str, offset: int, reason: str) -> CorruptCheckpointError:
     """The error of a checkpoint that cannot be read."""
     return CorruptCheckpointError(
-        f"The checkpoint {path} is damaged at offset {offset}: {reason}. Delete it if the log is complete, or restore it.",
+        f"The checkpoint {path} is damaged at offset {offset}: {reason}. "
+        "Delete it if the log is complete, or restore it.",
         path=path,
         offset=offset,
         seq=None,

@@ -40,7 +40,9 @@ def compact(
     when `before` is gone already, ReadOnlyError for a State in memory or open for reading.
     """
     if state._store is None or state.read_only:
-        raise ReadOnlyError("Only a stored State that is open for writing can be compacted. Open it without read_only=True.")
+        raise ReadOnlyError(
+            "Only a stored State that is open for writing can be compacted. Open it without read_only=True."
+        )
     seq = state.at(before).seq
     log, store = state._log, state._store
     report = CompactReport(seq, forgotten_commits=max(0, seq - log.first_seq), dry_run=dry_run)

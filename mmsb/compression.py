@@ -43,7 +43,11 @@ def decompress(data: bytes, limit: int, path: str) -> bytes:
         return decompress_block(data, None, limit)
     except ValueError as error:
         raise CorruptLogError(
-            f"{path} is damaged: {error}. Restore the file from a backup.", path=path, offset=0, seq=None, reason=str(error)
+            f"{path} is damaged: {error}. Restore the file from a backup.",
+            path=path,
+            offset=0,
+            seq=None,
+            reason=str(error),
         ) from error
 
 
@@ -57,14 +61,18 @@ def decompress_head(files: Files, path: str, count: int) -> bytes:
         return zstandard.ZstdDecompressor(max_window_size=1 << 27).decompressobj().decompress(data)[:count]
     except zstandard.ZstdError as error:
         raise CorruptLogError(
-            f"{path} is damaged: {error}. Restore the file from a backup.", path=path, offset=0, seq=None, reason=str(error)
+            f"{path} is damaged: {error}. Restore the file from a backup.",
+            path=path,
+            offset=0,
+            seq=None,
+            reason=str(error),
         ) from error
     finally:
         files.close(fd)
 
 
 class Compressor:
-    """A thread that compresses sealed segments: written aside, read back and compared, renamed; then the raw one goes."""
+    """A thread that compresses sealed segments: aside, read back, compared, renamed; then the raw one goes."""
 
     def __init__(self, files: Files, store: Any) -> None:
         self.files = files

@@ -70,7 +70,7 @@ class StateClosedError(MMSBError, ValueError):
 
 
 class ForkedStateError(MMSBError, RuntimeError):
-    """This handle was made before fork(), in process `owner_pid`; open or attach anew in the child."""
+    """A handle that was made before fork(), in process `owner_pid`; open or attach anew in the child."""
 
 
 class ReadOnlyError(MMSBError, PermissionError):

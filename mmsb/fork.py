@@ -20,7 +20,6 @@ def fork(state: State, at: int | str | datetime, path: Any = None) -> State:
     uuid, seq and digest.
     """
     from mmsb.checkpoint import encode_image, image_at
-    from mmsb.opening import open as open_state
     from mmsb.store import Identity
 
     seq = state.at(at).seq
@@ -29,7 +28,7 @@ def fork(state: State, at: int | str | datetime, path: Any = None) -> State:
     image.base = True
     image.labels = []
     if path is None:
-        return open_state(_image=image)
+        return state._opener(_image=image)
     path = os.fspath(path)
     if os.path.lexists(path):
         raise NotAStoreError(f"{path} exists already. Fork to a new path.", path=path)
@@ -38,4 +37,4 @@ def fork(state: State, at: int | str | datetime, path: Any = None) -> State:
     # The log of the fork begins with segment 2: the one before it is the base, as after a compaction.
     image.segment, image.offset = 2, 128
     image.last_crc, image.sources, image.anchor = 0, {}, bytes(32)
-    return open_state(path, _identity=identity, _base=(seq, encode_image(image, image.pages)))
+    return state._opener(path, _identity=identity, _base=(seq, encode_image(image, image.pages)))

@@ -69,7 +69,10 @@ class Horizon:
         self.right_size = len(data) == 2 * SLOT_BYTES
         self.slots = [decode(data[:SLOT_BYTES]), decode(data[SLOT_BYTES : 2 * SLOT_BYTES])]
         intact = [slot for slot in self.slots if slot is not None]
-        self.counter, self.mark = max(intact, key=lambda slot: slot[0]) if intact else (0, None)
+        self.counter = 0
+        self.mark: Mark | None = None
+        if intact:
+            self.counter, self.mark = max(intact, key=lambda slot: slot[0])
 
     def write(self, mark: Mark) -> None:
         """Writes and syncs one slot; both when the mark is clean, so that one damaged bit costs nothing."""

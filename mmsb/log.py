@@ -301,7 +301,8 @@ class FileLog(Log):
         except OSError as error:
             state._poison(error.errno or errno.EIO)
             raise CommitInDoubtError(
-                f"Syncing the log failed ({error.strerror}). Close the State and open the store again; recovery decides.",
+                f"Syncing the log failed ({error.strerror}). Close the State and open the store again; "
+                "recovery decides.",
                 seq=state.seq,
                 errno=error.errno,
             ) from error

@@ -69,7 +69,7 @@ def open(
     """
     _check_options(path, durability, segment_bytes, history, max_bytes, anchor_key)
     files = files or Files()
-    how = {"name": name, "max_bytes": max_bytes, "disable": disable_cpu, "clock": clock}
+    how: dict[str, Any] = {"name": name, "max_bytes": max_bytes, "disable": disable_cpu, "clock": clock}
     if _image is not None:
         return _from_image(_state_class(files, **how), files, _image, history, segment_bytes, clock)
     if path is None:
@@ -198,3 +198,6 @@ def _recover(
         store.on_sealed = Compressor(files, store).add
     state._sync_commits = durability == "power"
     state._wake_me()
+
+
+State._opener = staticmethod(open)

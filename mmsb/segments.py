@@ -31,7 +31,7 @@ class Segment:
 
     @property
     def base_seq(self) -> int:
-        """seq of the last commit before this segment."""
+        """Seq of the last commit before this segment."""
         return self.head.base_seq
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from mmsb import conflict, metadata
+from mmsb import conflict
 from mmsb._core.batch import Batch
 from mmsb._core.delta import Delta
 from mmsb._core.files import Files
@@ -30,6 +30,8 @@ class State(Core):
 
     Made by :func:`mmsb.open`. Safe to use from several threads. Not usable after fork().
     """
+
+    _opener: Callable[..., State]  # mmsb.open, for forks; set there, because opening comes after State
 
     def __init__(
         self,
@@ -217,7 +219,8 @@ class State(Core):
 
     def last_write(self, page: int | str | Page, at: int = 0, length: int = 1, before: int | None = None) -> Any:
         """The newest Delta (with its `seq`) that wrote any of `length` bytes at `at`, in a commit before seq
-        `before`; None when none is kept."""
+        `before`; None when none is kept.
+        """
         from mmsb.history import last_write
 
         return last_write(self, page, at=at, length=length, before=before)
@@ -343,7 +346,8 @@ class State(Core):
 
     def compact(self, before: int | str | datetime, *, keep_labels: bool = True, dry_run: bool = False) -> Any:
         """Forgets the history before a seq, label or datetime; see mmsb.compact.CompactReport. Explicit, never by
-        itself. `dry_run`: only says what would go."""
+        itself. `dry_run`: only says what would go.
+        """
         from mmsb.compact import compact
 
         self._check_open()

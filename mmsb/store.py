@@ -1,11 +1,11 @@
 """The directory of a durable State: its identity, its lock and the names of its files.
 
-    world.mmsb/store         identity: uuid, salt, parent
-    world.mmsb/lock          held by the one writer, names it
-    world.mmsb/horizon       how far the log is durable
-    world.mmsb/log/          segments NNNNNNNN.seg (or .seg.zst)
-    world.mmsb/checkpoints/  NNNNNNNNNNNNNNNNNNNN.ckpt
-    world.mmsb/torn/         what recovery cut off torn tails
+world.mmsb/store         identity: uuid, salt, parent
+world.mmsb/lock          held by the one writer, names it
+world.mmsb/horizon       how far the log is durable
+world.mmsb/log/          segments NNNNNNNN.seg (or .seg.zst)
+world.mmsb/checkpoints/  NNNNNNNNNNNNNNNNNNNN.ckpt
+world.mmsb/torn/         what recovery cut off torn tails
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import socket
 import struct
 import time
 from dataclasses import dataclass
+from typing import Any
 
 from mmsb import horizon
 from mmsb._core.files import Files
@@ -138,7 +139,9 @@ class Store:
                 path=self.path,
                 holder=holder,
             ) from None
-        note = f"pid {os.getpid()} on {socket.gethostname()} since {time.strftime('%Y-%m-%d %H:%M:%S UTC', time.gmtime())}"
+        note = (
+            f"pid {os.getpid()} on {socket.gethostname()} since {time.strftime('%Y-%m-%d %H:%M:%S UTC', time.gmtime())}"
+        )
         self.files.pwrite(fd, note.encode()[:255].ljust(256, b"\0"), 0)
         self.lock_fd = fd
 
@@ -189,7 +192,7 @@ class Store:
         if self.on_sealed is not None:
             self.on_sealed(segment)
 
-    on_sealed = None
+    on_sealed: Any = None
 
     def close(self) -> None:
         """Gives the lock back."""
@@ -199,7 +202,8 @@ class Store:
 def create(files: Files, path: str, identity: Identity, base: tuple[int, bytes] | None = None) -> None:
     """Makes a new store. Nothing is at `path` before, or an empty directory, or a creation that was cut short.
 
-    `base`: seq and bytes of the checkpoint that a fork begins with. The file `store` comes last: until it is there the directory is no store, and creating it again completes it.
+    `base`: seq and bytes of the checkpoint that a fork begins with. The file `store` comes last: until it is there the
+    directory is no store, and creating it again completes it.
     """
     if os.path.lexists(path) and not os.path.isdir(path):
         raise NotAStoreError(f"{path} exists and is not a directory. Choose another path.", path=path)

@@ -59,7 +59,9 @@ def verify(state: State, progress: Progress | None = None) -> Report:
         log.settle()
         segments, head = list(log.segments), state.seq
         live = core_digest(state)
-        pages = {page_id: (*state._page_info(page_id), bytes(state._page_bytes(page_id))) for page_id in state._page_ids()}
+        pages = {
+            page_id: (*state._page_info(page_id), bytes(state._page_bytes(page_id))) for page_id in state._page_ids()
+        }
     scratch = state.scratch()
     if log.base is not None:
         if isinstance(log.base, type(scratch)):
@@ -113,15 +115,17 @@ def _verified_bytes(state: State, segment: Segment, report: Report) -> Any:
         return state._log.buffer(segment)
     head = read_head(state._log.files, segment.path)
     if head.encode() != segment.head.encode():
-        report.add(f"The header of {segment.path} changed since it was opened. Restore the file.", path=segment.path, offset=0)
+        report.add(
+            f"The header of {segment.path} changed since it was opened. Restore the file.", path=segment.path, offset=0
+        )
     whole = Segment(head, head.capacity, path=segment.path)
     data = read_segment(state._log.files, whole)
     rest = memoryview(data)[segment.tail :]
     if not state.read_only and any(rest):
         offset = segment.tail + next(index for index, value in enumerate(rest) if value)
         report.add(
-            f"{segment.path} has bytes after the end of the log, at offset {offset}. They are ignored, and cut off at the "
-            "next open.",
+            f"{segment.path} has bytes after the end of the log, at offset {offset}. They are ignored, and cut off "
+            "at the next open.",
             path=segment.path,
             offset=offset,
         )
@@ -129,9 +133,16 @@ def _verified_bytes(state: State, segment: Segment, report: Report) -> Any:
 
 
 def _verify_segment(
-    state: State, segment: Segment, data: Any, scratch: Any, checkpoints: dict[int, bytes], hasher: Any, head: int, report: Report
+    state: State,
+    segment: Segment,
+    data: Any,
+    scratch: Any,
+    checkpoints: dict[int, bytes],
+    hasher: Any,
+    head: int,
+    report: Report,
 ) -> Any:
-    """Checks every frame, recomputes anchors and compares checkpoints on the way. Returns the hash of the next anchor."""
+    """Checks frames, recomputes anchors, compares checkpoints on the way. Returns the hash of the next anchor."""
     base = state._log.base
     cursor = cursor_of(segment, data)
     feeder = cursor_of(segment, data)
@@ -155,8 +166,8 @@ def _verify_segment(
             feeder.canonical(hasher.update)
             if hasher.digest() != frame.anchor:
                 report.add(
-                    f"The anchor after commit {frame.seq} does not match the commits before it: the history was changed. "
-                    "Compare with a replica or a backup.",
+                    f"The anchor after commit {frame.seq} does not match the commits before it: "
+                    "the history was changed. Compare with a replica or a backup.",
                     path=segment.path,
                     offset=frame.offset,
                     seq=frame.seq,
@@ -221,7 +232,8 @@ def _first_difference(state: State, scratch: Any, pages: dict[int, tuple[int, in
             delta = state.last_write(page_id, at=start, length=end - start)
             return Finding(
                 f"Bytes {start} to {end} of page {page_id} differ from the log; commit "
-                f"{delta.seq if delta is not None else 'of its creation'} wrote them last. The memory was changed from outside.",
+                f"{delta.seq if delta is not None else 'of its creation'} wrote them last. "
+                "The memory was changed from outside.",
                 seq=delta.seq if delta is not None else None,
                 page_id=page_id,
                 start=start,
@@ -238,24 +250,18 @@ def _verify_files(state: State, report: Report) -> None:
     slots = [decode(data[:SLOT_BYTES]), decode(data[SLOT_BYTES : 2 * SLOT_BYTES])]
     for number, slot in enumerate(slots):
         if slot is None or len(data) != 2 * SLOT_BYTES:
-            report.add(f"Slot {number} of {path} is damaged. It is rewritten at the next sync.", path=path, offset=number * SLOT_BYTES)
+            report.add(
+                f"Slot {number} of {path} is damaged. It is rewritten at the next sync.",
+                path=path,
+                offset=number * SLOT_BYTES,
+            )
     if store.identity.encode() != files.read_file(store.identity_path, 4096):
-        report.add(f"{store.identity_path} changed since it was opened. Restore it.", path=store.identity_path, offset=0)
+        report.add(
+            f"{store.identity_path} changed since it was opened. Restore it.", path=store.identity_path, offset=0
+        )
     known = {"store", "lock", "horizon", "log", "checkpoints", "torn"}
     for name in sorted(set(os.listdir(store.path)) - known):
-        report.add(f"{os.path.join(store.path, name)} does not belong to the store. Move it away.", path=os.path.join(store.path, name))
-
-
-def verify_path(path: str, progress: Progress | None = None, **options: Any) -> Report:
-    """Opens a store read-only and verifies it. What keeps it from opening becomes a finding."""
-    from mmsb.opening import open as open_state
-
-    try:
-        with open_state(path, read_only=True, **options) as state:
-            return verify(state, progress)
-    except (MMSBError, OSError) as error:
-        report = Report()
-        report.add(str(error), path=getattr(error, "path", path), offset=getattr(error, "offset", None))
-        return report
-
-
+        report.add(
+            f"{os.path.join(store.path, name)} does not belong to the store. Move it away.",
+            path=os.path.join(store.path, name),
+        )

@@ -24,7 +24,7 @@ SCRATCH = Path("build/bench")
 
 
 def kernel_lines() -> Iterator[Figure]:
-    """diff and apply of 4 KiB pages in cache and of 64 MiB, against memcpy in the same loop (C harness)."""
+    """Diff and apply of 4 KiB pages in cache and of 64 MiB, against memcpy in the same loop (C harness)."""
     lines = subprocess.run(["build/bench/checkkern", "--bench", "all"], check=True, capture_output=True, text=True)
     asked = {
         "diff 4KiB 0%": (0.90, 0.95),
@@ -122,7 +122,9 @@ def power_commit() -> Figure:
         os.pwrite(fd, bytes(63) + b"x", next(offset))
         os.fdatasync(fd)
 
-    figure = compare("commit at power, against pwrite + fdatasync", ours, reference, 1.25, 1.05, speed=False, repeats=400)
+    figure = compare(
+        "commit at power, against pwrite + fdatasync", ours, reference, 1.25, 1.05, speed=False, repeats=400
+    )
     figure.ours, figure.reference, figure.unit = figure.ours * 1e6, figure.reference * 1e6, "us"
     state.close()
     os.close(fd)
@@ -166,8 +168,10 @@ def million_pages() -> Iterator[Figure]:
         "state.create_pages(1_000_000, 1024, prefault=True)\n"
         "print(json.dumps([rss() - before, time.perf_counter() - t]))"
     )
-    runs = [json.loads(subprocess.run([sys.executable, "-c", code], check=True, capture_output=True).stdout)
-            for _ in range(3)]
+    runs = [
+        json.loads(subprocess.run([sys.executable, "-c", code], check=True, capture_output=True).stdout)
+        for _ in range(3)
+    ]
     size = statistics.median(run[0] for run in runs) / 1e9
     took = statistics.median(run[1] for run in runs)
     yield Figure("1,000,000 pages of 1 KiB, resident", size, 1.024, "GB", size, 0, 1.10, 1.07, higher=False)
@@ -196,7 +200,7 @@ def random_access() -> Figure:
     pages = state.create_pages(1000, 4096)
     rng = np.random.default_rng(SEED)
     count, step = 1_000_000, 100
-    for start in range(0, count, step):
+    for _ in range(0, count, step):
         payload = rng.integers(0, 256, step * 16, dtype="u1")
         with state.batch() as b:
             b.write_many(rng.integers(pages[0], pages[-1] + 1, step), rng.integers(0, 4080, step), 16, payload)

@@ -48,14 +48,17 @@ def seconds(function: Callable[[], Any], repeat: int = 1) -> float:
 
 
 def paired(
-    ours: Callable[[], Any], reference: Callable[[], Any], *, repeats: int = 15, calls: int = 1, reference_calls: int = 0
+    ours: Callable[[], Any],
+    reference: Callable[[], Any],
+    *,
+    repeats: int = 15,
+    calls: int = 1,
+    reference_calls: int = 0,
 ) -> tuple[float, float, list[float]]:
     """Times both in turn. Returns the medians in seconds per call and the list of ratios ours/reference, by pair."""
     gc.disable()
     try:
-        pairs = [
-            (seconds(ours, calls), seconds(reference, reference_calls or calls)) for _ in range(repeats + 1)
-        ][1:]
+        pairs = [(seconds(ours, calls), seconds(reference, reference_calls or calls)) for _ in range(repeats + 1)][1:]
     finally:
         gc.enable()
     return (
@@ -73,9 +76,12 @@ def spread_of(ratios: list[float]) -> float:
     return (high - low) / 2 / middle
 
 
-def compare(name: str, ours: Any, reference: Any, must: float, reach: float, *, speed: bool, unit: str = "s", **how: Any):
+def compare(
+    name: str, ours: Any, reference: Any, must: float, reach: float, *, speed: bool, unit: str = "s", **how: Any
+):
     """A Figure from two functions. `speed`: the ratio is reference time / our time (higher is better), else ours /
-    reference (lower is better)."""
+    reference (lower is better).
+    """
     mine, theirs, ratios = paired(ours, reference, **how)
     if speed:
         ratios = [1 / ratio for ratio in ratios]

@@ -2,7 +2,7 @@
 """Batch: a commit gathered by hand. All of it happens, or nothing."""
 
 from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
-from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from cpython.bytes cimport PyBytes_AS_STRING
 from libc.string cimport memset
 
 from mmsb._core.c_mmsb cimport *
@@ -10,7 +10,8 @@ from mmsb._core.delta cimport Delta
 from mmsb._core.page cimport Page, as_bytes_like, offset_of
 from mmsb._core.state cimport CLOSED, Core, FORKED, READONLY
 
-from mmsb import errors, metadata
+from mmsb import errors
+from mmsb import metadata as notes
 
 # Batches up to this size are committed without letting other threads run.
 cdef uint64_t SHORT_OPS = 64
@@ -77,7 +78,7 @@ cdef class Batch:
         if label is not None:
             self.label = encode_name(label)
         if intent is not None:
-            self.intent = intent if type(intent) is bytes else metadata.encode(intent)
+            self.intent = intent if type(intent) is bytes else notes.encode(intent)
         self.effects = []
         self.staged = {}
         self.created = []
@@ -217,7 +218,7 @@ cdef class Batch:
         cdef const uint64_t[::1] offset_view = column(offsets, "offsets", count)
         cdef const uint64_t[::1] length_view = column(lengths, "lengths", count)
         cdef const uint8_t[::1] data = as_bytes_like(payload)
-        cdef uint64_t i, size, total = 0
+        cdef uint64_t i, size
         cdef uint64_t bad = count
         cdef mmsb_page_header *header
         cdef Core state = self.state
@@ -494,7 +495,7 @@ cdef class Batch:
         for kind, page_id, value in self.effects:
             if kind == "name" and value is not None:
                 names[value] = page_id
-        freed = {page_id for kind, page_id, value in self.effects if kind in ("name", "delete")}
+        freed = {page_id for kind, page_id, _ in self.effects if kind in ("name", "delete")}
         for name, page_id in names.items():
             holder = self.state._names.get(name)
             if holder is not None and holder != page_id and holder not in freed:
@@ -544,4 +545,4 @@ cdef class Batch:
 cdef bytes encode_metadata(object value):
     if value is None or len(value) == 0:
         return None
-    return metadata.encode(value)
+    return notes.encode(value)

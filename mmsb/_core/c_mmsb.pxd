@@ -237,7 +237,8 @@ cdef extern from "io.h" nogil:
         int64_t (*unlink)(void *context, const char *path) noexcept nogil
         int64_t (*mkdir)(void *context, const char *path, unsigned mode) noexcept nogil
         int64_t (*stat_size)(void *context, int fd) noexcept nogil
-        int64_t (*map)(void *context, int fd, uint64_t offset, uint64_t bytes, bint writable, uint8_t **address) noexcept nogil
+        int64_t (*map)(void *context, int fd, uint64_t offset, uint64_t bytes, bint writable,
+                       uint8_t **address) noexcept nogil
         int64_t (*unmap)(void *context, uint8_t *address, uint64_t bytes) noexcept nogil
         int64_t (*prefault)(void *context, uint8_t *address, uint64_t bytes) noexcept nogil
         int64_t (*filesystem)(void *context, int fd) noexcept nogil

@@ -1,12 +1,10 @@
 """Reading the log: segment headers, verified frames, their changes. Writing headers."""
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
-from libc.string cimport memcpy, memset
+from libc.string cimport memcpy
 
 from mmsb._core.c_mmsb cimport *
 from mmsb._core.delta cimport Delta, new_delta
-
-from mmsb import metadata
 
 cdef mmsb_kernels KERNELS
 cdef uint32_t FEATURES = mmsb_cpu_detect()
@@ -201,12 +199,11 @@ cdef class Cursor:
 
     def _source_name(self, uint64_t source):
         """Encoded name of a source; it may be defined by the frame that comes next."""
-        cdef Frame frame
         cdef mmsb_log_cursor before = self.cursor
         if source == 0:
             return b""
         if source not in self.sources:
-            frame = next(self)
+            next(self)
             self.cursor = before
         return self.sources[source].encode("utf-8", "surrogateescape")
 

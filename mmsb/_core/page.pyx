@@ -1,13 +1,12 @@
 """Page: the handle through which a program reads and writes one page."""
 
 cimport cython
-from cpython.buffer cimport PyBUF_FORMAT, PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_FillInfo, PyBuffer_Release
+from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_FillInfo, PyBuffer_Release
 from cpython.buffer cimport PyObject_GetBuffer
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from libc.string cimport memcpy
 
 from mmsb._core.c_mmsb cimport *
-from mmsb._core.delta cimport Delta
 from mmsb._core.state cimport BUSY, CLOSED, FORKED
 
 from mmsb import errors, metadata

@@ -4,10 +4,10 @@ from mmsb._core.c_mmsb cimport mmsb_commit_info, mmsb_core, mmsb_memory, mmsb_pa
 from mmsb._core.delta cimport Delta
 
 cdef enum:
-    BUSY = 1       # a thread works inside without the GIL, or for longer than one call
+    BUSY = 1  # a thread works inside without the GIL, or for longer than one call
     CLOSED = 2
     FORKED = 4
-    READONLY = 8   # changes are refused; reads are not
+    READONLY = 8  # changes are refused; reads are not
 
 cdef class Core:
     cdef mmsb_core core

@@ -7,7 +7,7 @@ holds a mutex; whoever comes then waits at the mutex with the GIL released. docs
 
 from contextlib import contextmanager
 
-from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from cpython.pythread cimport (
     PyThread_acquire_lock,
     PyThread_allocate_lock,
@@ -16,7 +16,7 @@ from cpython.pythread cimport (
     PyThread_release_lock,
     WAIT_LOCK,
 )
-from libc.string cimport memcpy, memset
+from libc.string cimport memset
 
 from mmsb._core.c_mmsb cimport *
 from mmsb._core.delta cimport Delta, new_delta

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import importlib
-import os
 from importlib.metadata import EntryPoint, entry_points
 from typing import TYPE_CHECKING, Any
 
 import pluggy
 
+from mmsb.config import allowed_plugins, strict_plugins
 from mmsb.errors import PluginError
 from mmsb.plugin import hookspecs, records
 from mmsb.plugin.records import PluginRecord
@@ -30,9 +30,8 @@ class PluginManager:
         self.records: list[PluginRecord] = []
         self.commands: dict[str, CommandSpec] = {}
         self.owners: dict[str, str] = {}
-        allowed = os.environ.get("MMSB_PLUGINS")
-        self.allowed = None if allowed is None else {name.strip() for name in allowed.split(",") if name.strip()}
-        self.strict = os.environ.get("MMSB_PLUGINS_STRICT") == "1"
+        self.allowed = allowed_plugins()
+        self.strict = strict_plugins()
 
     def load(self) -> PluginManager:
         """Loads all entry points, in order of name. Returns itself."""
@@ -42,7 +41,7 @@ class PluginManager:
             self.records.append(record)
             if self.strict and record.status not in (records.ACTIVE, records.BLOCKED):
                 raise PluginError(
-                    f"Plugin {record.name} of {record.distribution} {record.version}: {record.status}: {record.reason}. "
+                    f"Plugin {record.name} of {record.distribution} is {record.status}: {record.reason}. "
                     "Mend or uninstall it, or leave MMSB_PLUGINS_STRICT unset.",
                     plugin=record.name,
                     reason=record.reason,

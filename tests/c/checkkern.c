@@ -45,8 +45,8 @@ static void change(uint8_t *to, const uint8_t *from, uint64_t n, int fill) {
 }
 #define FILLS 11
 
-static void check_one(const mmsb_kernels *tables, const uint8_t *old, const uint8_t *new_bytes, uint64_t n, uint64_t base,
-                      guard page_guard, guard payload_guard) {
+static void check_one(const mmsb_kernels *tables, const uint8_t *old, const uint8_t *new_bytes, uint64_t n,
+                      uint64_t base, guard page_guard, guard payload_guard) {
     static uint8_t first_out[2 << 20], out[2 << 20], back[2 << 20];
     uint8_t first_code = 0, code = 0;
     int64_t first_bytes = tables[0].delta_diff(old, new_bytes, n, base, first_out, &first_code);
@@ -54,7 +54,8 @@ static void check_one(const mmsb_kernels *tables, const uint8_t *old, const uint
     for (int level = 1; level < LEVELS; level++) {
         memset(out, 0xa5, MMSB_DELTA_BOUND(n) + 64);
         int64_t bytes = tables[level].delta_diff(old, new_bytes, n, base, out, &code);
-        CHECK(bytes == first_bytes && (bytes == 0 || (code == first_code && memcmp(out, first_out, (size_t)bytes) == 0)),
+        CHECK(bytes == first_bytes &&
+                  (bytes == 0 || (code == first_code && memcmp(out, first_out, (size_t)bytes) == 0)),
               "%s: diff of %lu bytes, base %lu: %ld bytes code %d, scalar %ld code %d", levels[level].name,
               (unsigned long)n, (unsigned long)base, (long)bytes, code, (long)first_bytes, first_code);
         for (uint64_t i = MMSB_DELTA_BOUND(n); i < MMSB_DELTA_BOUND(n) + 64; i++)
@@ -80,7 +81,8 @@ static void check_one(const mmsb_kernels *tables, const uint8_t *old, const uint
         CHECK(tables[level].delta_apply(page, base + n, first_code, back, (uint64_t)inverse) == MMSB_OK &&
                   memcmp(page + base, old, n) == 0,
               "%s: the inverse does not undo", levels[level].name);
-        CHECK(tables[level].delta_apply(page, view.end - 1, first_code, payload, (uint64_t)first_bytes) == MMSB_BAD_DELTA,
+        CHECK(tables[level].delta_apply(page, view.end - 1, first_code, payload, (uint64_t)first_bytes) ==
+                  MMSB_BAD_DELTA,
               "%s: apply past the page's end", levels[level].name);
     }
 }
@@ -93,11 +95,14 @@ static void check_merge(const mmsb_kernels *tables) {
         change(b, a, n, (int)(random_u64() % FILLS));
         change(c, b, n, (int)(random_u64() % FILLS));
         uint8_t code_a, code_b, code;
-        int64_t bytes_a = tables[0].delta_diff(a, b, n, 0, pa, &code_a), bytes_b = tables[0].delta_diff(b, c, n, 0, pb, &code_b);
+        int64_t bytes_a = tables[0].delta_diff(a, b, n, 0, pa, &code_a),
+                bytes_b = tables[0].delta_diff(b, c, n, 0, pb, &code_b);
         if (bytes_a == 0 || bytes_b == 0) continue;
-        int64_t bytes = tables[0].delta_merge(code_a, pa, (uint64_t)bytes_a, code_b, pb, (uint64_t)bytes_b, n, merged, &code);
+        int64_t bytes =
+            tables[0].delta_merge(code_a, pa, (uint64_t)bytes_a, code_b, pb, (uint64_t)bytes_b, n, merged, &code);
         mmsb_delta_view view;
-        CHECK(bytes > 0 && mmsb_delta_parse(code, merged, (uint64_t)bytes, n, &view) == MMSB_OK, "merge is not canonical");
+        CHECK(bytes > 0 && mmsb_delta_parse(code, merged, (uint64_t)bytes, n, &view) == MMSB_OK,
+              "merge is not canonical");
         memcpy(page, a, n);
         CHECK(tables[0].delta_apply(page, n, code, merged, (uint64_t)bytes) == MMSB_OK && memcmp(page, c, n) == 0,
               "merge is not both");
@@ -146,7 +151,8 @@ enum { RING = 32, REPEATS = 41 };
 static void bench(const char *name, const char *level, const mmsb_kernels *table, uint64_t n, int fill, int density,
                   bool apply) {
     int ring = n > 1 << 20 ? 1 : RING, rounds = n > 1 << 20 ? 1 : 40;
-    uint8_t *old = malloc(n * (size_t)ring), *fresh = malloc(n * (size_t)ring), *out = malloc(MMSB_DELTA_BOUND(n) * (size_t)ring);
+    uint8_t *old = malloc(n * (size_t)ring), *fresh = malloc(n * (size_t)ring),
+            *out = malloc(MMSB_DELTA_BOUND(n) * (size_t)ring);
     int64_t sizes[RING];
     uint8_t codes[RING];
     seed = 88172645463325252u;
@@ -175,7 +181,8 @@ static void bench(const char *name, const char *level, const mmsb_kernels *table
             for (int r = 0; r < ring; r++) {
                 uint64_t at = n * (uint64_t)r;
                 if (apply)
-                    table->delta_apply(old + at, n, codes[r], out + MMSB_DELTA_BOUND(n) * (uint64_t)r, (uint64_t)sizes[r]);
+                    table->delta_apply(old + at, n, codes[r], out + MMSB_DELTA_BOUND(n) * (uint64_t)r,
+                                       (uint64_t)sizes[r]);
                 else
                     table->delta_diff(old + at, fresh + at, n, 0, sink, &code);
             }
@@ -223,12 +230,14 @@ static void bench_all(const mmsb_kernels *tables) {
 
 int main(int argc, char **argv) {
     mmsb_kernels tables[LEVELS];
-    for (int level = 0; level < LEVELS; level++) mmsb_kernels_init(&tables[level], mmsb_cpu_detect() & ~levels[level].disabled);
+    for (int level = 0; level < LEVELS; level++)
+        mmsb_kernels_init(&tables[level], mmsb_cpu_detect() & ~levels[level].disabled);
     if (argc > 1 && strcmp(argv[1], "--bench") == 0) {
         bench_all(tables);
         return 0;
     }
-    guard g_old = guard_make(1 << 20), g_new = guard_make(1 << 20), g_page = guard_make(1 << 20), g_payload = guard_make(2 << 20);
+    guard g_old = guard_make(1 << 20), g_new = guard_make(1 << 20), g_page = guard_make(1 << 20),
+          g_payload = guard_make(2 << 20);
     /* Every length at the guard, and every length at every alignment of both buffers in turn. */
     for (uint64_t n = 0; n <= 257; n++)
         for (uint64_t align = 0; align < 64; align++)

@@ -13,7 +13,7 @@ def state():
 
 
 def test_one_commit_with_label_source_and_intent(state):
-    a, b = state.create_page(16, name="a"), state.create_page(16, name="b")
+    a, _ = state.create_page(16, name="a"), state.create_page(16, name="b")
     with state.batch(label="tick 1", source="physics", intent={"step": 1}) as batch:
         batch.write(a, b"one", at=0)
         batch.write("b", b"two", at=4)

@@ -7,8 +7,10 @@ MMSB_API = 1
 
 @hookimpl
 def mmsb_commands():
-    """record and reenact."""
+    """Record and reenact."""
     return [
         CommandSpec("record", "Records a Gymnasium environment, one commit per step.", "mmsb_gymnasium.cli:record"),
-        CommandSpec("reenact", "Runs a recorded environment again and compares every step.", "mmsb_gymnasium.cli:reenact"),
+        CommandSpec(
+            "reenact", "Runs a recorded environment again and compares every step.", "mmsb_gymnasium.cli:reenact"
+        ),
     ]
