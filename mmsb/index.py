@@ -7,6 +7,7 @@ from collections import OrderedDict
 from typing import TYPE_CHECKING, Any
 
 from mmsb._core.index import SegmentIndex
+from mmsb.errors import CorruptLogError
 
 if TYPE_CHECKING:
     from mmsb.segments import Segment
@@ -67,19 +68,32 @@ class Indexes:
             return Reader(index, data)
         if segment is log.active:
             log.settle()
-        self.extend(segment, index, data)
+        data = self.extend(segment, index, data)
         self.trim(index)
         return Reader(index, data)
 
-    def extend(self, segment: Segment, index: SegmentIndex, data: Any) -> None:
-        """Brings an index up to its segment's tail."""
-        if index.offset >= segment.tail:
-            return
+    def extend(self, segment: Segment, index: SegmentIndex, data: Any) -> Any:
+        """Brings an index up to its segment's tail. Returns the bytes that it then fits."""
+        log = self.state._log
         try:
             index.extend(data, segment.tail)
+            if index.offset < segment.tail and segment.memory is None:
+                log.buffers.forget(segment.number)  # read before the file had grown to here
+                data = log.buffer(segment)
+                index.extend(data, segment.tail)
         except Exception:
-            self.forget(segment)  # it took a frame in half
+            self.forget(segment)  # it may have taken a frame in half
             raise
+        if index.offset < segment.tail:
+            raise CorruptLogError(
+                f"{segment.path or 'The log in memory'} ends at offset {index.offset} instead of {segment.tail}. "
+                "Run `mmsb verify` on the store.",
+                path=segment.path,
+                offset=index.offset,
+                seq=index.seq + 1,
+                reason="frames are missing",
+            )
+        return data
 
     def trim(self, used: SegmentIndex) -> None:
         """Forgets the indexes that were not extended or asked for to their end for longest."""

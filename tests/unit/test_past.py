@@ -181,3 +181,17 @@ def test_readers_of_the_past_while_a_writer_goes_on():
         for thread in threads:
             thread.join()
         assert not wrong
+
+
+@pytest.mark.parametrize("options", [{"mapped": False}, {"compress": True}, {"durability": "power"}])
+def test_a_log_that_is_not_simply_mapped(tmp_path, options, rng):
+    with mmsb.open(tmp_path / "store", segment_bytes=8192, **options) as state:
+        page = state.create_page(1000, name="a")
+        contents = [b"", page.read()]
+        for _ in range(40):
+            page.write(rng.randbytes(500), at=rng.randrange(500))
+            contents.append(page.read())
+            assert state.at(state.seq).page("a").read() == contents[-1]
+        state.sync()
+        for seq in rng.sample(range(1, len(contents)), 20):
+            assert state.at(seq).page("a").read() == contents[seq]
