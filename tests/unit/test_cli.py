@@ -119,7 +119,17 @@ def test_commands_of_plugins_are_asked_for_only_when_needed():
 
 
 def test_cpu():
-    assert run("cpu").stdout.strip() == mmsb.cpu_report().strip()
+    report = mmsb.cpu_report()
+    assert document("cpu") == report
+    text = run("cpu").stdout
+    assert all(name in text for name in ("detected", "disabled", "used", *report["kernels"]))
+
+
+def test_cpu_lowered_by_the_environment():
+    result = process("cpu", "--json", env=os.environ | {"MMSB_DISABLE_CPU": "avx2,avx512"})
+    assert not {"avx2", "avx512"} & set(json.loads(result.stdout)["used"])
+    result = process("cpu", env=os.environ | {"MMSB_DISABLE_CPU": "nonsense"})
+    assert result.returncode == 2 and "nonsense" in result.stderr and "Traceback" not in result.stderr
 
 
 # ---- reading commands
