@@ -11,7 +11,7 @@ from mmsb import metadata
 from mmsb._core.index import COVERED, CREATED, DELETED
 from mmsb._core.page import Page
 from mmsb._core.pagebuilder import PageBuilder
-from mmsb.bases import bases_of, rebuild, segments_between
+from mmsb.bases import Base, bases_of, rebuild, segments_between
 from mmsb.errors import (
     CorruptLogError,
     PageNotFoundError,
@@ -136,19 +136,20 @@ class PastState:
         self.contents: OrderedDict[int, bytes] = OrderedDict()
         self.contents_bytes = 0
         self.pinned: dict[int, tuple[int, int, int, bytes]] = {}  # pages shown at an epoch inside the commit
-        self.plan()
+        self.planned = self.plan()
 
-    def plan(self) -> None:
-        """Chooses the base and the segments between it and `seq`, newest first."""
-        self.base = bases_of(self.state).before(self.seq)
-        self.segments: list[Segment] = segments_between(self.state._log, self.base.seq, self.seq)[::-1]
-        self.ends = [self.seq, *(segment.base_seq for segment in self.segments)]
+    def plan(self) -> tuple[Base, list[tuple[Segment, int]]]:
+        """The base and, newest first, the segments between it and `seq` with the last commit wanted of each."""
+        base = bases_of(self.state).before(self.seq)
+        segments = segments_between(self.state._log, base.seq, self.seq)[::-1]
+        ends = [self.seq, *(segment.base_seq for segment in segments)]
+        return base, list(zip(segments, ends, strict=False))
 
-    def readers(self) -> Iterator[Reader]:
-        """The segments between the base and `seq`, newest first. RetentionError once the history was cut above."""
+    def opened(self) -> tuple[Base, Iterator[Reader]]:
+        """What to read: the base and the segments after it, newest first. Errors as those of check()."""
         self.check()
-        for segment, end in zip(self.segments, self.ends, strict=False):
-            yield self.state._indexes.of(segment, end)
+        base, segments = self.planned
+        return base, (self.state._indexes.of(segment, end) for segment, end in segments)
 
     def check(self) -> None:
         """Raises when this was closed, the State was closed, or its history was cut."""
@@ -162,17 +163,18 @@ class PastState:
                 seq=self.seq,
                 first_seq=first_seq,
             )
-        if first_seq > self.base.seq:
-            self.plan()
+        if first_seq > self.planned[0].seq:
+            self.planned = self.plan()
 
     # ---- facts of the state
 
     @property
     def time_ns(self) -> int:
         """Timestamp of the commit, ns since 1970; at seq 0 that of the State's creation."""
-        for reader in self.readers():
+        base, readers = self.opened()
+        for reader in readers:
             return int(reader.index.time_of(reader.data, self.seq))
-        return self.base.time_ns
+        return base.time_ns
 
     @property
     def time(self) -> datetime:
@@ -182,23 +184,26 @@ class PastState:
     @property
     def branch(self) -> int:
         """Branch id of the commit."""
-        for reader in self.readers():
+        base, readers = self.opened()
+        for reader in readers:
             return int(reader.index.branch_of(reader.data, self.seq))
-        return self.base.branch
+        return base.branch
 
     @property
     def next_page_id(self) -> int:
         """The id that the next page got after this commit."""
-        ends = [self.base.next_page_id]
-        for reader in self.readers():
-            structures = reader.index.structures(self.base.seq, self.seq)
+        base, readers = self.opened()
+        ends = [base.next_page_id]
+        for reader in readers:
+            structures = reader.index.structures(base.seq, self.seq)
             ends += [page_id + count for _, kind, page_id, count, _ in structures if kind == "create"]
         return max(ends)
 
     def _page_ids(self) -> list[int]:
-        ids = set(self.base.page_ids())
-        for reader in reversed(list(self.readers())):
-            for _, kind, page_id, count, _ in reader.index.structures(self.base.seq, self.seq):
+        base, readers = self.opened()
+        ids = set(base.page_ids())
+        for reader in reversed(list(readers)):
+            for _, kind, page_id, count, _ in reader.index.structures(base.seq, self.seq):
                 if kind == "create":
                     ids.update(range(page_id, page_id + count))
                 elif kind == "delete":
@@ -264,13 +269,11 @@ class PastState:
 
     def _find(self, name: str) -> int | None:
         """The page of a name: the one that was given it last, unless it lost it since."""
-        for reader in self.readers():
-            page_id = reader.index.find_name(reader.data, name, self.seq)
-            if page_id is not None:
-                facts = self._walk(page_id)
-                kept = facts is not None and not facts.deleted and self._name_of(facts, page_id) == name
-                return int(page_id) if kept else None
-        page_id = self.base.find(name)
+        base, readers = self.opened()
+        given = (reader.index.find_name(reader.data, name, self.seq) for reader in readers)
+        page_id = next((page_id for page_id in given if page_id is not None), None)
+        if page_id is None:
+            page_id = base.find(name)
         if page_id is None:
             return None
         facts = self._walk(page_id)
@@ -282,8 +285,9 @@ class PastState:
         size = gained = 0
         deleted = False
         name_in = notes_in = None
-        for reader in self.readers():
-            _, created, gone, more, here, kind, name_by, notes_by = reader.index.facts(page_id, self.base.seq, self.seq)
+        base, readers = self.opened()
+        for reader in readers:
+            _, created, gone, more, here, kind, name_by, notes_by = reader.index.facts(page_id, base.seq, self.seq)
             gained += more
             deleted = deleted or gone
             size = size or here
@@ -293,7 +297,7 @@ class PastState:
                 notes_in = (reader, notes_by)
             if created:
                 return Facts(size, gained, kind, deleted, True, name_in, notes_in)
-        info = self.base.info(page_id)
+        info = base.info(page_id)
         if info is None:
             return None
         return Facts(size or info[0], info[1] + gained, info[2], deleted, False, name_in, notes_in)
@@ -313,7 +317,7 @@ class PastState:
 
     def _name_of(self, facts: Facts, page_id: int) -> str | None:
         if facts.name_in is None:
-            return self.base.name(page_id)
+            return self.opened()[0].name(page_id)
         reader, structure = facts.name_in
         name: str | None = reader.index.text(reader.data, structure)[0]
         return name
@@ -325,7 +329,7 @@ class PastState:
         """Encoded metadata of a page, None when it has none."""
         facts = self._facts(page_id)
         if facts.notes_in is None:
-            return self.base.notes(page_id)
+            return self.opened()[0].notes(page_id)
         reader, structure = facts.notes_in
         notes: bytes | None = reader.index.text(reader.data, structure)[1]
         return notes
@@ -347,8 +351,9 @@ class PastState:
         builder = PageBuilder(page_id)
         begun = False
         left = size
-        for reader in self.readers():
-            nodes = reader.index.collect(reader.data, page_id, self.base.seq, self.seq, left)
+        base, readers = self.opened()
+        for reader in readers:
+            nodes = reader.index.collect(reader.data, page_id, base.seq, self.seq, left)
             left = nodes.size
             parts.append((nodes, reader.data))
             if nodes.end == DELETED:
@@ -364,8 +369,8 @@ class PastState:
                 begun = True
                 break
         if not begun:
-            info = self.base.info(page_id)
-            builder.begin(info[0] if info is not None else size, self.base.content(page_id))
+            info = base.info(page_id)
+            builder.begin(info[0] if info is not None else size, base.content(page_id))
         for nodes, data in reversed(parts):
             builder.apply(nodes, data)
         return bytes(builder.take())

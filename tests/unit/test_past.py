@@ -195,3 +195,25 @@ def test_a_log_that_is_not_simply_mapped(tmp_path, options, rng):
         state.sync()
         for seq in rng.sample(range(1, len(contents)), 20):
             assert state.at(seq).page("a").read() == contents[seq]
+
+
+def test_views_and_steppers_survive_a_compaction_below_them(tmp_path, rng):
+    with mmsb.open(tmp_path / "store", segment_bytes=4096) as state:
+        page = state.create_page(1000, name="a")
+        digests = [b"", state.digest()]
+        for _ in range(60):
+            page.write(rng.randbytes(500))
+            digests.append(state.digest())
+        above, below, walker = state.at(50), state.at(5), state.stepper(2)
+        state.compact(before=40)
+        assert above.digest() == digests[50]
+        assert above.page("a").epoch == 49
+        with pytest.raises(mmsb.RetentionError):
+            below.page("a")
+        with pytest.raises(mmsb.RetentionError):
+            walker.step()
+        assert walker.goto(55) == 55
+        assert walker.digest() == digests[55]
+        assert state.at(state.first_seq).digest() == digests[state.first_seq]
+    with mmsb.open(tmp_path / "store") as state:
+        assert [state.at(seq).digest() for seq in range(state.first_seq, 62)] == digests[state.first_seq :]
