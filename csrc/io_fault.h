@@ -6,6 +6,7 @@
 #include "io.h"
 
 /* Kinds of operations. An append counts as itself and again as the writes, sync and kill points it is made of. */
+/* clang-format off */
 #define MMSB_IO_KIND_LIST(X)                                                                                          \
     X(OPEN, open)                                                                                                     \
     X(CLOSE, close)                                                                                                   \
@@ -13,6 +14,7 @@
         X(TRUNCATE, truncate) X(RENAME, rename) X(UNLINK, unlink) X(MKDIR, mkdir) X(STAT_SIZE, stat_size) X(MAP, map) \
             X(UNMAP, unmap) X(PREFAULT, prefault) X(FILESYSTEM, filesystem) X(LOCK, lock) X(APPEND, append)           \
                 X(KILLPOINT, killpoint)
+/* clang-format on */
 
 typedef enum mmsb_io_kind {
     MMSB_IO_ANY, /* every operation */

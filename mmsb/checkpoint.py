@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import struct
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -15,11 +16,12 @@ from typing import TYPE_CHECKING, Any
 from mmsb._core.files import Files
 from mmsb._core.log import HEADER_BYTES, crc32c
 from mmsb.compression import compress_block, decompress_block
-from mmsb.errors import CorruptCheckpointError, FormatVersionError
+from mmsb.errors import CorruptCheckpointError, FormatVersionError, MMSBError
 from mmsb.metadata import get_varint, put_varint
 
 if TYPE_CHECKING:
     from mmsb._core.state import Core
+    from mmsb.segments import Segment
     from mmsb.state import State
     from mmsb.store import Store
 
@@ -30,6 +32,7 @@ HEAD_BYTES = 256
 BLOCK = struct.Struct("<QQII")  # raw bytes, stored bytes, CRC32C of the stored bytes, pages
 BLOCK_BYTES = 1 << 20
 BASE = 1
+ANCHORED = 2
 CHAIN_MOST = 8
 
 Stored = tuple[int, int, int, Any]  # size, epoch, kind, bytes
@@ -39,7 +42,8 @@ Stored = tuple[int, int, int, Any]  # size, epoch, kind, bytes
 class Image:
     """The whole state at `seq`. `segment`, `offset`: where the log goes on; `anchor`: head of the anchors there.
 
-    `pages` maps ids to (size, epoch, kind, bytes); `labels` are those of a history that is gone.
+    `anchored`: that anchor stands right before this place, so that the next one can be recomputed. `pages` maps ids to
+    (size, epoch, kind, bytes); `labels` are those of a history that is gone.
     """
 
     uuid: bytes
@@ -53,6 +57,7 @@ class Image:
     anchor: bytes
     digest: bytes
     base: bool = False
+    anchored: bool = True
     parent_seq: int = 0
     sources: dict[int, str] = field(default_factory=dict)
     names: dict[int, str] = field(default_factory=dict)
@@ -194,7 +199,7 @@ def encode_image(image: Image, pages: dict[int, Stored]) -> bytes:
         image.digest,
         len(description),
         blocks,
-        BASE if image.base else 0,
+        (BASE if image.base else 0) | (ANCHORED if image.anchored else 0),
     ).ljust(HEAD_BYTES - 4, b"\0")
     data = head + crc32c(head).to_bytes(4, "little") + description + bytes(body)
     return data + blake3.blake3(data).digest()
@@ -212,32 +217,43 @@ def damaged(path: str, offset: int, reason: str) -> CorruptCheckpointError:
     )
 
 
-def decode_image(data: bytes, path: str) -> Image:
-    """Reads one file. CorruptCheckpointError, FormatVersionError. An incremental one still lacks its parent's pages."""
-    import blake3
+def decode_head(data: bytes, path: str) -> tuple[Image, int, int, int]:
+    """Reads the 256 bytes of a header: an Image without pages; bytes of the description, blocks, pages in the file.
 
-    if len(data) < HEAD_BYTES + 32 or data[:7] != MAGIC[:7]:
+    CorruptCheckpointError, FormatVersionError.
+    """
+    if len(data) < HEAD_BYTES or data[:7] != MAGIC[:7]:
         raise damaged(path, 0, "it is no checkpoint, or cut")
     head = data[: HEAD_BYTES - 4]
     if crc32c(head) != int.from_bytes(data[HEAD_BYTES - 4 : HEAD_BYTES], "little"):
         raise damaged(path, 0, "the header's checksum does not match")
-    fields = HEAD.unpack_from(head)
-    if fields[1] != VERSION or fields[0] != MAGIC:
+    (magic, version, _, uuid, seq, parent, time_ns, branch, next_id, count, segment, last_crc, offset, anchor, digest,
+     description_bytes, blocks, flags) = HEAD.unpack_from(head)  # fmt: skip
+    if version != VERSION or magic != MAGIC:
         raise FormatVersionError(
-            f"{path} was written by format {fields[1]}; this release reads up to {VERSION}. Install a newer mmsb.",
+            f"{path} was written by format {version}; this release reads up to {VERSION}. Install a newer mmsb.",
             path=path,
-            version=fields[1],
+            version=version,
             supported=VERSION,
         )
-    if blake3.blake3(data[:-32]).digest() != data[-32:]:
+    if parent >= max(seq, 1) or flags & ~(BASE | ANCHORED):
+        raise damaged(path, 0, "the header contradicts itself")
+    image = Image(uuid, seq, time_ns, branch, next_id, segment, offset, last_crc, anchor, digest)
+    image.base, image.anchored, image.parent_seq = bool(flags & BASE), bool(flags & ANCHORED), parent
+    return image, description_bytes, blocks, count
+
+
+def decode_image(data: bytes, path: str) -> Image:
+    """Reads one file. CorruptCheckpointError, FormatVersionError. An incremental one still lacks its parent's pages."""
+    import blake3
+
+    image, description_bytes, blocks, count = decode_head(data, path)
+    if blake3.blake3(memoryview(data)[:-32]).digest() != data[-32:]:
         raise damaged(path, HEAD_BYTES, "its hash does not match")
-    (_, _, _, uuid, seq, parent, time_ns, branch, next_id, count, segment, last_crc, offset) = fields[:13]
-    image = Image(uuid, seq, time_ns, branch, next_id, segment, offset, last_crc, fields[13], fields[14])
-    image.base, image.parent_seq = bool(fields[17] & BASE), parent
-    at = HEAD_BYTES + fields[15]
+    at = HEAD_BYTES + description_bytes
     try:
         _decode_description(decompress_block(data[HEAD_BYTES:at]), image)
-        for _ in range(fields[16]):
+        for _ in range(blocks):
             raw_bytes, stored_bytes, crc, pages = BLOCK.unpack_from(data, at)
             at += BLOCK.size
             stored = data[at : at + stored_bytes]
@@ -247,9 +263,26 @@ def decode_image(data: bytes, path: str) -> Image:
             at += stored_bytes
         if at != len(data) - 32 or len(image.pages) != count:
             raise ValueError("the number of pages is wrong")
+        _check_pages(image)
     except (ValueError, struct.error) as error:
         raise damaged(path, at, str(error)) from error
     return image
+
+
+def _check_pages(image: Image) -> None:
+    """ValueError when ids, ranges or descriptions of a file do not fit together."""
+    last = 0
+    for first, end in image.live:
+        if not last <= first < end <= image.next_page_id or first == 0:
+            raise ValueError("the ranges of live pages are wrong")
+        last = end + 1
+    count = sum(end - first for first, end in image.live)
+    if len(image.pages) > count or (image.parent_seq == 0 and len(image.pages) != count):
+        raise ValueError("the number of live pages is wrong")
+    if any(page[0] == 0 or page[2] > 255 for page in image.pages.values()) or len(set(image.names.values())) != len(
+        image.names
+    ):
+        raise ValueError("a page is wrong or two have one name")
 
 
 def _read_block(raw: bytes, count: int, pages: dict[int, Stored]) -> None:
@@ -262,6 +295,8 @@ def _read_block(raw: bytes, count: int, pages: dict[int, Stored]) -> None:
         kind, at = get_varint(raw, at)
         if size > len(raw) - at:
             raise ValueError("a page is cut")
+        if page_id in pages:
+            raise ValueError("a page is there twice")
         pages[page_id] = (size, epoch, kind, view[at : at + size])
         at += size
     if at != len(raw):
@@ -285,9 +320,12 @@ def take(state: State, known: dict[int, tuple[int, int]] | None = None) -> tuple
     """The Image of a State now, and copies of its pages (of those whose (epoch, size) is not in `known`)."""
     with state._exclusive():
         log = state._log
-        if hasattr(log, "append_anchor"):
-            log.append_anchor(state)
-        log.settle()
+        segment, offset = 1, HEADER_BYTES
+        if not state.read_only:
+            if state._store is not None:
+                log.append_anchor(state)
+            log.settle()
+            segment, offset = log.active.number, log.active.tail
         ids = state._page_ids()
         pages: dict[int, Stored] = {}
         epochs = {}
@@ -302,8 +340,8 @@ def take(state: State, known: dict[int, tuple[int, int]] | None = None) -> tuple
             state.time_ns,
             state.branch,
             state.next_page_id,
-            log.active.number,
-            log.active.tail,
+            segment,
+            offset,
             state.last_crc,
             log.anchor_head,
             state.digest(),
@@ -317,32 +355,42 @@ def take(state: State, known: dict[int, tuple[int, int]] | None = None) -> tuple
     return image, pages
 
 
-def image_at(state: State, seq: int, keeper: Any) -> Image:
+def image_at(state: State, seq: int, keeper: Segment | None) -> Image:
     """The Image of a past seq. `keeper`: the segment in which the log goes on after it (None: it goes on nowhere)."""
     from mmsb.digest import core_digest
     from mmsb.past import rebuild
 
     core = rebuild(state, seq)
-    log = state._log
-    segment, offset, sources, anchor = 1, HEADER_BYTES, {}, bytes(32)
+    ids = core._page_ids()
+    image = Image(
+        state._log.uuid,
+        core.seq,
+        core.time_ns,
+        core.branch,
+        core.next_page_id,
+        1,
+        HEADER_BYTES,
+        core.last_crc,
+        bytes(32),
+        core_digest(core),
+        names=dict(core._name_of),
+        metadata=dict(core._metadata),
+        pages={page_id: (*core._page_info(page_id), bytes(core._page_bytes(page_id))) for page_id in ids},
+        live=_ranges(ids),
+    )
     if keeper is not None:
-        segment = keeper.number
-        anchor = keeper.head.anchor
-        cursor = log.cursor(keeper)
+        # Behind commit `seq`, and behind the anchors that follow it.
+        image.segment, image.last_crc, image.anchor = keeper.number, keeper.head.prev_crc, keeper.head.anchor
+        image.anchored = keeper.number == 1
+        cursor = state._log.cursor(keeper)
         for frame in cursor:
             if frame.seq > seq:
                 break
-            offset = frame.offset + frame.nbytes
-            sources = dict(cursor.sources)
-            if frame.kind == "anchor":
-                anchor = frame.anchor
-    ids = core._page_ids()
-    pages = {page_id: (*core._page_info(page_id), bytes(core._page_bytes(page_id))) for page_id in ids}
-    return Image(
-        log.uuid, core.seq, core.time_ns, core.branch, core.next_page_id, segment, offset, core.last_crc, anchor,
-        core_digest(core), sources=sources, names=dict(core._name_of), metadata=dict(core._metadata),
-        pages=pages, live=_ranges(ids),
-    )  # fmt: skip
+            image.offset, image.last_crc, image.sources = cursor.offset, cursor.last_crc, dict(cursor.sources)
+            image.anchored = frame.kind == "anchor"
+            if image.anchored:
+                image.anchor = frame.anchor
+    return image
 
 
 def write_image(state: State, path: Any) -> None:
@@ -366,25 +414,55 @@ class Checkpoints:
         self.store = store
         self.files = files
         self.every_bytes = every_bytes
+        self.lock = threading.RLock()  # held while files are written or deleted
         self.last: Image | None = None  # the newest one, its pages' epochs known
         self.known: dict[int, tuple[int, int]] = {}
         self.chain = 0
-        self.log_bytes = 0
         self.skipped: list[CorruptCheckpointError] = []
         self.images: dict[int, Image] = {}
 
+    def path(self, seq: int) -> str:
+        """Of the checkpoint at `seq`."""
+        return os.path.join(self.store.path, "checkpoints", f"{seq:020d}.ckpt")
+
+    def head(self, seq: int) -> Image:
+        """What the header of a checkpoint says: an Image without pages. CorruptCheckpointError, FormatVersionError."""
+        path = self.path(seq)
+        try:
+            fd = self.files.open(path, os.O_RDONLY)
+            try:
+                data = self.files.pread(fd, HEAD_BYTES, 0)
+            finally:
+                self.files.close(fd)
+        except OSError as error:
+            raise damaged(path, 0, f"it cannot be read ({error})") from error
+        return self.owned(decode_head(data, path)[0], seq)
+
+    def owned(self, image: Image, seq: int) -> Image:
+        """The image, or CorruptCheckpointError when it is that of another store or seq."""
+        if image.uuid != self.store.uuid or image.seq != seq:
+            raise damaged(self.path(seq), 0, "it belongs to another store or seq")
+        return image
+
     def load(self, seq: int) -> Image:
-        """The complete Image of a checkpoint, its parents read as far as needed."""
-        if seq in self.images:
-            return self.images[seq]
-        path = os.path.join(self.store.path, "checkpoints", f"{seq:020d}.ckpt")
-        image = decode_image(self.files.read_file(path, 1 << 40), path)
-        if image.uuid != self.store.uuid or image.seq != seq or image.parent_seq >= max(seq, 1):
-            raise damaged(path, 0, "it belongs to another store or seq")
+        """The complete Image of a checkpoint, its parents read as far as needed. CorruptCheckpointError."""
+        known = self.images.get(seq)
+        if known is not None:
+            return known
+        path = self.path(seq)
+        try:
+            image = self.owned(decode_image(self.files.read_file(path, 1 << 40), path), seq)
+        except OSError as error:
+            if isinstance(error, MMSBError):
+                raise
+            raise damaged(path, 0, f"it cannot be read ({error})") from error
         if image.parent_seq:
             pages = dict(self.load(image.parent_seq).pages)
             pages.update(image.pages)
-            image.pages = {page_id: pages[page_id] for first, end in image.live for page_id in range(first, end)}
+            try:
+                image.pages = {page_id: pages[page_id] for first, end in image.live for page_id in range(first, end)}
+            except KeyError as error:
+                raise damaged(path, 0, f"page {error} is in none of the checkpoints that it builds on") from error
         self.images = {seq: image}  # one is kept: they are as large as the state
         return image
 
@@ -393,38 +471,65 @@ class Checkpoints:
         image = self.before(1 << 63)
         if image is not None:
             self.remember(image, {page_id: (page[1], page[0]) for page_id, page in image.pages.items()})
+            self.chain = self.length(image)
         return image
+
+    def length(self, image: Image) -> int:
+        """How many checkpoints an image builds on."""
+        count = 0
+        while image.parent_seq:
+            image = self.head(image.parent_seq)
+            count += 1
+        return count
 
     def before(self, seq: int) -> Image | None:
         """The newest usable checkpoint not after `seq`."""
-        for at, path in reversed(self.store.checkpoint_paths()):
+        for at, _ in reversed(self.store.checkpoint_paths()):
             if at > seq:
                 continue
             try:
                 return self.load(at)
-            except (CorruptCheckpointError, OSError, KeyError) as error:
-                if not isinstance(error, CorruptCheckpointError):
-                    error = damaged(path, 0, f"it cannot be read ({error})")
+            except CorruptCheckpointError as error:
                 self.skipped.append(error)
         return None
 
-    def base(self) -> Image | None:
-        """The checkpoint that begins a compacted history, None when all of it is there."""
+    def base(self, *, read_only: bool) -> Image | None:
+        """The checkpoint that begins a compacted (or forked) history, None when all of it is there.
+
+        It is the truth about what came before it: CorruptCheckpointError when it is damaged and the log does not
+        reach back to the beginning. A reader is then shown what follows the oldest other checkpoint.
+        """
+        broken: CorruptCheckpointError | None = None
+        seqs = [seq for seq, _ in self.store.checkpoint_paths()]
+        for seq in reversed(seqs):
+            try:
+                if self.head(seq).base:
+                    return self.load(seq)
+            except CorruptCheckpointError as error:
+                broken = broken or error
         segments = self.store.segment_paths()
-        if segments and segments[0][0] == 1:
+        if segments[0][0] == 1 if segments else broken is None and not self.store.identity.parent_seq:
             return None
-        for seq, _ in self.store.checkpoint_paths():
-            image = self.load(seq)
-            if image.base:
-                return image
-        return None
+        if broken is None:
+            broken = damaged(
+                os.path.join(self.store.path, "checkpoints"),
+                0,
+                "history before the first segment is gone, and so is the checkpoint that stood for it",
+            )
+        for seq in seqs if read_only else []:
+            try:
+                image = self.load(seq)
+            except CorruptCheckpointError:
+                continue
+            self.skipped.append(broken)
+            return image
+        raise broken
 
     def remember(self, image: Image, epochs: dict[int, tuple[int, int]]) -> None:
         """`image` is the newest checkpoint now."""
         self.last = image
         self.known = epochs
         self.chain = self.chain + 1 if image.parent_seq else 0
-        self.log_bytes = 0
 
     def position(self, state: State) -> int:
         """Bytes of log since the last checkpoint."""
@@ -448,21 +553,24 @@ class Checkpoints:
         since = state.seq - (self.last.seq if self.last is not None else 0)
         return since > 0 and (since >= 10_000 or self.position(state) >= 1 << 20)
 
-    def write(self, state: State, *, base: bool = False) -> int:
-        """Takes and writes a checkpoint; full when `base`, or when the chain is long. Returns its seq."""
-        if self.last is not None and self.last.seq == state.seq and not base:
-            return state.seq
-        incremental = self.last is not None and not base and self.chain + 1 < CHAIN_MOST
-        image, pages = take(state, self.known if incremental else None)
-        changed = sum(page[0] for page in pages.values())
-        if incremental and self.last is not None and changed * 2 <= sum(size for _, size in image.epochs.values()):
-            image.parent_seq = self.last.seq
-        elif incremental:
-            image, pages = take(state)
-        image.base = base
-        # The log up to here must be as durable as the checkpoint that points into it.
-        state._log.sync(state)
-        path = os.path.join(self.store.folder("checkpoints"), f"{image.seq:020d}.ckpt")
-        self.files.write_file(path, encode_image(image, pages))
-        self.remember(image, image.epochs)
-        return image.seq
+    def write(self, state: State, *, full: bool = False) -> int:
+        """Takes and writes a checkpoint; a full one when asked for, or when the chain is long. Returns its seq."""
+        with self.lock:
+            if self.last is not None and self.last.seq == state.seq and not full:
+                return state.seq
+            incremental = self.last is not None and not full and self.chain + 1 < CHAIN_MOST
+            image, pages = take(state, self.known if incremental else None)
+            changed = sum(page[0] for page in pages.values())
+            if incremental and self.last is not None and changed * 2 <= sum(size for _, size in image.epochs.values()):
+                image.parent_seq = self.last.seq if self.last.seq < image.seq else 0
+            elif incremental:
+                image, pages = take(state)
+            base = state._log.base
+            image.base = isinstance(base, Image) and base.seq == image.seq
+            # The log up to here must be as durable as the checkpoint that points into it.
+            state._log.sync(state)
+            self.store.folder("checkpoints")
+            self.files.write_file(self.path(image.seq), encode_image(image, pages))
+            self.images.clear()
+            self.remember(image, image.epochs)
+            return image.seq

@@ -1,26 +1,36 @@
 """Compacting: forgetting the history before a seq, explicitly. What is kept, and what goes, is a written contract.
 
-A full checkpoint at the new beginning is written, read back and compared with the replayed log before anything is
-deleted. Then older checkpoints go, then whole segments that lie before it. A crash at any step leaves either history.
+A full checkpoint, the *base*, is written aside at the new beginning, read back and compared with the replayed log.
+Renaming it is the one step that counts: before it nothing is forgotten, after it the history begins there, and whoever
+opens the store deletes what a crash left of the rest.
 """
 
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from mmsb.bases import segments_between
 from mmsb.digest import core_digest
 from mmsb.errors import CorruptCheckpointError, ReadOnlyError
 
 if TYPE_CHECKING:
+    from mmsb._core.files import Files
+    from mmsb.checkpoint import Checkpoints
+    from mmsb.segments import Segment
     from mmsb.state import State
+    from mmsb.store import Store
 
 
 @dataclass
 class CompactReport:
-    """What goes (or went): commits up to `forgotten_seq`, files, bytes, labels. `first_seq`: the oldest state kept."""
+    """What goes (or went): commits before `first_seq`, the oldest state kept; files, their bytes, and labels.
+
+    `labels`: (seq, label) of the forgotten commits.
+    """
 
     first_seq: int
     forgotten_commits: int = 0
@@ -36,68 +46,140 @@ def compact(
 ) -> CompactReport:
     """Forgets every state before `before` (a seq, label or datetime), which becomes the oldest one kept.
 
-    With `keep_labels` the labels of forgotten commits are still listed, though their states are gone. RetentionError
-    when `before` is gone already, ReadOnlyError for a State in memory or open for reading.
+    Whole segments and checkpoints before it are deleted. With `keep_labels` the labels of forgotten commits still stand
+    for their seqs, though the states are gone. RetentionError when `before` is gone already, ReadOnlyError for a State
+    in memory or open for reading, CorruptCheckpointError when the new base does not read back: then all is kept.
     """
     if state._store is None or state.read_only:
         raise ReadOnlyError(
             "Only a stored State that is open for writing can be compacted. Open it without read_only=True."
         )
-    seq = state.at(before).seq
-    log, store = state._log, state._store
-    report = CompactReport(seq, forgotten_commits=max(0, seq - log.first_seq), dry_run=dry_run)
-    report.labels = [
-        (frame.seq, change.text)
-        for frame in log.frames(since=log.first_seq + 1, until=seq - 1)
-        if frame.kind == "commit"
-        for change in frame.changes()
-        if change.kind == "label"
-    ]
-    keeper = log.segment_of(seq + 1) if seq < state.seq else log.active
-    going = [segment for segment in log.segments if segment.number < keeper.number and segment is not log.active]
-    report.segments = [segment.path for segment in going]
-    report.checkpoints = [path for at, path in store.checkpoint_paths() if at < seq]
-    report.bytes_freed = sum(os.path.getsize(path) for path in report.segments + report.checkpoints)
-    if dry_run or seq <= log.first_seq:
+    with state._checkpoints.lock:
+        seq = state.at(before).seq
+        log, checkpoints = state._log, state._checkpoints
+        keeper = log.segment_of(seq + 1)
+        going = [segment for segment in log.segments if segment.number < keeper.number]
+        forgotten, at_seq = _labels(state, seq)
+        orphans = _orphans(checkpoints, seq)
+        report = CompactReport(seq, max(0, seq - log.first_seq), labels=forgotten, dry_run=dry_run)
+        if seq <= log.first_seq:
+            return report
+        report.segments = [segment.path for segment in going if segment.path is not None]
+        report.checkpoints = [checkpoints.path(at) for at in orphans]
+        report.bytes_freed = sum(os.path.getsize(path) for path in report.segments + report.checkpoints)
+        if dry_run:
+            return report
+        # The head keeps a checkpoint of its own, so that opening stays quick.
+        if checkpoints.last is not None and checkpoints.last.seq in orphans and checkpoints.last.seq > seq:
+            checkpoints.write(state, full=True)
+            orphans = _orphans(checkpoints, seq)
+            report.checkpoints = [checkpoints.path(at) for at in orphans]
+        _write_base(state, seq, keeper, forgotten + at_seq if keep_labels else at_seq)
+        _forget(state, going)
+        _delete(log.files, report.segments + [path + ".zst" for path in report.segments] + report.checkpoints)
         return report
-    write_base(state, seq, keeper, report.labels if keep_labels else [])
-    for path in report.checkpoints:
-        log.files.unlink(path)
-    log.files.sync_directory(store.folder("checkpoints"))
+
+
+def _labels(state: State, seq: int) -> tuple[list[tuple[int, str]], list[tuple[int, str]]]:
+    """(seq, label) of the kept commits before `seq`, those kept of earlier ones first; and of commit `seq` itself."""
+    log = state._log
+    found = list(log.base.labels) if log.base is not None else []
+    for segment in segments_between(log, log.first_seq, seq):
+        reader = state._indexes.of(segment, seq)
+        found += sorted(reader.index.labels(reader.data, max(log.first_seq, segment.base_seq) + 1, seq))
+    return [each for each in found if each[0] < seq], [each for each in found if each[0] == seq]
+
+
+def _orphans(checkpoints: Checkpoints, seq: int) -> list[int]:
+    """Checkpoints that are of no use once those before `seq` are gone, ascending. Unusable ones stay to be reported."""
+    orphans: list[int] = []
+    for at, _ in checkpoints.store.checkpoint_paths():
+        try:
+            parent = checkpoints.head(at).parent_seq
+        except CorruptCheckpointError:
+            parent = 0
+        # The base itself takes the place of the checkpoint at `seq`, full, and those that build on it go on.
+        if at < seq or (at > seq and parent in orphans):
+            orphans.append(at)
+    return orphans
+
+
+def _write_base(state: State, seq: int, keeper: Segment, labels: list[tuple[int, str]]) -> None:
+    """Writes the full checkpoint that the history begins with from now on, proves it right, and puts it there."""
+    from mmsb.checkpoint import decode_image, encode_image, image_at
+
+    log, checkpoints = state._log, state._checkpoints
+    log.sync(state)
+    image = image_at(state, seq, keeper)
+    image.base = True
+    image.labels = labels
+    path = checkpoints.path(seq)
+    aside = path + ".new"
+    state._store.folder("checkpoints")
+    log.files.write_file(aside, encode_image(image, image.pages))
+    copy = state.scratch()
+    try:
+        back = decode_image(log.files.read_file(aside, 1 << 40), aside)
+        back.load_into(copy)
+        right = core_digest(copy) == image.digest
+    except CorruptCheckpointError:
+        right = False
+    if not right:
+        log.files.unlink(aside)
+        raise CorruptCheckpointError(
+            f"The checkpoint {aside} did not read back as it was written. Nothing was deleted; check the disk.",
+            path=aside,
+            offset=0,
+            seq=seq,
+            reason="read back differs",
+        )
+    log.files.rename(aside, path)
+    log.files.sync_directory(os.path.dirname(path))
+    checkpoints.images.clear()
     with state._exclusive():
-        log.base = state._checkpoints.load(seq)
+        log.base = back
+    if checkpoints.last is not None and checkpoints.last.seq <= seq:
+        checkpoints.remember(back, {page_id: (page[1], page[0]) for page_id, page in back.pages.items()})
+        checkpoints.chain = 0
+
+
+def _forget(state: State, going: list[Segment]) -> None:
+    """Takes segments out of the log."""
+    log = state._log
+    with log.sync_lock, state._exclusive():
         for segment in going:
             if segment in log.unsynced:
                 log.unsynced.remove(segment)
                 log.release(segment)
             log.segments.remove(segment)
+            log.buffers.forget(segment.number)
             state._indexes.forget(segment)
-    for path in report.segments:
-        log.files.unlink(path)
-    log.files.sync_directory(os.path.join(store.path, "log"))
-    return report
 
 
-def write_base(state: State, seq: int, keeper: object, labels: list[tuple[int, str]]) -> None:
-    """Writes the full checkpoint that the history begins with from now on, and proves that it is right."""
-    from mmsb.checkpoint import encode_image, image_at
+def _delete(files: Files, paths: list[str]) -> None:
+    """Deletes what is there of `paths`, and makes that durable."""
+    folders = set()
+    for path in paths:
+        if os.path.lexists(path):
+            files.unlink(path)
+            folders.add(os.path.dirname(path))
+    for folder in sorted(folders):
+        files.sync_directory(folder)
 
-    log, store = state._log, state._store
-    log.sync(state)
-    image = image_at(state, seq, keeper)
-    image.base = True
-    image.labels = [*(log.base.labels if log.base is not None else []), *labels]
-    path = os.path.join(store.folder("checkpoints"), f"{seq:020d}.ckpt")
-    log.files.write_file(path, encode_image(image, image.pages))
-    state._checkpoints.images.clear()
-    copy = state.scratch()
-    state._checkpoints.load(seq).load_into(copy)
-    if core_digest(copy) != image.digest:
-        log.files.unlink(path)
-        raise CorruptCheckpointError(
-            f"The checkpoint {path} did not read back as it was written. Nothing was deleted; check the disk.",
-            path=path,
-            offset=0,
-            seq=seq,
-            reason="read back differs",
-        )
+
+def sweep(files: Files, store: Store, base: Any) -> None:
+    """Deletes what a crash left: history before `base` (an Image or None), files half written, doubles of segments."""
+    going = []
+    for folder in ("log", "checkpoints"):
+        path = os.path.join(store.path, folder)
+        names = set(os.listdir(path)) if os.path.isdir(path) else set()
+        for name in sorted(names):
+            match = re.match(r"^(\d+)\.(seg|seg\.zst|ckpt)$", name)
+            least = 0 if base is None else base.seq if folder == "checkpoints" else base.segment
+            if (
+                name.endswith(".new")
+                or (match and int(match[1]) < least)
+                or name.removesuffix(".zst") in names - {name}
+            ):
+                going.append(os.path.join(path, name))
+    _delete(files, going)

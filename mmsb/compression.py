@@ -32,7 +32,7 @@ def decompress_block(data: bytes, size: int | None = None, limit: int = 1 << 40)
         stated = zstandard.frame_content_size(data)
         if stated < 0 or stated > min(limit, (len(data) + 64) * RATIO_MOST) or size not in (None, stated):
             raise ValueError(f"a compressed block states {stated} bytes")
-        return zstandard.ZstdDecompressor(max_window_size=1 << 27).decompress(data)
+        return zstandard.ZstdDecompressor(max_window_size=1 << 27).decompress(data, allow_extra_data=False)
     except zstandard.ZstdError as error:
         raise ValueError(f"a compressed block cannot be read ({error})") from error
 
@@ -58,7 +58,8 @@ def decompress_head(files: Files, path: str, count: int) -> bytes:
     fd = files.open(path, os.O_RDONLY)
     try:
         data = files.pread(fd, min(files.size(fd), 1 << 18), 0)
-        return zstandard.ZstdDecompressor(max_window_size=1 << 27).decompressobj().decompress(data)[:count]
+        # A stream: no more is made of a small file that claims to be a large one.
+        return bytes(zstandard.ZstdDecompressor(max_window_size=1 << 27).stream_reader(data).read(count))
     except zstandard.ZstdError as error:
         raise CorruptLogError(
             f"{path} is damaged: {error}. Restore the file from a backup.",

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import os
 import time
+from dataclasses import replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
+from mmsb._core.log import HEADER_BYTES
 from mmsb.errors import NotAStoreError
 
 if TYPE_CHECKING:
+    from mmsb._core.files import Files
+    from mmsb.checkpoint import Image
     from mmsb.state import State
+    from mmsb.store import Identity
 
 
 def fork(state: State, at: int | str | datetime, path: Any = None) -> State:
@@ -19,22 +24,46 @@ def fork(state: State, at: int | str | datetime, path: Any = None) -> State:
     With `path` it is stored there (nothing may be there yet), else it is in memory. The store records the parent's
     uuid, seq and digest.
     """
-    from mmsb.checkpoint import encode_image, image_at
+    from mmsb.checkpoint import image_at
+    from mmsb.opening import open as open_state
     from mmsb.store import Identity
 
     seq = state.at(at).seq
     image = image_at(state, seq, None)
     image.branch = state.branch + 1
-    image.base = True
-    image.labels = []
     if path is None:
-        return state._opener(_image=image)
+        return open_state(_image=image)
     path = os.fspath(path)
     if os.path.lexists(path):
         raise NotAStoreError(f"{path} exists already. Fork to a new path.", path=path)
-    identity = Identity(os.urandom(16), os.urandom(16), time.time_ns(), state.uuid, seq, image.digest)
-    image.uuid = identity.uuid
-    # The log of the fork begins with segment 2: the one before it is the base, as after a compaction.
-    image.segment, image.offset = 2, 128
-    image.last_crc, image.sources, image.anchor = 0, {}, bytes(32)
-    return state._opener(path, _identity=identity, _base=(seq, encode_image(image, image.pages)))
+    identity, base = as_base(image, Identity(os.urandom(16), os.urandom(16), time.time_ns()))
+    return open_state(path, _identity=identity, _base=base)
+
+
+def as_base(image: Image, identity: Identity) -> tuple[Identity, tuple[int, bytes]]:
+    """The identity of a new store that descends from an image, and (seq, bytes) of the checkpoint it begins with."""
+    from mmsb.checkpoint import encode_image
+
+    identity = replace(identity, parent_uuid=image.uuid, parent_seq=image.seq, parent_digest=image.digest)
+    # The log begins with segment 2: the base stands in for the one before, as after a compaction.
+    base = replace(
+        image,
+        uuid=identity.uuid,
+        base=True,
+        anchored=True,
+        parent_seq=0,
+        segment=2,
+        offset=HEADER_BYTES,
+        last_crc=0,
+        anchor=bytes(32),
+        sources={},
+        labels=[],
+    )
+    return identity, (base.seq, encode_image(base, base.pages))
+
+
+def first_base(files: Files, path: str, identity: Identity) -> tuple[Identity, tuple[int, bytes]]:
+    """What a store begins with that starts from the one-file checkpoint at `path`."""
+    from mmsb.checkpoint import read_image
+
+    return as_base(read_image(files, path), identity)

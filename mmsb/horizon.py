@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from mmsb._core.files import Files
 from mmsb._core.log import crc32c
@@ -74,9 +74,14 @@ class Horizon:
         if intact:
             self.counter, self.mark = max(intact, key=lambda slot: slot[0])
 
-    def write(self, mark: Mark) -> None:
+    def mend(self) -> None:
+        """Rewrites both slots where one of them is damaged, as a crash in the middle of write() leaves it."""
+        if self.mark is not None and (None in self.slots or not self.right_size):
+            self.write(replace(self.mark, clean=False), both=True)
+
+    def write(self, mark: Mark, both: bool = False) -> None:
         """Writes and syncs one slot; both when the mark is clean, so that one damaged bit costs nothing."""
-        for _ in range(2 if mark.clean else 1):
+        for _ in range(2 if mark.clean or both else 1):
             self.counter += 1
             self.files.pwrite(self.fd, mark.encode(self.counter), self.counter % 2 * SLOT_BYTES)
             self.files.fdatasync(self.fd)

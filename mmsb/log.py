@@ -9,10 +9,11 @@ import errno
 import os
 import threading
 from collections.abc import Iterator
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 from mmsb._core.files import Files, Mapping, Memory
-from mmsb._core.log import HEADER_BYTES, Cursor, Frame, SegmentHead
+from mmsb._core.log import END, HEADER_BYTES, Cursor, Frame, SegmentHead
 from mmsb.errors import CommitInDoubtError, CorruptLogError, StoreFullError
 from mmsb.horizon import Horizon, Mark
 from mmsb.segments import Buffers, Segment, cursor_of
@@ -84,7 +85,21 @@ class Log:
 
     def buffer(self, segment: Segment) -> Any:
         """Bytes-like of a segment from offset 0."""
-        return self.buffers.of(segment)
+        data = self.buffers.of(segment)
+        if segment.ends is not None:
+            self.find_tail(segment, data)
+        return data
+
+    def find_tail(self, segment: Segment, data: Any) -> None:
+        """Finds where the frames end in a segment that opening did not read.
+
+        Leaves the tail at its bound when they do not end as they should; whoever reads the segment finds the damage.
+        """
+        cursor = cursor_of(segment, data)
+        cursor.canonical(len)
+        if cursor.stopped == END and (cursor.seq, cursor.last_crc) == segment.ends:
+            segment.tail = cursor.offset
+        segment.ends = None
 
     def cursor(self, segment: Segment) -> Cursor:
         """A Cursor before the segment's first frame that stops at its last applied one."""
@@ -134,15 +149,16 @@ class Log:
 
     def check_read(self, cursor: Cursor, segment: Segment) -> None:
         """Raises CorruptLogError when a cursor stopped before the segment's tail."""
-        if cursor.offset < segment.tail:
-            raise CorruptLogError(
-                f"{segment.path or 'The log in memory'} is damaged at offset {cursor.offset} (commit "
-                f"{cursor.seq + 1}): {cursor.stopped}. Run `mmsb verify` on the store.",
-                path=segment.path,
-                offset=cursor.offset,
-                seq=cursor.seq + 1,
-                reason=cursor.stopped,
-            )
+        if cursor.offset >= segment.tail:
+            return
+        raise CorruptLogError(
+            f"{segment.path or 'The log in memory'} is damaged at offset {cursor.offset} (commit {cursor.seq + 1}): "
+            f"{cursor.stopped}. Run `mmsb verify` on the store, or save what is before it with read_only=True.",
+            path=segment.path,
+            offset=cursor.offset,
+            seq=cursor.seq + 1,
+            reason=cursor.stopped,
+        )
 
     def seal_active(self) -> None:
         """The active segment takes no more frames."""
@@ -409,11 +425,12 @@ class FileLog(Log):
         self.flusher.wake()
 
     def close(self) -> None:
-        """Closes every descriptor. Nothing is synced here."""
-        if self.horizon is not None:
-            self.horizon.close()
-        for segment in self.segments:
-            segment.memory = None
-            if segment.fd >= 0:
-                self.files.close(segment.fd)
-                segment.fd = -1
+        """Closes every descriptor, whatever one of them says. Nothing is synced here."""
+        with ExitStack() as closing:
+            if self.horizon is not None:
+                closing.callback(self.horizon.close)
+            for segment in self.segments:
+                segment.memory = None
+                if segment.fd >= 0:
+                    closing.callback(self.files.close, segment.fd)
+                    segment.fd = -1

@@ -36,7 +36,7 @@ def get_varint(data: bytes, at: int) -> tuple[int, int]:
         number |= (byte & 0x7F) << shift
         shift += 7
         if byte < 0x80:
-            if byte == 0 and shift > 7:
+            if (byte == 0 and shift > 7) or number >> 64:
                 break
             return number, at
     raise MetadataError(f"The metadata is malformed at byte {at}. It was not written by mmsb.", offset=at)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 import os
 import time
 import weakref
@@ -34,6 +35,7 @@ os.register_at_fork(after_in_child=_after_fork_in_child)
 def open(
     path: str | os.PathLike[str] | None = None,
     *,
+    start: str | os.PathLike[str] | None = None,
     durability: str | None = None,
     read_only: bool = False,
     name: str | None = None,
@@ -63,21 +65,28 @@ def open(
     clock: function that gives ns since 1970. files, mapped: the file operations, for tests and special disks.
     name: what other processes may call a State in memory.
 
-    A path to a file is taken as a one-file checkpoint (State.stop): the State starts from it, in memory.
+    A path to a file is taken as a one-file checkpoint (State.stop): the State starts from it, in memory. start: such a
+    file, from which a new store at `path` (or, without a path, a State in memory) starts.
 
     Raises NotAStoreError, StoreLockedError, FormatVersionError, CorruptLogError, StoreFullError, ValueError.
     """
     _check_options(path, durability, segment_bytes, history, max_bytes, anchor_key)
+    if start is not None and path is not None and os.path.lexists(os.path.join(path, "store")):
+        raise NotAStoreError(f"A store is at {path} already. Open it without start=, or choose a new path.", path=path)
     files = files or Files()
     how: dict[str, Any] = {"name": name, "max_bytes": max_bytes, "disable": disable_cpu, "clock": clock}
     if _image is not None:
         return _from_image(_state_class(files, **how), files, _image, history, segment_bytes, clock)
+    path = start if path is None else path
     if path is None:
         return _in_memory(_state_class(files, **how), files, history, segment_bytes, clock)
     path = os.fspath(path)
     if os.path.isfile(path):
-        from mmsb.checkpoint import read_image
+        from mmsb.checkpoint import MAGIC, read_image
 
+        with builtins.open(path, "rb") as file:
+            if file.read(7) != MAGIC[:7]:
+                raise NotAStoreError(f"{path} is a file, and no checkpoint of mmsb. Check the path.", path=path)
         image = read_image(files, path)
         return _from_image(_state_class(files, **how), files, image, history, segment_bytes, clock)
     if not os.path.isdir(path) or not os.path.exists(os.path.join(path, "store")):
@@ -85,6 +94,10 @@ def open(
             raise NotAStoreError(f"There is no store at {path}. Check the path.", path=path)
         now = clock() if clock is not None else time.time_ns()
         identity = _identity or Identity(os.urandom(16), os.urandom(16), now, keyed=anchor_key is not None)
+        if start is not None:
+            from mmsb.fork import first_base
+
+            identity, _base = first_base(files, os.fspath(start), identity)
         try:
             create(files, path, identity, _base)
         except OSError as error:
@@ -164,6 +177,7 @@ def _recover(
     compress: bool,
 ) -> None:
     from mmsb.checkpoint import Checkpoints
+    from mmsb.compact import sweep
 
     state._store = store
     log = state._log = FileLog(
@@ -171,6 +185,9 @@ def _recover(
     )
     log.horizon = Horizon(files, os.path.join(store.path, "horizon"), writable=not read_only)
     checkpoints = state._checkpoints = Checkpoints(store, files, checkpoint_bytes)
+    log.base = checkpoints.base(read_only=read_only)
+    if not read_only:
+        sweep(files, store, log.base)
     image = checkpoints.newest()
     recovery = Recovery(state, log, log.horizon, read_only=read_only)
     position, sources = None, {}
@@ -180,7 +197,6 @@ def _recover(
         log.anchor_head = image.anchor
         log.anchor_from = position
         log.anchor_seek = (image.seq, image.time_ns, image.last_crc, sources)
-        log.base = checkpoints.base()
     if log.horizon.mark is not None:
         state.durable_seq = min(log.horizon.mark.durable_seq, state.seq)
     state._recovered = recovery.run(position, dict(sources))
@@ -192,6 +208,7 @@ def _recover(
             log.segments.append(recovery.last)
         return
     attach_last(log, recovery)
+    log.horizon.mend()
     if compress:
         from mmsb.compression import Compressor
 

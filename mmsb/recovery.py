@@ -61,16 +61,24 @@ class Recovery:
         Afterwards log.segments holds every segment but the last, and `last`, `cursor` describe that one (None: there is
         no segment yet).
         """
-        paths = self.store.segment_paths()
+        base = self.log.base
+        first = base.segment if base is not None else 1
+        # What lies before the base of a compacted history is no part of it any more.
+        paths = [(number, path) for number, path in self.store.segment_paths() if number >= first]
         durable = self.mark.durable_seq if self.mark is not None else 0
         self.last: Segment | None = None
         self.cursor: Cursor | None = None
         for place, (number, path) in enumerate(paths):
-            segment = self.read_segment(number, path, place == 0)
+            if number != first + place:
+                missing = self.store.segment_path(first + place)
+                return self.stop(damaged(missing, 0, self.state.seq + 1, "the file is missing", durable))
+            segment = self.read_segment(number, path)
             if segment is None:
                 return self.found
             if self.last is not None:
                 self.log.segments.append(self.last)
+                if self.cursor is None:
+                    self.last.ends = (segment.base_seq, segment.head.prev_crc)
             self.last = segment
             if position is not None and number < position[0]:
                 # Before the checkpoint: not replayed, its end is where the next one begins.
@@ -94,11 +102,16 @@ class Recovery:
                 continue
             self.judge(segment, buffer, durable, later)
             return self.found
-        if self.last is None and durable > self.state.seq:
-            return self.stop(damaged(self.store.segment_path(1), 0, 1, "the file is missing", durable))
+        behind = self.last is None or (position is not None and self.last.number < position[0])
+        begun = position is not None and position != (first, HEADER_BYTES)
+        if behind and (begun or durable > self.state.seq):
+            number = position[0] if position is not None else first
+            return self.stop(
+                damaged(self.store.segment_path(number), 0, self.state.seq, "the file is missing", durable)
+            )
         return self.found
 
-    def read_segment(self, number: int, path: str, first: bool) -> Segment | None:
+    def read_segment(self, number: int, path: str) -> Segment | None:
         """The Segment of a file that continues what came before; None after a read-only stop."""
         try:
             head = read_head(self.files, path)
@@ -110,8 +123,6 @@ class Recovery:
             reason = "it belongs to another store"
         elif head.number != number:
             reason = f"it is segment {head.number} under another name"
-        elif first and number != 1 and self.state.seq < head.base_seq:
-            reason = "earlier segments are missing"
         if reason:
             self.stop(
                 CorruptLogError(

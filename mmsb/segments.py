@@ -14,7 +14,11 @@ BUFFERS_BYTES = 256 << 20
 
 
 class Segment:
-    """One segment. `tail`: offset after its last frame. `memory`: its mapping or memfd while it can be read there."""
+    """One segment. `tail`: offset after its last frame. `memory`: its mapping or memfd while it can be read there.
+
+    `ends`: (seq, CRC) of its last frame as the next segment tells it, while its frames have not been read and `tail`
+    is therefore only a bound (Log.buffer finds it).
+    """
 
     def __init__(self, head: SegmentHead, tail: int, *, path: str | None = None, fd: int = -1, memory: Any = None):
         self.head = head
@@ -23,6 +27,7 @@ class Segment:
         self.fd = fd
         self.memory = memory
         self.sealed = False
+        self.ends: tuple[int, int] | None = None
 
     @property
     def number(self) -> int:

@@ -412,10 +412,11 @@ class State(Core):
                     self._close_store()
             finally:
                 self._close_gate(closed=True)
-                if self._log is not None:
+                try:
                     self._log.close()
-                if self._store is not None:
-                    self._store.close()
+                finally:
+                    if self._store is not None:
+                        self._store.close()
 
     def _close_store(self) -> None:
         if self._log.flusher is not None:

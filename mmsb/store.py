@@ -107,7 +107,11 @@ class Store:
             need = "needs its anchor_key" if self.identity.keyed else "has no keyed anchors"
             raise ValueError(f"The store at {path} {need}. Open it {'with' if self.identity.keyed else 'without'} one.")
         if lock:
-            self.lock()
+            try:
+                self.lock()
+            except OSError:
+                self.unlock()
+                raise
 
     @property
     def uuid(self) -> bytes:
@@ -142,8 +146,8 @@ class Store:
         note = (
             f"pid {os.getpid()} on {socket.gethostname()} since {time.strftime('%Y-%m-%d %H:%M:%S UTC', time.gmtime())}"
         )
-        self.files.pwrite(fd, note.encode()[:255].ljust(256, b"\0"), 0)
         self.lock_fd = fd
+        self.files.pwrite(fd, note.encode()[:255].ljust(256, b"\0"), 0)
 
     def unlock(self) -> None:
         """Lets the next writer in."""
@@ -220,8 +224,9 @@ def create(files: Files, path: str, identity: Identity, base: tuple[int, bytes] 
     for name in ("log", "checkpoints"):
         if not os.path.isdir(os.path.join(path, name)):
             files.mkdir(os.path.join(path, name))
-    for name in os.listdir(os.path.join(path, "log")):
-        files.unlink(os.path.join(path, "log", name))
+    for folder in ("log", "checkpoints"):
+        for name in sorted(os.listdir(os.path.join(path, folder))):
+            files.unlink(os.path.join(path, folder, name))
     if base is not None:
         files.write_file(os.path.join(path, "checkpoints", f"{base[0]:020d}.ckpt"), base[1])
     files.write_file(os.path.join(path, "horizon"), horizon.initial())

@@ -2,6 +2,7 @@
 
 import os
 
+cimport cython
 from cpython.buffer cimport PyBuffer_FillInfo
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 
@@ -147,6 +148,7 @@ cdef class Files:
             self.sync_directory(os.path.dirname(os.fspath(path)) or ".")
 
 
+@cython.no_gc_clear  # unmapping needs `files`
 cdef class Mapping:
     """Part of a file in memory, as a buffer. Unmapped when the last user of it goes."""
 

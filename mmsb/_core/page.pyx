@@ -38,6 +38,7 @@ cdef object as_bytes_like(object data):
     return view.cast("B") if view.nbytes else memoryview(b"")
 
 
+@cython.no_gc_clear  # giving the slot back needs `state`
 cdef class Slot:
     """The bytes of a page as a read-only buffer. It outlives the page: then it shows the last bytes."""
 

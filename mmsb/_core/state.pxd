@@ -14,7 +14,7 @@ cdef class Core:
     cdef mmsb_memory shared_memory
     cdef int gate            # bits above; 0: come in. Read and written with the GIL held
     cdef void *mutex         # PyThread_type_lock behind BUSY
-    cdef unsigned long owner # thread that set BUSY
+    cdef unsigned long owner  # thread that set BUSY
     cdef int depth           # how often the owner came in
     cdef bint alive          # core was initialised
     cdef bint sync_commits   # every commit is synced

