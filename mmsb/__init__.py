@@ -29,7 +29,6 @@ _ERRORS = (
     "ConflictError",
     "CorruptCheckpointError",
     "CorruptLogError",
-    "DivergenceError",
     "DuplicateNameError",
     "ForkedStateError",
     "FormatVersionError",

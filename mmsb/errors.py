@@ -116,10 +116,6 @@ class UnknownMomentError(MMSBError, LookupError):
     """There is no such seq or label in the history (`when`); its newest commit is `seq`."""
 
 
-class DivergenceError(MMSBError, RuntimeError):
-    """Two histories that should be equal differ: `seq`, `page_id`, `start`, `end`."""
-
-
 class UnsupportedLocationError(MMSBError, ValueError):
     """No installed device backend offers this `location`."""
 

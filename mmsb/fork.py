@@ -25,19 +25,18 @@ def fork(state: State, at: int | str | datetime, path: Any = None) -> State:
     uuid, seq and digest.
     """
     from mmsb.checkpoint import image_at
-    from mmsb.opening import open as open_state
     from mmsb.store import Identity
 
     seq = state.at(at).seq
     image = image_at(state, seq, None)
     image.branch = state.branch + 1
     if path is None:
-        return open_state(_image=image)
+        return state._opener(_image=image)
     path = os.fspath(path)
     if os.path.lexists(path):
         raise NotAStoreError(f"{path} exists already. Fork to a new path.", path=path)
     identity, base = as_base(image, Identity(os.urandom(16), os.urandom(16), time.time_ns()))
-    return open_state(path, _identity=identity, _base=base)
+    return state._opener(path, _identity=identity, _base=base)
 
 
 def as_base(image: Image, identity: Identity) -> tuple[Identity, tuple[int, bytes]]:

@@ -77,19 +77,6 @@ def verify(state: State, progress: Progress | None = None) -> Report:
         return Verification(state, progress).run()
 
 
-def verify_path(path: str, progress: Progress | None = None, **options: Any) -> Report:
-    """Opens a store read-only and verifies it. What keeps it from opening becomes a finding."""
-    from mmsb.opening import open as open_state
-
-    try:
-        with open_state(path, read_only=True, **options) as state:
-            return verify(state, progress)
-    except (MMSBError, OSError) as error:
-        report = Report()
-        report.add(str(error), path=getattr(error, "path", path), offset=getattr(error, "offset", None))
-        return report
-
-
 class Verification:
     """One run over one State."""
 

@@ -32,6 +32,7 @@ cdef Delta new_delta(uint64_t page_id, uint8_t code, const uint8_t *payload, uin
 
 
 @cython.freelist(256)
+@cython.no_gc  # nothing that it refers to refers back
 cdef class Delta:
     """One change of one page.
 

@@ -4,6 +4,7 @@ cimport cython
 from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_FillInfo, PyBuffer_Release
 from cpython.buffer cimport PyObject_GetBuffer
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from cpython.long cimport PyLong_AsLongLongAndOverflow, PyLong_CheckExact
 from libc.string cimport memcpy
 
 from mmsb._core.c_mmsb cimport *
@@ -16,6 +17,12 @@ cdef uint64_t NO_OFFSET = <uint64_t>0xffffffffffffffff
 
 cdef uint64_t offset_of(object at, uint64_t page_id) except? 0xffffffffffffffff:
     """A byte offset from Python: a non-negative integer. PageRangeError when negative or beyond any page."""
+    cdef int overflow = 0
+    cdef long long small
+    if PyLong_CheckExact(at):
+        small = PyLong_AsLongLongAndOverflow(at, &overflow)
+        if overflow == 0 and small >= 0 and small < (<long long>1 << 62):
+            return <uint64_t>small
     number = at.__index__() if hasattr(at, "__index__") else None
     if number is None:
         raise TypeError(f"an offset is an int, not {type(at).__name__}")
@@ -223,10 +230,9 @@ cdef class Page:
         cdef Core state = self.state
         cdef mmsb_commit_info info
         cdef Py_buffer buffer
-        cdef uint64_t offset = 0
+        cdef uint64_t offset
         cdef bytes blob = None
-        if at is not 0:
-            offset = offset_of(at, self.page_id)
+        offset = offset_of(at, self.page_id)
         if intent is not None:
             blob = metadata.encode(intent)
         state.prepare_info(&info, source, None, blob)

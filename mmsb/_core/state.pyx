@@ -7,7 +7,9 @@ holds a mutex; whoever comes then waits at the mutex with the GIL released. docs
 
 from contextlib import contextmanager
 
+from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
+from cpython.long cimport PyLong_AsLongLongAndOverflow, PyLong_CheckExact
 from cpython.pythread cimport (
     PyThread_acquire_lock,
     PyThread_allocate_lock,
@@ -23,7 +25,7 @@ from mmsb._core.delta cimport Delta, new_delta
 from mmsb._core.errors cimport raise_status
 from mmsb._core.files cimport Files
 from mmsb._core.log cimport Cursor, Frame
-from mmsb._core.page cimport Page, Slot
+from mmsb._core.page cimport Page, Slot, as_bytes_like
 
 import weakref
 
@@ -192,8 +194,13 @@ cdef class Core:
 
     cpdef uint64_t page_id_of(self, object page) except? 0:
         """The id of a Page, an id or a name. PageNotFoundError when there is no such live page."""
-        cdef int token
+        cdef int token, overflow = 0
         cdef uint64_t page_id
+        cdef long long small
+        if PyLong_CheckExact(page) and self.gate == 0:
+            small = PyLong_AsLongLongAndOverflow(page, &overflow)
+            if overflow == 0 and small > 0 and mmsb_arena_header(&self.core.arena, <uint64_t>small) != NULL:
+                return <uint64_t>small
         if type(page) is Page:
             if (<Page>page).state is not self:
                 raise errors.PageNotFoundError(f"{page!r} belongs to another State.", page=page)
@@ -630,10 +637,19 @@ cdef class Core:
         Returns the Delta of the bytes that differ, or None when none does.
         """
         cdef uint64_t page_id = self.page_id_of(page)
-        cdef mmsb_page_header *header = self.header(page_id)
-        cdef Py_ssize_t size = len(data)
-        if <uint64_t>size != header.size:
-            raise errors.InvalidDeltaError(
-                f"Page {page_id} has {header.size} bytes and the data {size}. "
-                "Give the whole page, or use page.write(data, at=).", page_id=page_id)
-        return Page.write(Page.make(self, page_id), data, 0, source)
+        cdef uint64_t page_bytes = self.header(page_id).size
+        cdef mmsb_commit_info info
+        cdef Py_buffer buffer
+        self.prepare_info(&info, source, None, None)
+        if type(data) is bytes and <uint64_t>PyBytes_GET_SIZE(data) == page_bytes:
+            return self.write(page_id, 0, <const uint8_t *>PyBytes_AS_STRING(data), page_bytes, &info, source, None)
+        data = as_bytes_like(data)
+        PyObject_GetBuffer(data, &buffer, PyBUF_SIMPLE)
+        try:
+            if <uint64_t>buffer.len != page_bytes:
+                raise errors.InvalidDeltaError(
+                    f"Page {page_id} has {page_bytes} bytes and the data {buffer.len}. "
+                    "Give the whole page, or use page.write(data, at=).", page_id=page_id)
+            return self.write(page_id, 0, <const uint8_t *>buffer.buf, page_bytes, &info, source, None)
+        finally:
+            PyBuffer_Release(&buffer)

@@ -15,7 +15,6 @@ from mmsb import errors
 
 FAULTS = (
     errors.CorruptLogError,
-    errors.DivergenceError,
     errors.CommitInDoubtError,
     errors.StoreFullError,
 )
