@@ -30,7 +30,7 @@ class Recovered:
     damage: CorruptLogError | None = None
 
 
-def damaged(path: Any, offset: int, seq: int, reason: str, durable: int) -> CorruptLogError:
+def damaged(path: Any, offset: int, seq: int, reason: str | None, durable: int) -> CorruptLogError:
     """The error of a frame that is gone although it was durable."""
     return CorruptLogError(
         f"{path} is damaged at offset {offset}: commit {seq} is not intact ({reason}), and the log was durable up to "
