@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from mmsb._core.files import Files, Mapping, Memory
 from mmsb._core.log import END, HEADER_BYTES, Cursor, Frame, SegmentHead
+from mmsb._core.state import Core
 from mmsb.errors import CommitInDoubtError, CorruptLogError, StoreFullError
 from mmsb.horizon import Horizon, Mark
 from mmsb.segments import Buffers, Segment, cursor_of
@@ -205,8 +206,11 @@ class MemoryLog(Log):
         """Folds segments into the base while more than `history` bytes are kept."""
         while len(self.segments) > 2 and sum(segment.tail for segment in self.segments) > (self.history or 0):
             segment = self.segments[0]
-            if self.base is None:
-                self.base = self.state.scratch()
+            if not isinstance(self.base, Core):
+                # History began at 0, or with the checkpoint that this State was opened from.
+                image, self.base = self.base, self.state.scratch()
+                if image is not None:
+                    image.load_into(self.base)
             self.base._replay(cursor_of(segment, self.buffer(segment)))
             self.state._indexes.forget(segment)
             del self.segments[0]

@@ -145,6 +145,14 @@ def test_history_bound_in_memory():
         assert not state.verify().findings
 
 
+def test_history_bound_of_a_state_opened_from_a_file(tmp_path):
+    fill(mmsb.open()).stop(checkpoint_path=tmp_path / "c")
+    with mmsb.open(tmp_path / "c", history=10_000, segment_bytes=4096) as state:
+        fill(state, 600, 100)
+        assert state.first_seq > 52 and state.at(state.first_seq + 1).page("b").size == 200
+        assert not state.verify().findings
+
+
 def test_compressed_segments_read_the_same(tmp_path):
     with fill(mmsb.open(tmp_path / "s", segment_bytes=16384, compress=True), 600) as state:
         state.sync()

@@ -34,9 +34,11 @@ class World:
 
     def __init__(self, notes: dict[str, Any]) -> None:
         self.env = make_environment(notes["environment"], json.loads(notes["kwargs"]))
+        # The action page needs a size before the first action is there: a sample, from the recorded seed.
+        self.env.action_space.seed(notes["seed"])
+        self.action = self.env.action_space.sample()
         self.policy = make_policy(notes["policy"], self.env.action_space, notes["seed"])
         self.observation, _ = self.env.reset(seed=notes["seed"])
-        self.action = self.env.action_space.sample() if notes["policy"] != "random" else None
         self.reward, self.terminated, self.truncated, self.episode = 0.0, False, False, 0
 
     def step(self, action: Any = None) -> None:
@@ -51,10 +53,10 @@ class World:
 
     def parts(self) -> list[tuple[str, bytes | numpy.ndarray]]:
         """(page name, bytes) of everything, always in the same order. Empty parts have no page."""
-        found: list[tuple[str, Any]] = [*leaves(self.observation, "observation"), ("ram", ram_of(self.env))]
-        if self.action is not None:
-            found += leaves(self.action, "action")
-        found += [
+        found: list[tuple[str, Any]] = [
+            *leaves(self.observation, "observation"),
+            ("ram", ram_of(self.env)),
+            *leaves(self.action, "action"),
             ("reward", struct.pack("<d", self.reward)),
             ("terminated", bytes([self.terminated])),
             ("truncated", bytes([self.truncated])),
@@ -72,9 +74,6 @@ class Recorder:
         self.notes = notes
         self.world = World(notes)
         self.steps = 0
-        if notes["policy"] == "random" and self.world.action is None:
-            # The action page needs a size; the first action is not there yet.
-            self.world.action = self.world.env.action_space.sample()
 
     def begin(self) -> None:
         """The first commit: every page, as it is after the reset."""
