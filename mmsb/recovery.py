@@ -85,10 +85,12 @@ class Recovery:
                 segment.tail = segment.head.capacity
                 segment.sealed = True
                 continue
+            if place == len(paths) - 1 and not self.read_only:
+                self.map_last(segment)
             buffer = self.log.buffer(segment)
             self.cursor = cursor_of(segment, buffer, self.state)
             if position is not None and number == position[0]:
-                if position[1] > len(buffer):
+                if position[1] > memoryview(buffer).nbytes:
                     return self.stop(damaged(path, position[1], self.state.seq + 1, "the file is cut", durable))
                 state = self.state
                 self.cursor.seek(position[1], state.seq, state.time_ns, state.last_crc, sources)
@@ -136,6 +138,19 @@ class Recovery:
             return None
         segment = Segment(head, head.capacity, path=path)
         return segment
+
+    def map_last(self, segment: Segment) -> None:
+        """Shows the last segment through a mapping: it is ours alone, mostly empty, and read only where it is not."""
+        assert segment.path is not None
+        if segment.path.endswith(".zst"):
+            return
+        fd = self.files.open(segment.path, os.O_RDONLY)
+        try:
+            whole = self.files.size(fd) >= segment.head.capacity
+            if whole and self.files.filesystem(fd) in self.store.MAPPABLE:
+                segment.memory = self.files.map(fd, segment.head.capacity, False)
+        finally:
+            self.files.close(fd)
 
     def follows(self, later: tuple[int, str]) -> bool:
         """Whether the next segment goes on exactly where the cursor stopped."""
