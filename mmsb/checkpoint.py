@@ -556,8 +556,8 @@ class Checkpoints:
     def write(self, state: State, *, full: bool = False) -> int:
         """Takes and writes a checkpoint; a full one when asked for, or when the chain is long. Returns its seq."""
         with self.lock:
-            if self.last is not None and self.last.seq == state.seq and not full:
-                return state.seq
+            if state.seq == 0 or (self.last is not None and self.last.seq == state.seq and not full):
+                return state.seq  # it is there, or needs none: the empty state
             incremental = self.last is not None and not full and self.chain + 1 < CHAIN_MOST
             image, pages = take(state, self.known if incremental else None)
             changed = sum(page[0] for page in pages.values())

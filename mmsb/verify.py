@@ -98,6 +98,7 @@ class Verification:
         self.scratch = state.scratch()
         self.checkpoints = self.read_heads()
         self.hasher = self.first_hasher()
+        self.last_anchor = self.base.anchor if isinstance(self.base, Image) else bytes(32)
 
     def first_segment(self) -> int:
         """Number of the segment that holds the first kept commit."""
@@ -143,6 +144,9 @@ class Verification:
     def finish(self) -> Report:
         """Checks what does not lie on the way along the log."""
         if self.store is not None:
+            for head in self.places.values():
+                if head.seq <= self.scratch.seq:
+                    self.misplaced(head.seq)
             for seq in sorted(self.checkpoints):
                 self.lone_checkpoint(seq)
             self.files()
@@ -258,6 +262,7 @@ class Verification:
     def anchor(self, segment: Segment, frame: Any, cursor: Any, feeder: Any, tail: int) -> None:
         """Recomputes one anchor from the commits since the one before."""
         self.report.anchors += 1
+        self.last_anchor = frame.anchor
         if self.store is None:
             return
         if self.hasher is not None:
@@ -326,11 +331,8 @@ class Verification:
     def check_place(self, segment: Segment, cursor: Any) -> None:
         """Compares what a checkpoint says about its place in the log with the log."""
         head = self.places.pop((segment.number, cursor.offset), None)
-        if head is not None and (head.seq, head.time_ns, head.last_crc) != (
-            cursor.seq,
-            cursor.time_ns,
-            cursor.last_crc,
-        ):
+        found = (cursor.seq, cursor.time_ns, cursor.last_crc, self.last_anchor)
+        if head is not None and (head.seq, head.time_ns, head.last_crc, head.anchor) != found:
             self.misplaced(head.seq)
 
     def misplaced(self, seq: int) -> None:
@@ -349,6 +351,7 @@ class Verification:
                 "Opened with read_only=True the store shows it.",
                 path=self.state._checkpoints.path(seq),
                 seq=seq,
+                severity=WARNING,
             )
 
     # ---- differences, files
