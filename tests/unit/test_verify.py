@@ -1,0 +1,187 @@
+"""Verify: what is whole passes, and what is not is named with its place."""
+
+import os
+import random
+import shutil
+
+import blake3
+import pytest
+
+import mmsb
+from mmsb._core.log import crc32c
+from mmsb.checkpoint import HEAD_BYTES
+
+
+def make(path, *, compact=None, compress=False, checkpoints=(30, 60, 80)):
+    """A store of several segments, with checkpoints."""
+    with mmsb.open(path, segment_bytes=4096, compress=compress, checkpoint_bytes=None) as state:
+        state.create_page(600, name="a", metadata={"k": 1})
+        for n in range(110):
+            with state.batch(label=f"step {n}", source="s") as b:
+                b.write("a", n.to_bytes(2, "little") * 30, at=n * 4)
+            if n in checkpoints:
+                state.checkpoint()
+        if compact is not None:
+            state.compact(before=compact)
+        return state.digest()
+
+
+def findings_of(path, **options):
+    with mmsb.open(path, **options) as state:
+        return state.verify().findings
+
+
+def seal(data):
+    """A checkpoint with the checksums of header and file made right again."""
+    head = data[: HEAD_BYTES - 4]
+    data = bytes(head) + crc32c(head).to_bytes(4, "little") + bytes(data[HEAD_BYTES:-32])
+    return data + blake3.blake3(data).digest()
+
+
+@pytest.mark.parametrize("how", [{}, {"compress": True}, {"compact": 65}, {"compact": 65, "compress": True}])
+def test_a_whole_store_passes(tmp_path, how):
+    make(tmp_path / "s", **how)
+    for read_only in (True, False, True):
+        with mmsb.open(tmp_path / "s", segment_bytes=4096, read_only=read_only) as state:
+            report = state.verify()
+            assert report.findings == []
+            assert report.commits == state.seq - state.first_seq
+            assert report.anchors > 0 and report.checkpoints > 0
+            if not read_only:
+                state.page("a").write(os.urandom(500))
+                assert state.verify().findings == []
+
+
+def test_while_another_thread_writes(tmp_path):
+    import threading
+
+    make(tmp_path / "s")
+    with mmsb.open(tmp_path / "s", segment_bytes=8192) as state:
+        stop = threading.Event()
+
+        def write():
+            n = 0
+            while not stop.is_set():
+                n += 1
+                state.page("a").write(n.to_bytes(8, "little"), at=n % 500)
+
+        thread = threading.Thread(target=write)
+        thread.start()
+        try:
+            for _ in range(5):
+                assert state.verify().findings == []
+        finally:
+            stop.set()
+            thread.join()
+
+
+def test_progress_reaches_the_end(tmp_path):
+    make(tmp_path / "s")
+    steps = []
+    with mmsb.open(tmp_path / "s", read_only=True) as state:
+        report = state.verify(progress=lambda done, total: steps.append((done, total)))
+        assert len(steps) == report.segments > 2
+        assert [done for done, _ in steps] == sorted(done for done, _ in steps)
+
+
+def test_a_checkpoint_that_differs_from_the_log(tmp_path):
+    make(tmp_path / "s", checkpoints=(30,))
+    (path,) = (tmp_path / "s" / "checkpoints").iterdir()
+    from mmsb.checkpoint import decode_image, encode_image
+
+    image = decode_image(path.read_bytes(), str(path))
+    size, epoch, kind, content = image.pages[1]
+    changed = bytearray(content)
+    changed[17:20] = b"\xaa\xbb\xcc"
+    path.write_bytes(encode_image(image, {1: (size, epoch, kind, bytes(changed))}))
+    (finding,) = [each for each in findings_of(tmp_path / "s", read_only=True) if each.path == str(path)]
+    assert (finding.seq, finding.page_id, finding.start, finding.end) == (32, 1, 17, 20)
+
+
+@pytest.mark.parametrize(
+    ("field", "at", "size"), [("offset", 88, 8), ("last crc", 84, 4), ("time", 48, 8), ("anchor", 96, 32)]
+)
+def test_a_checkpoint_that_points_to_a_wrong_place(tmp_path, field, at, size):
+    make(tmp_path / "s", checkpoints=(30,))
+    (path,) = (tmp_path / "s" / "checkpoints").iterdir()
+    data = bytearray(path.read_bytes())
+    value = int.from_bytes(data[at : at + size], "little")
+    data[at : at + size] = (value - 8).to_bytes(size, "little")
+    path.write_bytes(seal(data))
+    try:
+        assert any(each.seq == 32 for each in findings_of(tmp_path / "s", read_only=True)), field
+    except mmsb.CorruptLogError:
+        pass
+
+
+def test_a_base_without_its_digest(tmp_path):
+    make(tmp_path / "s", compact=65)
+    path = sorted((tmp_path / "s" / "checkpoints").iterdir())[0]
+    data = bytearray(path.read_bytes())
+    data[128] ^= 1
+    path.write_bytes(seal(data))
+    assert any(each.seq == 65 and "base" in each.sentence for each in findings_of(tmp_path / "s", read_only=True))
+
+
+def test_a_foreign_segment_in_the_middle(tmp_path):
+    for name in "st":
+        make(tmp_path / name, checkpoints=(100,))
+    shutil.copy(tmp_path / "t" / "log" / "00000002.seg", tmp_path / "s" / "log" / "00000002.seg")
+    with pytest.raises(mmsb.CorruptLogError, match="another store"):
+        mmsb.open(tmp_path / "s")
+
+
+@pytest.mark.parametrize("number", [1, 2])
+def test_damage_that_opening_does_not_read(tmp_path, number):
+    """Opening begins at the checkpoint; verify and the past read what lies before."""
+    make(tmp_path / "s", checkpoints=(100,))
+    path = tmp_path / "s" / "log" / f"0000000{number}.seg"
+    data = bytearray(path.read_bytes())
+    data[1000] ^= 4
+    path.write_bytes(data)
+    with mmsb.open(tmp_path / "s") as state:
+        assert state.seq == 111
+        (finding,) = [each for each in state.verify().findings if each.path == str(path)]
+        assert finding.offset <= 1000 and finding.severity == "fault"
+        with pytest.raises(mmsb.CorruptLogError):
+            list(state.log())
+
+
+def test_strange_files_and_bytes_are_warnings(tmp_path):
+    make(tmp_path / "s")
+    (tmp_path / "s" / "log" / "notes.txt").write_text("x")
+    path = sorted((tmp_path / "s" / "log").glob("*.seg"))[-1]
+    data = bytearray(path.read_bytes())
+    data[-1] = 1
+    path.write_bytes(data)
+    found = findings_of(tmp_path / "s", read_only=True)
+    assert {each.path for each in found} == {str(path), str(tmp_path / "s" / "log" / "notes.txt")}
+    assert {each.severity for each in found} == {"warning"}
+
+
+@pytest.mark.parametrize("how", [{"compact": 65}, {"compress": True}])
+def test_flipped_bits_are_found_or_harmless(tmp_path, how):
+    """As tests/crash/test_damage.py, on a compacted and on a compressed store, bits chosen at random."""
+    digest = make(tmp_path / "s", **how)
+    with mmsb.open(tmp_path / "s", read_only=True) as state:
+        first = state.first_seq
+        before = [state.at(seq).digest() for seq in range(first, state.seq + 1, 5)]
+        log = [(commit.seq, commit.label) for commit in state.log()]
+    dice = random.Random(5)
+    files = sorted(path for path in (tmp_path / "s").rglob("*") if path.is_file())
+    for _ in range(600):
+        path = dice.choice(files)
+        whole = path.read_bytes()
+        data = bytearray(whole)
+        offset, bit = dice.randrange(len(data)), dice.randrange(8)
+        data[offset] ^= 1 << bit
+        path.write_bytes(data)
+        try:
+            with mmsb.open(tmp_path / "s", read_only=True) as state:
+                if not state.verify().findings:
+                    assert (state.digest(), state.first_seq) == (digest, first), (path.name, offset, bit)
+                    assert [state.at(seq).digest() for seq in range(first, state.seq + 1, 5)] == before
+                    assert [(commit.seq, commit.label) for commit in state.log()] == log
+        except (mmsb.MMSBError, OSError):
+            pass
+        path.write_bytes(whole)
