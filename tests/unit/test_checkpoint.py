@@ -1,0 +1,252 @@
+"""Checkpoints: the file, its chains, and what a damaged one costs."""
+
+import os
+import random
+import struct
+
+import blake3
+import pytest
+import zstandard
+
+import mmsb
+from mmsb._core.files import Files
+from mmsb._core.log import crc32c
+from mmsb.checkpoint import BLOCK, CHAIN_MOST, HEAD_BYTES, decode_image, encode_image, image_at, take
+from mmsb.compression import compress_block, decompress_block
+from mmsb.testing.model import picture_of
+
+
+def paths(state):
+    return [path for _, path in state._store.checkpoint_paths()]
+
+
+def read(path):
+    with open(path, "rb") as file:
+        return file.read()
+
+
+def seal(data):
+    """The file with the checksums of its header and of the whole made right again."""
+    data = data[: HEAD_BYTES - 4] + crc32c(bytes(data[: HEAD_BYTES - 4])).to_bytes(4, "little") + data[HEAD_BYTES:-32]
+    return bytes(data) + blake3.blake3(bytes(data)).digest()
+
+
+@pytest.fixture
+def state(tmp_path):
+    with mmsb.open(tmp_path / "s", checkpoint_bytes=None) as state:
+        for n in range(40):
+            state.create_page(1000 + n, name=f"page {n}" if n % 3 else None, data=random.Random(n).randbytes(900))
+        state.page(1).metadata = {"k": 1, "w": b"x"}
+        state.delete_page(7)
+        state.page(9).resize(5000)
+        yield state
+
+
+def test_everything_comes_back(tmp_path, state):
+    state.checkpoint()
+    state.page(3).write(b"behind it")
+    digest, picture, position = state.digest(), picture_of(state), (state.seq, state.branch, state.next_page_id)
+    state.close()
+    with mmsb.open(tmp_path / "s") as state:
+        assert state._checkpoints.last.seq == state.seq - 1
+        assert (state.digest(), picture_of(state)) == (digest, picture)
+        assert (state.seq, state.branch, state.next_page_id) == position
+        assert state.create_page(1).page_id == 41 and "page 7" in state and 7 not in state
+
+
+def test_equal_states_have_equal_files(state):
+    first = encode_image(*take(state))
+    assert encode_image(*take(state)) == first
+    past, _ = image_at(state, state.seq, state._log.active), None
+    assert encode_image(past, past.pages) == first
+
+
+def test_a_chain_is_bounded(state):
+    parents = []
+    for n in range(2 * CHAIN_MOST + 2):
+        state.page(1 + n % 6).write(bytes([n + 1]) * 5, at=n)
+        state.checkpoint()
+        parents.append(state._checkpoints.head(state.seq).parent_seq)
+    runs = "".join("f" if parent == 0 else "i" for parent in parents).split("f")
+    assert max(map(len, runs)) == CHAIN_MOST - 1
+    assert state.verify().findings == []
+
+
+def test_a_chain_goes_on_after_reopening(tmp_path, state):
+    state.checkpoint()
+    state.close()
+    lengths = []
+    for n in range(CHAIN_MOST + 1):
+        with mmsb.open(tmp_path / "s") as state:
+            state.page(1).write(bytes([n + 1]) * 3)
+            state.checkpoint()
+            lengths.append(state._checkpoints.chain)
+    assert lengths == [*range(1, CHAIN_MOST), 0, 1]
+
+
+def test_an_increment_that_changed_most_is_full(state):
+    state.checkpoint()
+    for page in state.pages():
+        page.write(os.urandom(page.size))
+    state.checkpoint()
+    assert state._checkpoints.last.parent_seq == 0
+
+
+def test_only_what_changed_is_in_an_increment(state):
+    state.checkpoint()
+    state.page(2).write(b"changed")
+    state.page("page 4").rename("renamed")
+    state.delete_page(20)
+    new = state.create_page(10, name="new")
+    state.checkpoint()
+    image = decode_image(read(paths(state)[-1]), "it")
+    assert sorted(image.pages) == [2, new.page_id] and image.names[5] == "renamed"
+    whole = state._checkpoints.load(state.seq)
+    assert sorted(whole.pages) == [page.page_id for page in state.pages()]
+
+
+def test_no_second_one_at_the_same_seq(state):
+    state.checkpoint()
+    before = os.stat(paths(state)[0])
+    assert state.checkpoint() == state.seq and os.stat(paths(state)[0]) == before
+
+
+@pytest.mark.parametrize("which", [0, 1, 2])
+def test_a_damaged_link_of_a_chain_costs_time_only(tmp_path, state, which):
+    for n in range(3):
+        state.page(1).write(bytes([n + 1]) * 5)
+        state.checkpoint()
+    digest, files = state.digest(), paths(state)
+    middle = state._checkpoints.head(state.seq).parent_seq
+    past = state.at(middle).digest()
+    state.close()
+    data = bytearray(read(files[which]))
+    data[len(data) // 2] ^= 8
+    with open(files[which], "wb") as file:
+        file.write(data)
+    with mmsb.open(tmp_path / "s") as state:
+        assert state.digest() == digest and state.at(middle).digest() == past
+        assert len(state._checkpoints.skipped) == 3 - which
+        assert {finding.severity for finding in state.verify().findings} == {"warning"}
+        state.page(1).write(b"on")
+        state.checkpoint()
+        assert state._checkpoints.load(state.seq).digest == state.digest()
+
+
+def test_every_flipped_bit_is_noticed(tmp_path, state):
+    data = bytearray(encode_image(*take(state)))
+    dice = random.Random(1)
+    for at in range(0, len(data), 7):
+        bit = 1 << dice.randrange(8)
+        data[at] ^= bit
+        with pytest.raises((mmsb.CorruptCheckpointError, mmsb.FormatVersionError)):
+            decode_image(bytes(data), "it")
+        data[at] ^= bit
+    decode_image(bytes(data), "it")
+
+
+def test_every_cut_is_noticed(state):
+    data = encode_image(*take(state))
+    for length in [*range(0, len(data), 97), len(data) - 1]:
+        with pytest.raises(mmsb.CorruptCheckpointError):
+            decode_image(data[:length], "it")
+    with pytest.raises(mmsb.CorruptCheckpointError):
+        decode_image(data + b"\0", "it")
+
+
+def test_damage_with_right_checksums_is_a_typed_error(state):
+    """What a hostile or broken writer might leave: refused, or read as something, never a crash."""
+    data = bytearray(encode_image(*take(state)))
+    dice = random.Random(2)
+    for _ in range(3000):
+        copy = bytearray(data)
+        for _ in range(dice.randrange(1, 4)):
+            copy[dice.randrange(len(copy) - 32)] = dice.randrange(256)
+        try:
+            decode_image(seal(copy), "it")
+        except (mmsb.CorruptCheckpointError, mmsb.FormatVersionError):
+            pass
+
+
+def test_a_newer_format_is_refused(tmp_path, state):
+    state.checkpoint()
+    (path,) = paths(state)
+    state.close()
+    data = bytearray(read(path))
+    data[8] = 9
+    with open(path, "wb") as file:
+        file.write(seal(data))
+    with pytest.raises(mmsb.FormatVersionError) as caught:
+        mmsb.open(tmp_path / "s")
+    assert (caught.value.version, caught.value.supported) == (9, 1)
+
+
+def test_sizes_are_checked_before_memory_is_taken():
+    """zstandard takes a frame that claims 2**40 bytes at its word; we do not."""
+    small = compress_block(bytes(1000))
+    assert decompress_block(small, 1000) == bytes(1000)
+    bomb = b"\x28\xb5\x2f\xfd\xe0" + struct.pack("<Q", 1 << 40) + small[-6:]
+    assert zstandard.frame_content_size(bomb) == 1 << 40
+    unsized = zstandard.ZstdCompressor(write_content_size=False).compress(bytes(1000))
+    for frame in (bomb, unsized, small[:-1], small + b"x", b"", b"garbage"):
+        with pytest.raises(ValueError):
+            decompress_block(frame)
+    with pytest.raises(ValueError):
+        decompress_block(small, 999)
+
+
+def test_a_block_that_states_another_size_is_refused(state):
+    data = bytearray(encode_image(*take(state)))
+    at = HEAD_BYTES + struct.unpack_from("<Q", data, 160)[0]
+    raw, stored, crc, pages = BLOCK.unpack_from(data, at)
+    for change in ((1 << 50, stored, crc, pages), (raw - 1, stored, crc, pages), (raw, stored, crc, pages + 1)):
+        copy = bytearray(data)
+        BLOCK.pack_into(copy, at, *change)
+        with pytest.raises(mmsb.CorruptCheckpointError):
+            decode_image(seal(copy), "it")
+
+
+def test_a_checkpoint_of_another_store_is_skipped(tmp_path, state):
+    state.checkpoint()
+    (path,) = paths(state)
+    with mmsb.open(tmp_path / "t") as other:
+        while other.seq < state.seq:
+            other.create_page(1)
+        other.checkpoint()
+        foreign = read(paths(other)[0])
+    digest = state.digest()
+    state.close()
+    with open(path, "wb") as file:
+        file.write(foreign)
+    with mmsb.open(tmp_path / "s") as state:
+        assert state.digest() == digest and len(state._checkpoints.skipped) == 1
+
+
+def test_one_is_taken_by_itself_where_it_pays(tmp_path):
+    with mmsb.open(tmp_path / "s") as state:
+        page = state.create_page(4096)
+        page.write(b"little")
+    with mmsb.open(tmp_path / "s") as state:
+        assert paths(state) == []
+        for n in range(400):
+            page = state.page(1)
+            page.write(random.Random(n).randbytes(4096))
+        assert not state._checkpoints.due(state)
+    with mmsb.open(tmp_path / "s", checkpoint_bytes=1 << 20) as state:
+        assert len(paths(state)) == 1 and state._checkpoints.last.seq == state.seq
+        for n in range(400):
+            state.page(1).write(random.Random(n).randbytes(4096))
+        assert state._checkpoints.due(state)
+
+
+def test_a_failed_one_is_reported_and_costs_nothing(tmp_path):
+    files = Files(faulty=True)
+    with mmsb.open(tmp_path / "s", files=files, durability="process") as state:
+        page = state.create_page(100)
+        state.sync()
+        files.arm("rename", 1, "fail", 28)
+        with pytest.raises(OSError):
+            state.checkpoint()
+        page.write(b"goes on")
+        state.checkpoint()
+        assert state.verify().findings == []
