@@ -408,7 +408,7 @@ class Verification:
         }
         for folder, pattern in known.items():
             where = os.path.join(store.path, folder) if folder else store.path
-            for name in sorted(os.listdir(where)):
+            for name in sorted(os.listdir(where)) if os.path.isdir(where) else []:
                 if not re.fullmatch(pattern, name):
                     strange = os.path.join(where, name)
                     self.report.add(
