@@ -24,7 +24,7 @@ class Flusher:
     """
 
     def __init__(self, state: State, log: FileLog) -> None:
-        self.state = weakref.ref(state)
+        self.state = weakref.ref(state, self.dismissed)
         self.log = weakref.ref(log)
         self.group = log.durability == "group"
         self.work = threading.Event()
@@ -34,6 +34,11 @@ class Flusher:
 
     def wake(self) -> None:
         """There is something to sync."""
+        self.work.set()
+
+    def dismissed(self, _: object) -> None:
+        """The State is gone, and the thread goes with it."""
+        self.stopped.set()
         self.work.set()
 
     def stop(self) -> None:

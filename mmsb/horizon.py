@@ -10,10 +10,14 @@ import struct
 from dataclasses import dataclass, replace
 
 from mmsb._core.files import Files
-from mmsb._core.log import crc32c
+from mmsb._core.log import HEADER_BYTES, crc32c
 
 SLOT_BYTES = 512
-FORMAT = struct.Struct("<8sIIQQIIQ32sQ")
+# A slot each on disk sectors (of up to 4 KiB) of their own: a write that is torn hits one of them.
+SLOTS_AT = (0, 4096)
+HORIZON_BYTES = SLOTS_AT[1] + SLOT_BYTES
+FORMAT = struct.Struct("<8sII16sQQIIQ32sQ")
+VERSION = 1
 MAGIC = b"MMSBHZN1"
 CLEAN = 1
 
@@ -30,12 +34,18 @@ class Mark:
     anchor: bytes
     clean: bool
 
-    def encode(self, counter: int) -> bytes:
-        """The slot's bytes."""
+    @property
+    def place(self) -> tuple[int, int]:
+        """Segment number and offset: places compare in the order of the log."""
+        return self.segment, self.offset
+
+    def encode(self, uuid: bytes, counter: int) -> bytes:
+        """The slot's bytes, for the store of that uuid."""
         body = FORMAT.pack(
             MAGIC,
-            1,
+            VERSION,
             CLEAN if self.clean else 0,
+            uuid,
             counter,
             self.durable_seq,
             self.segment,
@@ -48,53 +58,63 @@ class Mark:
         return body + crc32c(body).to_bytes(4, "little")
 
 
-def decode(slot: bytes) -> tuple[int, Mark] | None:
-    """(counter, Mark) of an intact slot, else None."""
+def decode(slot: bytes, uuid: bytes) -> tuple[int, Mark] | None:
+    """(counter, Mark) of an intact slot of that store, else None."""
     if len(slot) != SLOT_BYTES or crc32c(slot[:-4]) != int.from_bytes(slot[-4:], "little"):
         return None
-    magic, version, flags, counter, seq, segment, last_crc, offset, anchor, time_ns = FORMAT.unpack_from(slot)
-    if magic != MAGIC or version != 1 or any(slot[FORMAT.size : -4]):
+    magic, version, flags, owner, counter, seq, segment, last_crc, offset, anchor, time_ns = FORMAT.unpack_from(slot)
+    if magic != MAGIC or version != VERSION or owner != uuid or any(slot[FORMAT.size : -4]):
         return None
     return counter, Mark(seq, segment, offset, last_crc, time_ns, anchor, bool(flags & CLEAN))
 
 
-class Horizon:
-    """The open horizon file of a store."""
+def read_slots(data: bytes, uuid: bytes) -> list[tuple[int, Mark] | None]:
+    """Both slots of a horizon file's bytes, None for a damaged or foreign one."""
+    return [decode(data[at : at + SLOT_BYTES], uuid) for at in SLOTS_AT]
 
-    def __init__(self, files: Files, path: str, *, writable: bool) -> None:
+
+class Horizon:
+    """The open horizon file of a store. `mark`: of the newest intact slot, None when both are damaged."""
+
+    def __init__(self, files: Files, path: str, uuid: bytes, *, writable: bool) -> None:
         self.files = files
         self.path = path
-        self.fd = files.open(path, os.O_RDWR if writable else os.O_RDONLY)
-        data = files.pread(self.fd, 2 * SLOT_BYTES + 1, 0)
-        self.right_size = len(data) == 2 * SLOT_BYTES
-        self.slots = [decode(data[:SLOT_BYTES]), decode(data[SLOT_BYTES : 2 * SLOT_BYTES])]
-        intact = [slot for slot in self.slots if slot is not None]
+        self.uuid = uuid
+        self.fd = files.open(path, (os.O_RDWR if writable else os.O_RDONLY) | os.O_NONBLOCK)
+        try:
+            self.slots = read_slots(files.pread(self.fd, HORIZON_BYTES, 0), uuid)
+        except BaseException:
+            files.close(self.fd)
+            raise
         self.counter = 0
         self.mark: Mark | None = None
+        intact = [slot for slot in self.slots if slot is not None]
         if intact:
             self.counter, self.mark = max(intact, key=lambda slot: slot[0])
 
     def mend(self) -> None:
         """Rewrites both slots where one of them is damaged, as a crash in the middle of write() leaves it."""
-        if self.mark is not None and (None in self.slots or not self.right_size):
+        if self.mark is not None and None in self.slots:
             self.write(replace(self.mark, clean=False), both=True)
 
     def write(self, mark: Mark, both: bool = False) -> None:
         """Writes and syncs one slot; both when the mark is clean, so that one damaged bit costs nothing."""
         for _ in range(2 if mark.clean or both else 1):
             self.counter += 1
-            self.files.pwrite(self.fd, mark.encode(self.counter), self.counter % 2 * SLOT_BYTES)
+            self.files.pwrite(self.fd, mark.encode(self.uuid, self.counter), SLOTS_AT[self.counter % 2])
             self.files.fdatasync(self.fd)
         self.mark = mark
 
     def close(self) -> None:
         """Closes the file."""
-        self.files.close(self.fd)
+        if self.fd >= 0:
+            self.files.close(self.fd)
+            self.fd = -1
 
 
-FIRST = Mark(0, 1, 128, 0, 0, bytes(32), False)
+FIRST = Mark(0, 1, HEADER_BYTES, 0, 0, bytes(32), False)
 
 
-def initial() -> bytes:
+def initial(uuid: bytes) -> bytes:
     """A new store's horizon file."""
-    return FIRST.encode(0) + FIRST.encode(1)
+    return FIRST.encode(uuid, 0).ljust(SLOTS_AT[1], b"\0") + FIRST.encode(uuid, 1)

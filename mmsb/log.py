@@ -8,13 +8,15 @@ from __future__ import annotations
 import errno
 import os
 import threading
+from collections import deque
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from typing import TYPE_CHECKING, Any
 
 from mmsb._core.files import Files, Mapping, Memory
 from mmsb._core.log import END, HEADER_BYTES, Cursor, Frame, SegmentHead
 from mmsb._core.state import Core
+from mmsb.anchors import Anchors
 from mmsb.errors import CommitInDoubtError, CorruptLogError, StoreFullError
 from mmsb.horizon import Horizon, Mark
 from mmsb.segments import Buffers, Segment, cursor_of
@@ -38,8 +40,9 @@ class Log:
         self.segments: list[Segment] = []
         self.buffers = Buffers(files)
         self.base: Any = None  # image of the oldest kept state, None when history begins at 0
-        self.anchor_head = bytes(32)
-        self.failures: list[Exception] = []  # of work in the background that could be done without
+        # Of work in the background that could be done without; the newest ones.
+        self.failures: deque[Exception] = deque(maxlen=16)
+        self.tail_lock = threading.Lock()
 
     @property
     def active(self) -> Segment:
@@ -74,6 +77,11 @@ class Log:
             anchor=self.anchor_head,
         )
 
+    @property
+    def anchor_head(self) -> bytes:
+        """The newest anchor; zeros before the first."""
+        return bytes(32)
+
     uuid: bytes
     salt: bytes
     created_ns: int
@@ -82,7 +90,9 @@ class Log:
     def settle(self) -> None:
         """Notes where the active segment ends now. Cheap; called before reading."""
         if not self.state.read_only:
-            self.active.tail = self.state._active_tail
+            # Not while another thread is changing over to the next segment.
+            with self.tail_lock:
+                self.active.tail = self.state._active_tail
 
     def buffer(self, segment: Segment) -> Any:
         """Bytes-like of a segment from offset 0."""
@@ -170,10 +180,25 @@ class Log:
     def use(self, segment: Segment, address: int, tail: int, last_crc: int) -> None:
         """Appends go to `segment` from now on."""
         head = segment.head
-        self.segments.append(segment)
-        self.state._use_segment(
-            head.number, segment.fd, address, head.capacity, tail, head.base_seq, head.base_time_ns, head.salt, last_crc
-        )
+        with self.tail_lock:
+            self.segments.append(segment)
+            self.state._use_segment(
+                head.number,
+                segment.fd,
+                address,
+                head.capacity,
+                tail,
+                head.base_seq,
+                head.base_time_ns,
+                head.salt,
+                last_crc,
+            )
+
+    def protect(self) -> None:
+        """In a forked child: nothing there can write to the log of its parent."""
+        for segment in self.segments:
+            if segment.memory is not None:
+                segment.memory.protect()
 
     def bytes_used(self) -> int:
         """Bytes of frames and headers in all segments."""
@@ -254,8 +279,12 @@ class FileLog(Log):
         self.unsynced: list[Segment] = []
         self.sync_lock = threading.Lock()
         self.flusher: Any = None
-        self.anchor_from: tuple[int, int] = (1, HEADER_BYTES)  # segment number and offset after the last anchor
-        self.hasher: Any = None
+        self.anchors = Anchors(self)
+
+    @property
+    def anchor_head(self) -> bytes:
+        """The newest anchor; zeros before the first."""
+        return self.anchors.head
 
     def roll(self, state: State, needed_bytes: int) -> None:
         """Makes a new active segment. StoreFullError when the disk is full; nothing changed then."""
@@ -273,9 +302,9 @@ class FileLog(Log):
             self.files.sync_directory(os.path.dirname(path))
         except OSError as error:
             self.abandon(fd, aside)
-            raise full(error, path, head.capacity) or error from error
+            raise full(error, path, head.capacity) or self.doubt(state, error) from error
         self.seal_active()
-        if self.segments:
+        if self.segments and self.active.fd >= 0:
             if self.durability == "power":
                 self.guarded(state, self.files.fdatasync, self.active.fd)
             self.unsynced.append(self.active)
@@ -319,13 +348,17 @@ class FileLog(Log):
         try:
             operation(*arguments)
         except OSError as error:
-            state._poison(error.errno or errno.EIO)
-            raise CommitInDoubtError(
-                f"Syncing the log failed ({error.strerror}). Close the State and open the store again; "
-                "recovery decides.",
-                seq=state.seq,
-                errno=error.errno,
-            ) from error
+            raise self.doubt(state, error) from error
+
+    def doubt(self, state: State, error: OSError) -> CommitInDoubtError:
+        """Poisons the writer for good, because nobody knows what a failed write or sync left. The error to raise."""
+        state._poison(error.errno or errno.EIO)
+        return CommitInDoubtError(
+            f"Writing or syncing the log failed ({error.strerror}). Close the State and open the store again; "
+            "recovery decides.",
+            seq=state.seq,
+            errno=error.errno,
+        )
 
     def sync(self, state: State, *, anchor: bool = True, clean: bool = False) -> None:
         """Makes all commits so far durable. `anchor`: also chains them and moves the horizon. `clean`: for closing.
@@ -340,28 +373,35 @@ class FileLog(Log):
                     seq=state.seq,
                     errno=errno.EIO,
                 )
-            synced = list(self.unsynced)
-            for segment in synced:
-                self.guarded(state, self.files.fdatasync, segment.fd)
+            if anchor:
+                self.anchors.catch_up()
             with state._exclusive():
                 if anchor:
-                    self.append_anchor(state)
-                for segment in self.unsynced[len(synced) :]:
-                    self.guarded(state, self.files.fdatasync, segment.fd)
-                sealed, self.unsynced = self.unsynced, []
+                    self.try_anchor(state)
                 self.settle()
-                active = self.active
+                active, older = self.active, list(self.unsynced)
                 mark = Mark(
                     state.seq, active.number, active.tail, state.last_crc, state.time_ns, self.anchor_head, clean
                 )
-            for segment in sealed:
-                self.release(segment)
             if self.horizon is not None and self.horizon.mark == mark:
                 return
+            for segment in older:
+                self.guarded(state, self.files.fdatasync, segment.fd)
             self.guarded(state, self.files.fdatasync, active.fd)
             state.durable_seq = mark.durable_seq
             if anchor and self.horizon is not None:
                 self.guarded(state, self.horizon.write, mark)
+            with state._exclusive():
+                self.unsynced = [segment for segment in self.unsynced if segment not in older]
+            for segment in older:
+                self.release(segment)
+
+    def try_anchor(self, state: State) -> None:
+        """An anchor needs a few bytes of log. Where a full disk refuses them, commits can be synced all the same."""
+        try:
+            self.append_anchor(state)
+        except StoreFullError as error:
+            self.failures.append(error)
 
     def release(self, segment: Segment) -> None:
         """A sealed, synced segment needs its descriptor and mapping no more; it is read with pread."""
@@ -371,54 +411,15 @@ class FileLog(Log):
         self.store.sealed(segment)
 
     def append_anchor(self, state: State) -> None:
-        """Chains all commits since the last anchor into one more. Takes no seq."""
-        number, offset = self.anchor_from
-        hasher = self.store.hasher(self.anchor_head)
-        fed = 0
-
-        def update(data: Any) -> None:
-            nonlocal fed
-            fed += len(data)
-            hasher.update(data)
-
-        self.settle()
-        for segment in self.segments:
-            if segment.number < number or segment.tail <= (offset if segment.number == number else HEADER_BYTES):
-                continue
-            cursor = cursor_of(segment, self.buffer(segment))
-            if segment.number == number and offset > HEADER_BYTES:
-                cursor.seek(offset, *self.anchor_seek)
-            cursor.canonical(update)
-            self.check_read(cursor, segment)
-        if not fed:
-            return
-        anchor = hasher.digest()
-        state._append_anchor(anchor, False)
-        self.anchor_head = anchor
-        self.settle()
-        self.note_anchor(state, self.sources_of_active())
-
-    def sources_of_active(self) -> dict[int, str]:
-        """Source ids that the active segment defines so far."""
-        return self.state._segment_sources()
-
-    def note_anchor(self, state: State, sources: dict[int, str]) -> None:
-        """The log up to here is anchored."""
-        self.anchor_from = (self.active.number, self.active.tail)
-        self.anchor_seek = (state.seq, state.time_ns, state.last_crc, sources)
-
-    anchor_seek: tuple[int, int, int, dict[int, str]]
+        """Chains all commits since the last anchor into one more. Call it inside _exclusive()."""
+        self.anchors.append(state)
 
     replaying: tuple[Segment, Cursor] | None = None
 
     def anchored(self, frame: Frame) -> None:
         """A replay passed an anchor."""
-        if self.replaying is None:
-            return
-        segment, cursor = self.replaying
-        self.anchor_head = frame.anchor
-        self.anchor_from = (segment.number, frame.offset + frame.nbytes)
-        self.anchor_seek = (frame.seq, frame.time_ns, cursor.last_crc, dict(cursor.sources))
+        if self.replaying is not None:
+            self.anchors.passed(*self.replaying, frame.anchor, frame.seq, frame.time_ns)
 
     def wake(self, state: State) -> None:
         """The first commit since the flusher slept."""
@@ -438,3 +439,8 @@ class FileLog(Log):
                 if segment.fd >= 0:
                     closing.callback(self.files.close, segment.fd)
                     segment.fd = -1
+
+    def __del__(self) -> None:
+        # Of a State that is dropped without being closed.
+        with suppress(OSError):
+            self.close()

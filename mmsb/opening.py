@@ -16,7 +16,7 @@ from mmsb.horizon import Horizon
 from mmsb.log import SEGMENT_BYTES_LEAST, FileLog, MemoryLog, full
 from mmsb.recovery import Recovery, attach_last
 from mmsb.state import DURABILITIES, State
-from mmsb.store import Identity, Store, create
+from mmsb.store import Identity, Store, create, explain
 
 # Every State that is open in this process, so that a forked child can be told that none of them is its own.
 _open_states: weakref.WeakSet[State] = weakref.WeakSet()
@@ -25,6 +25,8 @@ _open_states: weakref.WeakSet[State] = weakref.WeakSet()
 def _after_fork_in_child() -> None:
     for state in list(_open_states):
         state._close_gate(forked=True)
+        if state._log is not None:
+            state._log.protect()
         if state._store is not None:
             state._store.unlock()
 
@@ -81,6 +83,7 @@ def open(
     if path is None:
         return _in_memory(_state_class(files, **how), files, history, segment_bytes, clock)
     path = os.fspath(path)
+    lock_fd = -1
     if os.path.isfile(path):
         from mmsb.checkpoint import MAGIC, read_image
 
@@ -99,10 +102,13 @@ def open(
 
             identity, _base = first_base(files, os.fspath(start), identity)
         try:
-            create(files, path, identity, _base)
+            lock_fd = create(files, path, identity, _base)
         except OSError as error:
-            raise full(error, path, 4096) or error from error
-    store = Store(files, path, lock=not read_only, anchor_key=anchor_key)
+            raise full(error, path, 4096) or explain(error, path) from error
+    try:
+        store = Store(files, path, lock=not read_only, anchor_key=anchor_key, lock_fd=lock_fd)
+    except OSError as error:
+        raise full(error, path, 4096) or explain(error, path) from error
     state = _state_class(files, **how)
     try:
         _recover(
@@ -113,7 +119,7 @@ def open(
             state._log.close()
         store.close()
         if isinstance(error, OSError) and not isinstance(error, StoreFullError):
-            raise full(error, path, 0) or error from error
+            raise full(error, path, 0) or explain(error, path) from error
         raise
     _open_states.add(state)
     return state
@@ -183,7 +189,7 @@ def _recover(
     log = state._log = FileLog(
         state, store, durability=durability, mapped=mapped, files=files, segment_bytes=segment_bytes
     )
-    log.horizon = Horizon(files, os.path.join(store.path, "horizon"), writable=not read_only)
+    log.horizon = Horizon(files, os.path.join(store.path, "horizon"), store.uuid, writable=not read_only)
     checkpoints = state._checkpoints = Checkpoints(store, files, checkpoint_bytes)
     log.base = checkpoints.base(read_only=read_only)
     if not read_only:
@@ -194,9 +200,7 @@ def _recover(
     if image is not None:
         image.load_into(state)
         position, sources = (image.segment, image.offset), image.sources
-        log.anchor_head = image.anchor
-        log.anchor_from = position
-        log.anchor_seek = (image.seq, image.time_ns, image.last_crc, sources)
+        log.anchors.start(image.anchor, *position, (image.seq, image.time_ns, image.last_crc, sources))
     if log.horizon.mark is not None:
         state.durable_seq = min(log.horizon.mark.durable_seq, state.seq)
     state._recovered = recovery.run(position, dict(sources))

@@ -3,6 +3,8 @@
 A frame that is not intact is *damage* when a later frame, a later segment or the horizon says that it was durable:
 then nothing is changed and CorruptLogError says where. Otherwise a crash cut the log there: the bytes after it are
 saved under torn/, zeroed, and the log goes on from its last whole commit. Both steps can be repeated after any crash.
+A segment that is missing, foreign or has a damaged header is damage in any case: its file was synced, name and all,
+before the first frame went into it.
 """
 
 from __future__ import annotations
@@ -43,17 +45,32 @@ def damaged(path: Any, offset: int, seq: int, reason: str | None, durable: int) 
     )
 
 
+def unfit(path: str, seq: int | None, reason: str) -> CorruptLogError:
+    """The error of a file that is missing, or is not the one that belongs there."""
+    return CorruptLogError(
+        f"{path} does not fit the store: {reason}. Restore the store's files from one backup, or open it with "
+        "read_only=True to save what is before the damage.",
+        path=path,
+        offset=0,
+        seq=seq,
+        reason=reason,
+    )
+
+
 class Recovery:
-    """One opening of one store. `start`: the checkpoint to go on from, or None to replay from the beginning."""
+    """One opening of one store. Damage is raised when opening to write; a read-only State shows what is before it."""
 
     def __init__(self, state: State, log: FileLog, horizon: Horizon | None, *, read_only: bool) -> None:
         self.state = state
         self.log = log
         self.files = log.files
         self.store = log.store
+        self.horizon = horizon
         self.mark: Mark | None = horizon.mark if horizon is not None else None
         self.read_only = read_only
         self.found = Recovered()
+        self.last: Segment | None = None
+        self.cursor: Cursor | None = None
 
     def run(self, position: tuple[int, int] | None, sources: dict[int, str]) -> Recovered:
         """Replays from `position` (segment number, offset; None: the first frame) to the end of the log.
@@ -61,83 +78,79 @@ class Recovery:
         Afterwards log.segments holds every segment but the last, and `last`, `cursor` describe that one (None: there is
         no segment yet).
         """
-        base = self.log.base
-        first = base.segment if base is not None else 1
-        # What lies before the base of a compacted history is no part of it any more.
-        paths = [(number, path) for number, path in self.store.segment_paths() if number >= first]
-        durable = self.mark.durable_seq if self.mark is not None else 0
-        self.last: Segment | None = None
-        self.cursor: Cursor | None = None
-        for place, (number, path) in enumerate(paths):
-            if number != first + place:
-                missing = self.store.segment_path(first + place)
-                return self.stop(damaged(missing, 0, self.state.seq + 1, "the file is missing", durable))
-            segment = self.read_segment(number, path)
-            if segment is None:
-                return self.found
+        if self.horizon is not None and self.mark is None:
+            self.stop(unfit(self.horizon.path, None, "both of its slots are damaged"))
+        segments = self.find_segments(position)
+        for place, segment in enumerate(segments):
             if self.last is not None:
                 self.log.segments.append(self.last)
                 if self.cursor is None:
                     self.last.ends = (segment.base_seq, segment.head.prev_crc)
             self.last = segment
-            if position is not None and number < position[0]:
+            if position is not None and segment.number < position[0]:
                 # Before the checkpoint: not replayed, its end is where the next one begins.
-                segment.tail = segment.head.capacity
                 segment.sealed = True
                 continue
-            if place == len(paths) - 1 and not self.read_only:
+            if segment is segments[-1] and not self.read_only:
                 self.map_last(segment)
-            buffer = self.log.buffer(segment)
+            try:
+                buffer = self.log.buffer(segment)
+            except CorruptLogError as error:
+                return self.stop(error)
             self.cursor = cursor_of(segment, buffer, self.state)
-            if position is not None and number == position[0]:
+            if position is not None and segment.number == position[0]:
                 if position[1] > memoryview(buffer).nbytes:
-                    return self.stop(damaged(path, position[1], self.state.seq + 1, "the file is cut", durable))
+                    return self.stop(self.lost(segment, position[1], "the file is cut"))
                 state = self.state
                 self.cursor.seek(position[1], state.seq, state.time_ns, state.last_crc, sources)
-            self.log.replaying = (segment, self.cursor)
-            self.state._replay(self.cursor)
-            self.log.replaying = None
-            segment.tail = self.cursor.offset
-            later = paths[place + 1 :]
+            self.replay(segment)
+            later = segments[place + 1 :]
             if later and self.follows(later[0]):
                 segment.sealed = True
                 continue
-            self.judge(segment, buffer, durable, later)
+            self.judge(segment, buffer, later)
             return self.found
-        behind = self.last is None or (position is not None and self.last.number < position[0])
-        begun = position is not None and position != (first, HEADER_BYTES)
-        if behind and (begun or durable > self.state.seq):
-            number = position[0] if position is not None else first
-            return self.stop(
-                damaged(self.store.segment_path(number), 0, self.state.seq, "the file is missing", durable)
-            )
         return self.found
 
-    def read_segment(self, number: int, path: str) -> Segment | None:
-        """The Segment of a file that continues what came before; None after a read-only stop."""
+    # ---- the files
+
+    def find_segments(self, position: tuple[int, int] | None) -> list[Segment]:
+        """The segments, ascending. Of a read-only open with damage: those before it."""
+        segments: list[Segment] = []
+        # What lies before the base of a compacted history is no part of it any more.
+        base = self.log.base
+        first = base.segment if base is not None else 1
         try:
-            head = read_head(self.files, path)
+            for number, path in self.store.segment_paths():
+                if number >= first:
+                    segments.append(self.check_segment(number, path, first + len(segments)))
+            self.check_reach(segments, first, position)
         except CorruptLogError as error:
             self.stop(error)
-            return None
-        reason = ""
+        return segments
+
+    def check_segment(self, number: int, path: str, expected: int) -> Segment:
+        """The Segment of a file. CorruptLogError when it is not the one that belongs there."""
+        if number != expected:
+            raise unfit(self.store.segment_path(expected), None, "the file is missing")
+        head = read_head(self.files, path)
         if head.uuid != self.store.uuid or head.salt != self.store.salt:
-            reason = "it belongs to another store"
-        elif head.number != number:
-            reason = f"it is segment {head.number} under another name"
-        if reason:
-            self.stop(
-                CorruptLogError(
-                    f"{path} does not belong here: {reason}. Restore the store's files from one backup.",
-                    path=path,
-                    offset=0,
-                    seq=head.base_seq + 1,
-                    reason=reason,
-                )
-            )
-            return None
-        segment = Segment(head, head.capacity, path=path)
-        return segment
+            raise unfit(path, head.base_seq + 1, "it belongs to another store")
+        if head.number != number:
+            raise unfit(path, head.base_seq + 1, f"it is segment {head.number} under another name")
+        return Segment(head, head.capacity, path=path)
+
+    def check_reach(self, segments: list[Segment], first: int, position: tuple[int, int] | None) -> None:
+        """Raises when segments are missing at the end: the horizon or the checkpoint lies in one of them."""
+        last = first + len(segments) - 1
+        reach = 0
+        if self.mark is not None and self.mark.place > (1, HEADER_BYTES):
+            reach = self.mark.segment
+        # A fork begins with a checkpoint only, and with no segment.
+        if position is not None and (segments or position != (first, HEADER_BYTES)):
+            reach = max(reach, position[0])
+        if last < reach:
+            raise unfit(self.store.segment_path(last + 1), None, "the file is missing")
 
     def map_last(self, segment: Segment) -> None:
         """Shows the last segment through a mapping: it is ours alone, mostly empty, and read only where it is not."""
@@ -152,63 +165,81 @@ class Recovery:
         finally:
             self.files.close(fd)
 
-    def follows(self, later: tuple[int, str]) -> bool:
-        """Whether the next segment goes on exactly where the cursor stopped."""
-        assert self.cursor is not None and self.last is not None
-        if later[0] != self.last.number + 1:
-            return False
+    def replay(self, segment: Segment) -> None:
+        """Applies the frames of a segment from the cursor on."""
+        assert self.cursor is not None
+        self.log.replaying = (segment, self.cursor)
         try:
-            head = read_head(self.files, later[1])
-        except CorruptLogError:
-            return False
-        return head.base_seq == self.state.seq and head.prev_crc == self.cursor.last_crc
+            self.state._replay(self.cursor)
+        except CorruptLogError as error:
+            facts = {**error.facts, "path": segment.path}
+            raise CorruptLogError(f"{segment.path}: {error.message}", **facts) from error
+        finally:
+            self.log.replaying = None
+        segment.tail = self.cursor.offset
 
-    def judge(self, segment: Segment, buffer: Any, durable: int, later: list[tuple[int, str]]) -> None:
+    def follows(self, later: Segment) -> bool:
+        """Whether the next segment goes on exactly where the cursor stopped."""
+        assert self.cursor is not None
+        return later.base_seq == self.state.seq and later.head.prev_crc == self.cursor.last_crc
+
+    # ---- the end
+
+    def judge(self, segment: Segment, buffer: Any, later: list[Segment]) -> None:
         """The cursor stopped before the log's end was proved: a clean end, a torn tail, or damage."""
-        cursor = self.cursor
+        cursor, mark = self.cursor, self.mark
         assert cursor is not None
-        state, reason = self.state, cursor.stopped
-        clean = self.mark is not None and self.mark.clean and self.mark.durable_seq == state.seq
-        if clean and reason == END and not later and self.mark is not None:
-            if (self.mark.segment, self.mark.offset) == (segment.number, cursor.offset):
+        here = (segment.number, cursor.offset)
+        if mark is not None and mark.clean and not later and cursor.stopped == END:
+            if mark.place == here and mark.last_crc == cursor.last_crc:
                 return  # closed in order, and everything is there
-        durable = max(durable, cursor.durable_seq)
-        stranded, seq_max, stranded_durable = cursor.stranded()
-        durable = max(durable, stranded_durable)
-        for number, path in later:
-            try:
-                head = read_head(self.files, path)
-            except CorruptLogError:
-                continue
-            durable = max(durable, head.durable_seq)
-            other = Segment(head, head.capacity, path=path)
-            rest = cursor_of(other, self.log.buffer(other))
-            for _ in rest:
-                pass
-            durable = max(durable, rest.durable_seq, rest.stranded()[2])
-            self.log.buffers.forget(number)
-        if durable > state.seq:
-            what = "missing" if reason == END else reason
-            self.stop(damaged(segment.path, cursor.offset, state.seq + 1, what, durable))
+        durable = max(self.durable_claims(cursor, later), mark.durable_seq if mark is not None else 0)
+        if durable > self.state.seq or (mark is not None and mark.place > here):
+            if self.read_only and self.read_on(segment):
+                return
+            reason = "it is missing" if cursor.stopped == END else cursor.stopped
+            self.stop(damaged(segment.path, cursor.offset, self.state.seq + 1, reason, durable))
             return
         cut = bytes(memoryview(buffer)[cursor.offset :]).rstrip(b"\0")
         if (cut or later) and not self.read_only:
             self.cut_off(segment, cursor.offset, cut, later)
         self.found.torn_bytes = len(cut)
 
-    def cut_off(self, segment: Segment, offset: int, cut: bytes, later: list[tuple[int, str]]) -> None:
+    def durable_claims(self, cursor: Cursor, later: list[Segment]) -> int:
+        """The highest seq that any intact frame or header calls durable."""
+        durable = max(cursor.durable_seq, cursor.stranded()[2])
+        for segment in later:
+            rest = cursor_of(segment, self.log.buffer(segment))
+            for _ in rest:
+                pass
+            durable = max(durable, segment.head.durable_seq, rest.durable_seq, rest.stranded()[2])
+            self.log.buffers.forget(segment.number)
+        return durable
+
+    def read_on(self, segment: Segment) -> bool:
+        """Reads the segment again: a writer may have gone on while it was read. Whether there was more."""
+        before = self.cursor
+        assert before is not None
+        self.log.buffers.forget(segment.number)
+        buffer = self.log.buffer(Segment(segment.head, segment.head.capacity, path=segment.path))
+        self.cursor = Cursor(buffer, segment.head, self.state)
+        self.cursor.seek(before.offset, before.seq, before.time_ns, before.last_crc, before.sources)
+        self.replay(segment)
+        return self.cursor.offset > before.offset
+
+    def cut_off(self, segment: Segment, offset: int, cut: bytes, later: list[Segment]) -> None:
         """Saves what a crash left behind, then removes it: later segments from the last one back, then the tail."""
         folder = self.store.folder("torn")
-        taken = len(os.listdir(folder))
         if cut:
-            path = os.path.join(folder, f"{self.state.seq + 1:020d}-{taken}.bin")
+            path = self.free_name(folder, "bin")
             self.files.write_file(path, cut)
             self.found.saved.append(path)
-        for number, path in reversed(later):
-            to = os.path.join(folder, f"{self.state.seq + 1:020d}-{taken}-{number:08d}.seg")
-            self.files.rename(path, to)
+        for other in reversed(later):
+            assert other.path is not None
+            to = self.free_name(folder, f"{other.number:08d}.seg")
+            self.files.rename(other.path, to)
             self.files.sync_directory(folder)
-            self.files.sync_directory(os.path.dirname(path))
+            self.files.sync_directory(os.path.dirname(other.path))
             self.found.saved.append(to)
         if cut:
             assert segment.path is not None
@@ -221,17 +252,30 @@ class Recovery:
                 self.files.close(fd)
             self.log.buffers.forget(segment.number)
 
+    def free_name(self, folder: str, end: str) -> str:
+        """A name that no file in the folder has: the first seq that was cut, a count, and `end`."""
+        count = 0
+        while os.path.lexists(path := os.path.join(folder, f"{self.state.seq + 1:020d}-{count}.{end}")):
+            count += 1
+        return path
+
+    def lost(self, segment: Segment, offset: int, reason: str) -> CorruptLogError:
+        """The error of a segment that ends before a checkpoint's place in it."""
+        return damaged(segment.path, offset, self.state.seq + 1, reason, self.state.seq)
+
     def stop(self, error: CorruptLogError) -> Recovered:
         """Damage: raised when opening to write; a read-only State shows what is before it."""
         if not self.read_only:
             raise error
-        self.found.damage = error
+        if self.found.damage is None:
+            self.found.damage = error
         return self.found
 
 
 def attach_last(log: FileLog, recovery: Recovery) -> None:
     """Goes on appending to the last segment, or makes the first one."""
     segment, cursor, state = recovery.last, recovery.cursor, log.state
+    note_unsynced(log, recovery)
     if segment is None and log.base is not None:
         log.first_number = log.base.segment
     if segment is None or segment.path is None or cursor is None or segment.path.endswith(".zst"):
@@ -243,10 +287,20 @@ def attach_last(log: FileLog, recovery: Recovery) -> None:
     segment.fd = fd
     log.buffers.forget(segment.number)
     memory = None
-    if log.mapped and log.files.filesystem(fd) in log.store.MAPPABLE:
-        if log.files.size(fd) < segment.head.capacity:
-            log.files.fallocate(fd, segment.head.capacity)
+    # Blocks that a copy of the file left out are reserved again: a store into a hole may find the disk full.
+    if log.mapped and log.reserve(fd, segment.head.capacity):
         memory = log.files.map(fd, segment.head.capacity, True)
     log.attach(segment, memory, max(segment.tail, HEADER_BYTES), state.last_crc)
     for local_id, name in cursor.sources.items():
         state._define_source(name, local_id)
+
+
+def note_unsynced(log: FileLog, recovery: Recovery) -> None:
+    """Of a process that died, sealed segments may still be unsynced: what the next sync calls durable includes them."""
+    mark = recovery.mark
+    for segment in log.segments:
+        if mark is not None and segment.number >= mark.segment and segment.path is not None:
+            segment.fd = log.files.open(segment.path, os.O_RDWR)
+            log.unsynced.append(segment)
+    if log.durability == "power":
+        log.sync_older_segments(log.state)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections import OrderedDict
 from typing import Any
 
@@ -47,39 +48,61 @@ class Buffers:
         self.files = files
         self.limit = limit
         self.kept: OrderedDict[int, bytes] = OrderedDict()
+        self.lock = threading.Lock()
 
     def of(self, segment: Segment) -> Any:
         """Bytes-like of a segment from offset 0."""
-        if segment.memory is not None:
-            return segment.memory
-        if segment.number in self.kept:
-            self.kept.move_to_end(segment.number)
-            return self.kept[segment.number]
+        memory = segment.memory
+        if memory is not None:
+            return memory
+        with self.lock:
+            if segment.number in self.kept:
+                self.kept.move_to_end(segment.number)
+                return self.kept[segment.number]
         data = read_segment(self.files, segment)
-        self.kept[segment.number] = data
-        while len(self.kept) > 1 and sum(map(len, self.kept.values())) > self.limit:
-            self.kept.popitem(last=False)
+        with self.lock:
+            self.kept[segment.number] = data
+            while len(self.kept) > 1 and sum(map(len, self.kept.values())) > self.limit:
+                self.kept.popitem(last=False)
         return data
 
     def forget(self, number: int) -> None:
         """Drops one segment's bytes."""
-        self.kept.pop(number, None)
+        with self.lock:
+            self.kept.pop(number, None)
 
 
 def read_segment(files: Files, segment: Segment) -> bytes:
     """The file's bytes, decompressed when it is compressed."""
-    assert segment.path is not None
-    limit = segment.head.capacity
-    if segment.path.endswith(".zst"):
-        from mmsb.compression import decompress
+    while True:
+        path = segment.path
+        assert path is not None
+        try:
+            return read_raw(files, segment, path) if not path.endswith(".zst") else read_packed(files, segment, path)
+        except FileNotFoundError:
+            if segment.path == path:
+                raise
+            # It was compressed just now, under another name.
 
-        data = decompress(files.read_file(segment.path, limit + (1 << 20)), limit, segment.path)
-        return data
-    fd = files.open(segment.path, os.O_RDONLY)
+
+def read_raw(files: Files, segment: Segment, path: str) -> bytes:
+    """The bytes of a segment file, up to the segment's tail when it is sealed."""
+    limit = segment.head.capacity
+    fd = files.open(path, os.O_RDONLY | os.O_NONBLOCK)
     try:
-        return files.pread(fd, min(segment.tail, limit) if segment.sealed else limit, 0)
+        wanted = min(segment.tail, limit) if segment.sealed else limit
+        # A header may claim any capacity: no memory is taken for more than there is.
+        return files.pread(fd, min(wanted, files.size(fd)), 0)
     finally:
         files.close(fd)
+
+
+def read_packed(files: Files, segment: Segment, path: str) -> bytes:
+    """The content of a compressed segment file."""
+    from mmsb.compression import decompress
+
+    limit = segment.head.capacity
+    return decompress(files.read_file(path, limit + (1 << 20)), limit, path)
 
 
 def read_head(files: Files, path: str) -> SegmentHead:
@@ -89,7 +112,7 @@ def read_head(files: Files, path: str) -> SegmentHead:
 
         data = decompress_head(files, path, HEADER_BYTES)
     else:
-        fd = files.open(path, os.O_RDONLY)
+        fd = files.open(path, os.O_RDONLY | os.O_NONBLOCK)
         try:
             data = files.pread(fd, HEADER_BYTES, 0)
         finally:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import datetime
@@ -51,6 +52,7 @@ class State(Core):
         self._indexes = Indexes(self)
         self._digests: Any = None
         self._closing = threading.Lock()
+        self._pid = os.getpid()
 
     def scratch(self) -> Core:
         """An empty core without a log: a place to rebuild pages of the past in."""
@@ -402,8 +404,11 @@ class State(Core):
     def close(self) -> None:
         """Syncs, writes a checkpoint where it pays, and closes. Views of pages stay valid. May be called again.
 
-        A poisoned writer is closed without syncing; recovery decides at the next open.
+        A poisoned writer is closed without syncing; recovery decides at the next open. In a forked child nothing is
+        done: the store belongs to the parent.
         """
+        if self._pid != os.getpid():
+            return
         with self._closing:
             if self.closed:
                 return

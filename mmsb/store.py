@@ -10,6 +10,7 @@ world.mmsb/torn/         what recovery cut off torn tails
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import socket
@@ -21,14 +22,23 @@ from typing import Any
 from mmsb import horizon
 from mmsb._core.files import Files
 from mmsb._core.log import crc32c
-from mmsb.errors import CorruptLogError, FormatVersionError, NotAStoreError, StoreLockedError
+from mmsb.errors import (
+    CorruptLogError,
+    FormatVersionError,
+    MMSBError,
+    NotAStoreError,
+    ReadOnlyError,
+    StoreLockedError,
+)
 from mmsb.segments import Segment
 
 FORMAT = struct.Struct("<8sII16s16sQ16sQ32sQ")
 MAGIC = b"MMSBSTR1"
 STORE_BYTES = 256
+LOCK_BYTES = 256
 VERSION = 1
 SEGMENT_NAME = re.compile(r"^(\d{8})\.seg(\.zst)?$")
+CHECKPOINT_NAME = re.compile(r"^(\d{20})\.ckpt$")
 # ext2/3/4, xfs, tmpfs: preallocated blocks are really there, so a store into a mapping cannot fail.
 MAPPABLE = frozenset({0xEF53, 0x58465342, 0x01021994})
 
@@ -87,31 +97,65 @@ def decode_identity(data: bytes, path: str) -> Identity:
     return Identity(uuid, salt, created, parent, parent_seq, digest, bool(keyed))
 
 
+def take_lock(files: Files, folder: str) -> int:
+    """Becomes the one writer of the store in `folder`. Returns the descriptor that holds the lock until it is closed.
+
+    The lock belongs to the open file and not to the process, so it stays when some other descriptor of the file is
+    closed, and goes when its holder dies. StoreLockedError names the holder.
+    """
+    fd = files.open(os.path.join(folder, "lock"), os.O_RDWR | os.O_CREAT)
+    try:
+        files.lock(fd)
+        since = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime())
+        note = f"pid {os.getpid()} on {socket.gethostname()} since {since}"
+        files.pwrite(fd, note.encode()[:LOCK_BYTES].ljust(LOCK_BYTES, b"\0"), 0)
+    except BlockingIOError:
+        holder = files.pread(fd, LOCK_BYTES, 0).decode("utf-8", "replace").strip("\0\n ")
+        files.close(fd)
+        raise StoreLockedError(
+            f"The store at {folder} is open for writing by {holder or 'another process'}. "
+            "Close it there, or open it here with read_only=True.",
+            path=folder,
+            holder=holder,
+        ) from None
+    except BaseException:
+        files.close(fd)
+        raise
+    return fd
+
+
 class Store:
-    """An existing store on disk. Open with `lock=True` to write."""
+    """An existing store on disk. Open with `lock=True` to write, or with the `lock_fd` of create()."""
 
     MAPPABLE = MAPPABLE
 
-    def __init__(self, files: Files, path: str, *, lock: bool, anchor_key: bytes | None = None) -> None:
+    def __init__(
+        self, files: Files, path: str, *, lock: bool, anchor_key: bytes | None = None, lock_fd: int = -1
+    ) -> None:
+        self.lock_fd = lock_fd
         self.files = files
         self.path = os.path.abspath(path)
         self.identity_path = os.path.join(self.path, "store")
-        self.lock_fd = -1
+        self.anchor_key = anchor_key
+        try:
+            self.identity = self.identify(path)
+            if lock and self.lock_fd < 0:
+                self.lock_fd = take_lock(files, self.path)
+        except BaseException:
+            self.unlock()
+            raise
+
+    def identify(self, path: str) -> Identity:
+        """Reads the file `store`. NotAStoreError, FormatVersionError, CorruptLogError, ValueError about the key."""
         if not os.path.isdir(self.path):
             raise NotAStoreError(f"{path} is a file, not the directory of a store. Check the path.", path=path)
         if not os.path.exists(self.identity_path):
             raise NotAStoreError(f"{path} is not an mmsb store: it has no file 'store'. Check the path.", path=path)
-        self.identity = decode_identity(files.read_file(self.identity_path, 4096), self.identity_path)
-        self.anchor_key = anchor_key
-        if self.identity.keyed != (anchor_key is not None):
-            need = "needs its anchor_key" if self.identity.keyed else "has no keyed anchors"
-            raise ValueError(f"The store at {path} {need}. Open it {'with' if self.identity.keyed else 'without'} one.")
-        if lock:
-            try:
-                self.lock()
-            except OSError:
-                self.unlock()
-                raise
+        identity = decode_identity(self.files.read_file(self.identity_path, 4096), self.identity_path)
+        if identity.keyed != (self.anchor_key is not None):
+            need = "needs its anchor_key" if identity.keyed else "has no keyed anchors"
+            raise ValueError(f"The store at {path} {need}. Open it {'with' if identity.keyed else 'without'} one.")
+        return identity
 
     @property
     def uuid(self) -> bytes:
@@ -127,27 +171,6 @@ class Store:
     def created_ns(self) -> int:
         """When the store was made, ns since 1970."""
         return self.identity.created_ns
-
-    def lock(self) -> None:
-        """Becomes the one writer. StoreLockedError names the one that is it already."""
-        path = os.path.join(self.path, "lock")
-        fd = self.files.open(path, os.O_RDWR | os.O_CREAT)
-        try:
-            self.files.lock(fd)
-        except BlockingIOError:
-            holder = self.files.pread(fd, 256, 0).decode("utf-8", "replace").strip("\0\n ")
-            self.files.close(fd)
-            raise StoreLockedError(
-                f"The store at {self.path} is open for writing by {holder or 'another process'}. "
-                "Close it there, or open it here with read_only=True.",
-                path=self.path,
-                holder=holder,
-            ) from None
-        note = (
-            f"pid {os.getpid()} on {socket.gethostname()} since {time.strftime('%Y-%m-%d %H:%M:%S UTC', time.gmtime())}"
-        )
-        self.lock_fd = fd
-        self.files.pwrite(fd, note.encode()[:255].ljust(256, b"\0"), 0)
 
     def unlock(self) -> None:
         """Lets the next writer in."""
@@ -181,7 +204,7 @@ class Store:
         """(seq, path) of the checkpoint files, ascending."""
         folder = os.path.join(self.path, "checkpoints")
         names = sorted(os.listdir(folder)) if os.path.isdir(folder) else []
-        return [(int(name[:20]), os.path.join(folder, name)) for name in names if re.match(r"^\d{20}\.ckpt$", name)]
+        return [(int(name[:20]), os.path.join(folder, name)) for name in names if CHECKPOINT_NAME.match(name)]
 
     def hasher(self, head: bytes) -> object:
         """The BLAKE3 hash of the anchor that follows `head`, before any commit was fed to it."""
@@ -202,32 +225,90 @@ class Store:
         """Gives the lock back."""
         self.unlock()
 
+    def __del__(self) -> None:
+        # A State that is dropped without being closed must not keep the next writer out.
+        self.unlock()
 
-def create(files: Files, path: str, identity: Identity, base: tuple[int, bytes] | None = None) -> None:
-    """Makes a new store. Nothing is at `path` before, or an empty directory, or a creation that was cut short.
 
+def create(files: Files, path: str, identity: Identity, base: tuple[int, bytes] | None = None) -> int:
+    """Makes a new store. Returns the descriptor of its lock, for Store.
+
+    Nothing is at `path` before, or an empty directory, or a creation that was cut short.
     `base`: seq and bytes of the checkpoint that a fork begins with. The file `store` comes last: until it is there the
-    directory is no store, and creating it again completes it.
+    directory is no store, and creating it again completes it. Of two processes that create one store at a time, one
+    gets StoreLockedError. NotAStoreError where other files are, CorruptLogError where a store lost its file `store`.
     """
+    path = os.path.abspath(path)
     if os.path.lexists(path) and not os.path.isdir(path):
         raise NotAStoreError(f"{path} exists and is not a directory. Choose another path.", path=path)
-    if os.path.isdir(path):
-        strange = sorted(set(os.listdir(path)) - {"log", "checkpoints", "horizon", "horizon.new", "store.new", "lock"})
-        if strange:
-            raise NotAStoreError(
-                f"{path} holds other files ({strange[0]!r}) and is no store. Choose an empty or a new directory.",
-                path=path,
-            )
-    else:
+    if not os.path.isdir(path):
         files.mkdir(path)
-        files.sync_directory(os.path.dirname(os.path.abspath(path)))
-    for name in ("log", "checkpoints"):
-        if not os.path.isdir(os.path.join(path, name)):
-            files.mkdir(os.path.join(path, name))
-    for folder in ("log", "checkpoints"):
-        for name in sorted(os.listdir(os.path.join(path, folder))):
-            files.unlink(os.path.join(path, folder, name))
-    if base is not None:
-        files.write_file(os.path.join(path, "checkpoints", f"{base[0]:020d}.ckpt"), base[1])
-    files.write_file(os.path.join(path, "horizon"), horizon.initial())
-    files.write_file(os.path.join(path, "store"), identity.encode())
+        files.sync_directory(os.path.dirname(path))
+    elif not os.path.exists(os.path.join(path, "store")):
+        refuse_strangers(path)  # before anything is added to a directory that is not ours
+    lock = take_lock(files, path)
+    try:
+        if os.path.exists(os.path.join(path, "store")):
+            return lock  # another process was faster, and has closed it already
+        refuse_strangers(path)
+        for name in ("log", "checkpoints"):
+            if not os.path.isdir(os.path.join(path, name)):
+                files.mkdir(os.path.join(path, name))
+        if base is not None:
+            files.write_file(os.path.join(path, "checkpoints", f"{base[0]:020d}.ckpt"), base[1])
+        files.write_file(os.path.join(path, "horizon"), horizon.initial(identity.uuid))
+        files.write_file(os.path.join(path, "store"), identity.encode())
+    except BaseException:
+        files.close(lock)
+        raise
+    return lock
+
+
+def refuse_strangers(path: str) -> None:
+    """Raises unless the directory holds nothing but what a creation that was cut short leaves."""
+    names = set(os.listdir(path))
+    held = {
+        name: os.listdir(os.path.join(path, name))
+        for name in ("log", "checkpoints")
+        if os.path.isdir(os.path.join(path, name))
+    }
+    # A creation makes no segment, and a checkpoint only for a fork: history is here, its identity is gone.
+    if any(SEGMENT_NAME.match(name) or CHECKPOINT_NAME.match(name) for found in held.values() for name in found):
+        raise CorruptLogError(
+            f"{path} holds the history of a store, but its file 'store' is missing. Restore that file from a backup. "
+            "If this is a fork that was cut short, remove the directory and fork again.",
+            path=os.path.join(path, "store"),
+            offset=0,
+            seq=None,
+            reason="the file is missing",
+        )
+    strange = names - {"log", "checkpoints", "horizon", "horizon.new", "store.new", "lock"}
+    strange |= {os.path.join(folder, name) for folder, found in held.items() for name in found}
+    if strange:
+        raise NotAStoreError(
+            f"{path} holds other files ({min(strange)!r}) and is no store. Choose an empty or a new directory.",
+            path=path,
+        )
+
+
+def explain(error: OSError, path: str) -> OSError:
+    """The typed error of an OSError that opening a store met."""
+    if isinstance(error, MMSBError):
+        return error
+    where = os.fsdecode(error.filename) if isinstance(error.filename, str | bytes) else path
+    if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
+        return ReadOnlyError(
+            f"{where} cannot be opened for writing ({error.strerror}). Open the store with read_only=True, or get the "
+            "right to write.",
+            path=where,
+            errno=error.errno,
+        )
+    if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EISDIR, errno.ESPIPE, errno.ENXIO):
+        return CorruptLogError(
+            f"{where} is missing or is no regular file ({error.strerror}). Restore the store's files from one backup.",
+            path=where,
+            offset=0,
+            seq=None,
+            reason=str(error.strerror),
+        )
+    return error

@@ -12,7 +12,7 @@ from mmsb._core.log import END
 from mmsb.checkpoint import Image
 from mmsb.digest import core_digest
 from mmsb.errors import CorruptLogError, MMSBError
-from mmsb.horizon import SLOT_BYTES, decode
+from mmsb.horizon import HORIZON_BYTES, SLOTS_AT, read_slots
 from mmsb.segments import Segment, cursor_of, read_head, read_segment
 
 if TYPE_CHECKING:
@@ -388,13 +388,12 @@ class Verification:
         store, files = self.store, self.log.files
         path = os.path.join(store.path, "horizon")
         data = files.read_file(path, 1 << 20)
-        slots = [decode(data[:SLOT_BYTES]), decode(data[SLOT_BYTES : 2 * SLOT_BYTES])]
-        for number, slot in enumerate(slots):
-            if slot is None or len(data) != 2 * SLOT_BYTES:
+        for number, slot in enumerate(read_slots(data, store.uuid)):
+            if slot is None or len(data) != HORIZON_BYTES:
                 self.report.add(
                     f"Slot {number} of {path} is damaged. It is written anew when the store is next closed.",
                     path=path,
-                    offset=number * SLOT_BYTES,
+                    offset=SLOTS_AT[number],
                     severity=WARNING,
                 )
         if store.identity.encode() != files.read_file(store.identity_path, 4096):

@@ -1,5 +1,6 @@
 """Files and shareable memory, through the one C table of operations. Errors are OSError with errno."""
 
+import errno
 import os
 
 cimport cython
@@ -41,8 +42,14 @@ cdef class Files:
         return mmsb_io_fault_count(&self.fault, <mmsb_io_kind>mmsb_io_kind_of(kind.encode()))
 
     def open(self, path, int flags, int mode=0o600):
-        """A descriptor (O_CLOEXEC and O_NOFOLLOW added)."""
-        return checked(self.table.open(self.table.context, os.fsencode(path), flags, mode), path)
+        """A descriptor (O_CLOEXEC and O_NOFOLLOW added). A file that it creates has `mode` whatever the umask."""
+        cdef int fd = <int>checked(self.table.open(self.table.context, os.fsencode(path), flags, mode), path)
+        if flags & os.O_CREAT:
+            try:
+                os.fchmod(fd, mode)
+            except PermissionError:
+                pass  # somebody else's file, which was there before
+        return fd
 
     def close(self, int fd):
         checked(self.table.close(self.table.context, fd), None)
@@ -97,8 +104,9 @@ cdef class Files:
         checked(self.table.unlink(self.table.context, os.fsencode(path)), path)
 
     def mkdir(self, path):
-        """A directory with mode 0700."""
+        """A directory with mode 0700 whatever the umask."""
         checked(self.table.mkdir(self.table.context, os.fsencode(path), 0o700), path)
+        os.chmod(path, 0o700)
 
     def size(self, int fd):
         return checked(self.table.stat_size(self.table.context, fd), None)
@@ -110,8 +118,9 @@ cdef class Files:
     def lock(self, int fd):
         """Locks the file for this descriptor. BlockingIOError when another holds it."""
         cdef int64_t result = self.table.lock(self.table.context, fd)
-        if result < 0:
+        if -result in (errno.EAGAIN, errno.EACCES):
             raise BlockingIOError(-result, os.strerror(-result))
+        checked(result, None)
 
     def map(self, int fd, uint64_t count, bint writable):
         """A Mapping of the file's first `count` bytes, shared."""
@@ -124,11 +133,12 @@ cdef class Files:
 
     def read_file(self, path, limit):
         """The whole file. OSError EFBIG when it has more than `limit` bytes."""
-        cdef int fd = self.open(path, os.O_RDONLY)
+        # Not waiting for the other end of a pipe that somebody put there.
+        cdef int fd = self.open(path, os.O_RDONLY | os.O_NONBLOCK)
         try:
             size = self.size(fd)
             if size > limit:
-                raise OSError(27, f"the file has {size} bytes, more than the {limit} that make sense", path)
+                raise OSError(errno.EFBIG, f"the file has {size} bytes, more than the {limit} that make sense", path)
             return self.pread(fd, size, 0)
         finally:
             self.close(fd)
@@ -171,6 +181,14 @@ cdef class Mapping:
         with nogil:
             self.files.table.prefault(self.files.table.context, self.base, count)
 
+    def protect(self):
+        """Makes it read-only, in a forked child: the file belongs to the parent's State."""
+        cdef mmsb_memory memory
+        memory.base = self.base
+        memory.bytes = self.bytes
+        if mmsb_memory_protect(&memory) != MMSB_OK:
+            raise MemoryError()
+
 
 cdef class Memory:
     """Zeroed shareable memory (a sealed memfd) of `size` bytes, a multiple of 4096, as a writable buffer."""
@@ -191,6 +209,11 @@ cdef class Memory:
     def address(self):
         """Where it begins, as a number."""
         return <size_t>self.memory.base
+
+    def protect(self):
+        """Makes it read-only, in a forked child: the memory belongs to the parent's State."""
+        if mmsb_memory_protect(&self.memory) != MMSB_OK:
+            raise MemoryError()
 
     @property
     def fd(self):
