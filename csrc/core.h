@@ -25,9 +25,10 @@ typedef struct mmsb_shared {
 /* The segment that is being appended to. */
 typedef struct mmsb_active {
     uint8_t *map; /* NULL: append with pwrite */
-    int fd;
+    int fd;       /* -1: a segment in memory, which has only the mapping */
     uint32_t number;
     uint64_t capacity, tail;
+    uint64_t ready; /* up to here the mapping's pages are known to be in memory */
     uint64_t base_seq, base_time_ns;
 } mmsb_active;
 
