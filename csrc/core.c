@@ -2,7 +2,6 @@
 
 #include "core.h"
 
-#include <time.h>
 #include <unistd.h>
 
 int mmsb_core_init(mmsb_core *core, uint32_t features, const mmsb_alloc *alloc, const mmsb_io *io, mmsb_shared *shared,
@@ -41,13 +40,8 @@ void mmsb_core_use_segment(mmsb_core *core, const mmsb_active *active, const uin
     __atomic_store_n(&core->shared->applied, position, __ATOMIC_RELEASE);
 }
 
-static uint64_t commit_time(const mmsb_core *core, const mmsb_commit_info *info) {
-    uint64_t now = info->time_ns;
-    if (now == 0) {
-        struct timespec clock;
-        clock_gettime(CLOCK_REALTIME, &clock);
-        now = (uint64_t)clock.tv_sec * 1000000000u + (uint64_t)clock.tv_nsec;
-    }
+static uint64_t commit_time(mmsb_core *core, const mmsb_commit_info *info) {
+    uint64_t now = info->time_ns != 0 ? info->time_ns : mmsb_clock_now(&core->clock);
     /* Timestamps never decrease, whatever the clock does. */
     return mmsb_max_u64(now, core->time_ns);
 }

@@ -8,6 +8,7 @@
 #include "alloc.h"
 #include "arena.h"
 #include "batch.h"
+#include "clock.h"
 #include "io.h"
 #include "segment.h"
 
@@ -46,6 +47,7 @@ typedef struct mmsb_core {
     mmsb_arena arena;
     mmsb_shared *shared;
     mmsb_active active;
+    mmsb_clock clock;
     uint64_t seq, time_ns, branch;
     uint64_t next_page_id, page_count;
     uint32_t seed, last_crc;

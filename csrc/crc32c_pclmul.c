@@ -22,7 +22,8 @@ static inline __m128i product(uint64_t sum, uint32_t factor) {
 }
 
 /* The sum after three lanes; the last word of the third waits until the other two lanes can be added to it. */
-static inline uint64_t three_lanes(uint64_t sum, const uint8_t *bytes, uint64_t lane, uint32_t by_one, uint32_t by_two) {
+static inline uint64_t three_lanes(uint64_t sum, const uint8_t *bytes, uint64_t lane, uint32_t by_one,
+                                   uint32_t by_two) {
     const uint8_t *second = bytes + lane, *third = second + lane;
     uint64_t sum_2 = 0, sum_3 = 0, i = 0;
     for (; i < lane - 8; i += 8) {
