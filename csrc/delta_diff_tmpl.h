@@ -80,8 +80,8 @@ static uint64_t last_difference(const uint8_t *old, const uint8_t *new_bytes, ui
     return length;
 }
 
-/* The blocks of the chunk after the next one, which are fetched while this one is compared and encoded. A few at a time:
- * more than memory can deliver would hold up everything behind them. */
+/* The blocks of the chunk after the next one, which are fetched while this one is compared and encoded. A few at a
+ * time: more than memory can deliver would hold up everything behind them. */
 typedef struct fetch {
     const uint8_t *old, *new_bytes;
     uint64_t next, end;

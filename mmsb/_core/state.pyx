@@ -344,8 +344,8 @@ cdef class Core:
     # ---- the log, for the store
 
     def _use_segment(self, number, fd, address, capacity, tail, base_seq, base_time_ns, bytes salt, last_crc):
-        """Appends from now on to this segment, at `tail`. `address`: of its mapping, 0 to append with pwrite; `fd` -1 for a
-        segment in memory."""
+        """Appends from now on to this segment, at `tail`. `address`: of its mapping, 0 to append with pwrite;
+        `fd` -1 for a segment in memory."""
         cdef mmsb_active active
         active.map = <uint8_t *><size_t>address
         active.fd = fd
