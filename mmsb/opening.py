@@ -65,7 +65,7 @@ def open(
     automatic checkpoints (None: only on request and at close). compress: sealed segments are compressed with zstandard
     in the background. anchor_key: 32 secret bytes that key the anchors. disable_cpu: CPU features not to use.
     clock: function that gives ns since 1970. files, mapped: the file operations, for tests and special disks.
-    name: what other processes may call a State in memory.
+    name: a name of the State, for people (it is in repr()) and for what other processes may call it.
 
     A path to a file is taken as a one-file checkpoint (State.stop): the State starts from it, in memory. start: such a
     file, from which a new store at `path` (or, without a path, a State in memory) starts.
@@ -109,14 +109,30 @@ def open(
         store = Store(files, path, lock=not read_only, anchor_key=anchor_key, lock_fd=lock_fd)
     except OSError as error:
         raise full(error, path, 4096) or explain(error, path) from error
-    state = _state_class(files, **how)
+
+    def recovered() -> State:
+        state = _state_class(files, **how)
+        try:
+            _recover(
+                state,
+                store,
+                files,
+                durability or "process",
+                read_only,
+                segment_bytes,
+                mapped,
+                checkpoint_bytes,
+                compress,
+            )
+        except BaseException:
+            if state._log is not None:
+                state._log.close()
+            raise
+        return state
+
     try:
-        _recover(
-            state, store, files, durability or "process", read_only, segment_bytes, mapped, checkpoint_bytes, compress
-        )
+        state = store.steadily(recovered, lambda state: state.recovered.damage is None) if read_only else recovered()
     except BaseException as error:
-        if state._log is not None:
-            state._log.close()
         store.close()
         if isinstance(error, OSError) and not isinstance(error, StoreFullError):
             raise full(error, path, 0) or explain(error, path) from error
@@ -203,7 +219,7 @@ def _recover(
         log.anchors.start(image.anchor, *position, (image.seq, image.time_ns, image.last_crc, sources))
     if log.horizon.mark is not None:
         state.durable_seq = min(log.horizon.mark.durable_seq, state.seq)
-    state._recovered = recovery.run(position, dict(sources))
+    state.recovered = recovery.run(position, dict(sources))
     if log.horizon.mark is not None:
         state.durable_seq = min(log.horizon.mark.durable_seq, state.seq)
     if read_only:
@@ -216,7 +232,11 @@ def _recover(
     if compress:
         from mmsb.compression import Compressor
 
-        store.on_sealed = Compressor(files, store).add
+        store.compressor = Compressor(files, log.failures)
+        for segment in log.segments[:-1]:
+            # Of earlier sessions. Those that are not synced yet follow when they are.
+            if segment not in log.unsynced:
+                store.compressor.add(segment)
     state._sync_commits = durability == "power"
     state._wake_me()
 

@@ -16,8 +16,9 @@ import re
 import socket
 import struct
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mmsb import horizon
 from mmsb._core.files import Files
@@ -32,10 +33,14 @@ from mmsb.errors import (
 )
 from mmsb.segments import Segment
 
+if TYPE_CHECKING:
+    from mmsb.compression import Compressor
+
 FORMAT = struct.Struct("<8sII16s16sQ16sQ32sQ")
 MAGIC = b"MMSBSTR1"
 STORE_BYTES = 256
 LOCK_BYTES = 256
+READ_ATTEMPTS = 32
 VERSION = 1
 SEGMENT_NAME = re.compile(r"^(\d{8})\.seg(\.zst)?$")
 CHECKPOINT_NAME = re.compile(r"^(\d{20})\.ckpt$")
@@ -206,6 +211,29 @@ class Store:
         names = sorted(os.listdir(folder)) if os.path.isdir(folder) else []
         return [(int(name[:20]), os.path.join(folder, name)) for name in names if CHECKPOINT_NAME.match(name)]
 
+    def listing(self) -> list[str]:
+        """Names of the segments and checkpoints that are there now, ascending."""
+        paths = [path for _, path in self.segment_paths()] + [path for _, path in self.checkpoint_paths()]
+        return [os.path.basename(path) for path in paths]
+
+    def steadily(self, attempt: Callable[[], Any], is_whole: Callable[[Any], bool]) -> Any:
+        """What attempt() returns to a reader.
+
+        A result that is not whole, or an error, may only mean that the writer of the store deleted or renamed a file
+        between two looks at it (compaction, compression). So the attempt is repeated when the files changed under it,
+        a bounded number of times; the last one stands.
+        """
+        for _ in range(READ_ATTEMPTS - 1):
+            names = self.listing()
+            try:
+                result = attempt()
+                if is_whole(result) or self.listing() == names:
+                    return result
+            except (MMSBError, OSError):
+                if self.listing() == names:
+                    raise
+        return attempt()
+
     def hasher(self, head: bytes) -> object:
         """The BLAKE3 hash of the anchor that follows `head`, before any commit was fed to it."""
         import blake3
@@ -216,10 +244,10 @@ class Store:
 
     def sealed(self, segment: Segment) -> None:
         """A segment was sealed and synced: compressed in the background where asked for."""
-        if self.on_sealed is not None:
-            self.on_sealed(segment)
+        if self.compressor is not None:
+            self.compressor.add(segment)
 
-    on_sealed: Any = None
+    compressor: Compressor | None = None
 
     def close(self) -> None:
         """Gives the lock back."""

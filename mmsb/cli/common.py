@@ -40,8 +40,8 @@ def open_store(path: str, read_only: bool = True) -> Iterator[State]:
     if not is_store:
         raise NotAStoreError(f"There is no store at {path}. Check the path.", path=path)
     with open_state(path, read_only=read_only) as state:
-        if state._recovered is not None and state._recovered.damage is not None:
-            click.get_current_context().find_root().meta[DAMAGE] = state._recovered.damage
+        if state.recovered.damage is not None:
+            click.get_current_context().find_root().meta[DAMAGE] = state.recovered.damage
         yield state
 
 
