@@ -447,8 +447,10 @@ class FileLog(Log):
     def release(self, segment: Segment) -> None:
         """A sealed, synced segment needs its descriptor and mapping no more; it is read with pread."""
         segment.memory = None
-        self.files.close(segment.fd)
-        segment.fd = -1
+        fd, segment.fd = segment.fd, -1
+        if fd < 0:
+            return  # listed twice: a signal handler raised while a segment was being made
+        self.files.close(fd)
         self.store.sealed(segment)
 
     def append_anchor(self, state: State) -> None:

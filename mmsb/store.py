@@ -154,12 +154,15 @@ class Store:
         """Reads the file `store`. NotAStoreError, FormatVersionError, CorruptLogError, ValueError about the key."""
         if not os.path.isdir(self.path):
             raise NotAStoreError(f"{path} is a file, not the directory of a store. Check the path.", path=path)
-        if not os.path.exists(self.identity_path):
+        if not os.path.lexists(self.identity_path) or os.path.isdir(self.identity_path):
             raise NotAStoreError(f"{path} is not an mmsb store: it has no file 'store'. Check the path.", path=path)
         identity = decode_identity(self.files.read_file(self.identity_path, 4096), self.identity_path)
         if identity.keyed != (self.anchor_key is not None):
             need = "needs its anchor_key" if identity.keyed else "has no keyed anchors"
-            raise ValueError(f"The store at {path} {need}. Open it {'with' if identity.keyed else 'without'} one.")
+            raise ValueError(
+                f"The store at {path} {need}. Open it {'with' if identity.keyed else 'without'} one; the command line "
+                "takes it from the file that MMSB_ANCHOR_KEY_FILE names."
+            )
         return identity
 
     @property
@@ -270,6 +273,8 @@ def create(files: Files, path: str, identity: Identity, base: tuple[int, bytes] 
     if os.path.lexists(path) and not os.path.isdir(path):
         raise NotAStoreError(f"{path} exists and is not a directory. Choose another path.", path=path)
     if not os.path.isdir(path):
+        if not os.path.isdir(os.path.dirname(path)):
+            raise NotAStoreError(f"There is no directory for a new store at {path}. Make its parent first.", path=path)
         files.mkdir(path)
         files.sync_directory(os.path.dirname(path))
     elif not os.path.exists(os.path.join(path, "store")):
@@ -339,4 +344,6 @@ def explain(error: OSError, path: str) -> OSError:
             seq=None,
             reason=str(error.strerror),
         )
+    if error.errno in (errno.ENAMETOOLONG, errno.EINVAL):
+        return NotAStoreError(f"No store can be at {where} ({error.strerror}). Check the path.", path=where)
     return error

@@ -130,6 +130,13 @@ def test_names_of_states(tmp_path):
 
 
 def test_foreign_deltas(state):
+    for page_id in (0, -1, 1 << 63, 1 << 70):
+        with pytest.raises(mmsb.InvalidDeltaError):
+            mmsb.Delta.from_ranges(page_id, [(0, 1)], b"x")
+        with pytest.raises(mmsb.InvalidDeltaError):
+            mmsb.Delta.between(page_id, b"x", b"y")
+    with pytest.raises(TypeError):
+        mmsb.Delta.from_ranges("a", [(0, 1)], b"x")
     with pytest.raises(mmsb.InvalidDeltaError):
         state.apply(mmsb.Delta.from_ranges(1, [(99, 2)], b"xx"))
     with pytest.raises(mmsb.PageNotFoundError):
