@@ -194,7 +194,7 @@ cdef class Page:
     def read_into(self, buffer, at=0):
         """Fills a writable contiguous buffer with the bytes from `at` on. Returns their number.
 
-        PageRangeError when the page ends before the buffer does, BufferError for one that is read-only or not contiguous.
+        PageRangeError when the page ends before the buffer does, BufferError for a read-only or scattered one.
         """
         cdef Core state = self.state
         cdef mmsb_page_header *header
