@@ -14,7 +14,7 @@ if [ "${#places[@]}" -eq 0 ]; then
     echo "no kernel or law suite yet"
     exit 0
 fi
-if [ "$#" -eq 0 ]; then set -- "" avx512 avx2 sse42; fi
+if [ "$#" -eq 0 ]; then set -- "" avx512 avx2 pclmul sse42; fi
 
 status=0
 for level in "$@"; do

@@ -166,18 +166,6 @@ int mmsb_arena_take(mmsb_arena *arena, uint64_t size, uint64_t *handle) {
     return MMSB_OK;
 }
 
-int mmsb_arena_take_many(mmsb_arena *arena, uint64_t size, uint64_t count, uint64_t *handles) {
-    int status = mmsb_arena_can_take(arena, size, count);
-    if (status != MMSB_OK) return status;
-    for (uint64_t taken = 0; taken < count; taken++) {
-        status = mmsb_arena_take(arena, size, &handles[taken]);
-        if (MMSB_LIKELY(status == MMSB_OK)) continue;
-        while (taken > 0) mmsb_arena_give(arena, handles[--taken], size);
-        return status;
-    }
-    return MMSB_OK;
-}
-
 void mmsb_arena_give(mmsb_arena *arena, uint64_t handle, uint64_t size) {
     slot_shape shape = shape_of(size);
     uint32_t number = mmsb_handle_segment(handle);
@@ -193,8 +181,4 @@ void mmsb_arena_give(mmsb_arena *arena, uint64_t handle, uint64_t size) {
     arena->bytes_asked -= size;
     arena->bytes_held -= shape.bytes;
     arena->frees++;
-}
-
-void mmsb_arena_prefault(mmsb_arena *arena, uint64_t handle, uint64_t bytes) {
-    mmsb_memory_prefault(mmsb_arena_bytes(arena, handle), bytes);
 }

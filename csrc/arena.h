@@ -111,17 +111,11 @@ int mmsb_arena_can_take(const mmsb_arena *arena, uint64_t size, uint64_t count);
 /* A slot of `size` zero bytes. MMSB_OK, or MMSB_ARENA_FULL, MMSB_BAD_SIZE, MMSB_NO_MEMORY, changing nothing. */
 int mmsb_arena_take(mmsb_arena *arena, uint64_t size, uint64_t *handle);
 
-/* Takes `count` slots, all or none. Memory that was never used is not touched. Results as mmsb_arena_take. */
-int mmsb_arena_take_many(mmsb_arena *arena, uint64_t size, uint64_t count, uint64_t *handles);
-
 /* Gives a slot back; `size` as it was asked for. The slot may be handed out again at once. */
 void mmsb_arena_give(mmsb_arena *arena, uint64_t handle, uint64_t size);
 
 /* Gives every id up to `id_max` an entry. MMSB_OK, MMSB_BAD_SIZE beyond MMSB_PAGE_ID_MAX, or MMSB_NO_MEMORY. */
 int mmsb_arena_ensure_ids(mmsb_arena *arena, uint64_t id_max);
-
-/* Takes the page faults of a slot's first `bytes` now. Best effort. */
-void mmsb_arena_prefault(mmsb_arena *arena, uint64_t handle, uint64_t bytes);
 
 void mmsb_arena_get_stats(const mmsb_arena *arena, mmsb_arena_stats *stats);
 

@@ -8,6 +8,7 @@
 #include "alloc.h"
 #include "arena.h"
 #include "batch.h"
+#include "clock.h"
 #include "io.h"
 #include "segment.h"
 
@@ -25,9 +26,10 @@ typedef struct mmsb_shared {
 /* The segment that is being appended to. */
 typedef struct mmsb_active {
     uint8_t *map; /* NULL: append with pwrite */
-    int fd;
+    int fd;       /* -1: a segment in memory, which has only the mapping */
     uint32_t number;
     uint64_t capacity, tail;
+    uint64_t ready; /* up to here the mapping's pages are known to be in memory */
     uint64_t base_seq, base_time_ns;
 } mmsb_active;
 
@@ -45,6 +47,7 @@ typedef struct mmsb_core {
     mmsb_arena arena;
     mmsb_shared *shared;
     mmsb_active active;
+    mmsb_clock clock;
     uint64_t seq, time_ns, branch;
     uint64_t next_page_id, page_count;
     uint32_t seed, last_crc;

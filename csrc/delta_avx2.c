@@ -15,6 +15,12 @@ static inline uint64_t mask_of(const uint8_t *a, const uint8_t *b) {
     return ~((uint64_t)high << 32 | low);
 }
 
+static inline bool differ(const uint8_t *a, const uint8_t *b) {
+    __m256i any = _mm256_xor_si256(load(a), load(b));
+    for (unsigned i = 32; i < 256; i += 32) any = _mm256_or_si256(any, _mm256_xor_si256(load(a + i), load(b + i)));
+    return !_mm256_testz_si256(any, any);
+}
+
 static inline uint64_t mask_of_tail(const uint8_t *a, const uint8_t *b, uint64_t n) {
     uint64_t mask = 0, i = 0;
     for (; i + 32 <= n; i += 32)
@@ -61,6 +67,7 @@ static inline uint8_t *put_tokens(uint8_t *p, uint64_t mask, uint64_t i, uint64_
 
 #define TMPL_DIFF mmsb_delta_diff_avx2
 #define TMPL_MASK mask_of
+#define TMPL_DIFFER differ
 #define TMPL_MASK_TAIL mask_of_tail
 #define TMPL_VALUES put_values
 #define TMPL_VALUES_TAIL put_values_tail

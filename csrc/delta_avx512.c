@@ -13,6 +13,13 @@ static inline uint64_t mask_of(const uint8_t *a, const uint8_t *b) {
     return _mm512_cmpneq_epu8_mask(_mm512_loadu_si512(a), _mm512_loadu_si512(b));
 }
 
+static inline bool differ(const uint8_t *a, const uint8_t *b) {
+    __m512i any = _mm512_xor_si512(_mm512_loadu_si512(a), _mm512_loadu_si512(b));
+    for (unsigned i = 64; i < 256; i += 64) /* 0xf6: any | (a ^ b) */
+        any = _mm512_ternarylogic_epi64(any, _mm512_loadu_si512(a + i), _mm512_loadu_si512(b + i), 0xf6);
+    return _mm512_test_epi64_mask(any, any) != 0;
+}
+
 static inline uint64_t mask_of_tail(const uint8_t *a, const uint8_t *b, uint64_t n) {
     __mmask64 in = low_bits(n);
     return _mm512_mask_cmpneq_epu8_mask(in, _mm512_maskz_loadu_epi8(in, a), _mm512_maskz_loadu_epi8(in, b));
@@ -69,6 +76,7 @@ static inline uint8_t *put_tokens(uint8_t *p, uint64_t mask, uint64_t i, uint64_
 
 #define TMPL_DIFF diff_long
 #define TMPL_MASK mask_of
+#define TMPL_DIFFER differ
 #define TMPL_MASK_TAIL mask_of_tail
 #define TMPL_VALUES put_values
 #define TMPL_VALUES_TAIL put_values_tail

@@ -2,20 +2,17 @@
  *
  *   TMPL_DIFF                      name of the kernel
  *   TMPL_MASK(a, b)                64-bit mask of the bytes in which two 64-byte blocks differ
+ *   TMPL_DIFFER(a, b)              whether any byte of two 256-byte blocks differs
  *   TMPL_MASK_TAIL(a, b, n)        the same of n < 64 bytes, reading no further
  *   TMPL_VALUES(to, from, mask)    packs the bytes of a 64-byte block named by mask; may write 64 bytes at `to`
  *   TMPL_VALUES_TAIL(..., n)       the same, reading only n < 64 bytes of `from`
  *   TMPL_TOKENS(p, mask, i, at)    tokens of the runs in mask, each ended inside the block at page offset i; the run
- *                                  before ended at `at`. May write 64 bytes past the tokens. Returns the new p and
- * sets at
+ *                                  before ended at `at`. May write 64 bytes past the tokens. Returns the new p, sets at
  *
- * The buffers are taken in chunks of 64 blocks. A first pass over a chunk compares, without a branch, and lists the
- * blocks
- * that differ; a second one encodes the list. Where few bytes differ it goes run by run in one loop, because a
- * branch per
- * block would be mispredicted every other time; where many do it goes block by block. A run stays open only when the
- * next
- * block goes on with it, so runs are maximal whatever blocks they span; its values are copied when it closes. */
+ * The buffers are taken in chunks of 64 blocks. A first pass over a chunk compares and lists the blocks that differ; a
+ * second one encodes the list. Where few bytes differ it goes run by run in one loop, because a branch per block would
+ * be mispredicted every other time; where many do it goes block by block. A run stays open only when the next block
+ * goes on with it, so runs are maximal whatever blocks they span; its values are copied when it closes. */
 
 #include "delta_emit.h"
 
@@ -83,30 +80,47 @@ static uint64_t last_difference(const uint8_t *old, const uint8_t *new_bytes, ui
     return length;
 }
 
-/* With `ahead` the next chunk is fetched meanwhile: memory would wait while this one is encoded. */
-static inline void list_chunk(chunk *c, const uint8_t *old, const uint8_t *new_bytes, bool ahead) {
-    uint64_t count = 0, all = UINT64_MAX;
-    if (ahead)
-        for (unsigned block = CHUNK_BLOCKS; block < 2 * CHUNK_BLOCKS; block++) {
-            __builtin_prefetch(old + block * 64);
-            __builtin_prefetch(new_bytes + block * 64);
-        }
-#pragma GCC unroll 4
-    for (unsigned block = 0; block < CHUNK_BLOCKS; block++) {
-        uint64_t mask = TMPL_MASK(old + block * 64, new_bytes + block * 64);
-        c->masks[count] = mask;
-        c->places[count] = (uint8_t)block;
-        count += mask != 0;
-        all &= mask;
+/* The blocks of the chunk after the next one, which are fetched while this one is compared and encoded. A few at a
+ * time: more than memory can deliver would hold up everything behind them. */
+typedef struct fetch {
+    const uint8_t *old, *new_bytes;
+    uint64_t next, end;
+} fetch;
+
+static inline void fetch_blocks(fetch *f, uint64_t blocks) {
+    for (; blocks != 0 && f->next < f->end; blocks--, f->next += 64) {
+        __builtin_prefetch(f->old + f->next);
+        __builtin_prefetch(f->new_bytes + f->next);
     }
-    c->count = count;
-    c->all = all;
-    c->masks[count] = 0;
 }
 
-/* Encodes the block at index i whose differing bytes are `mask`; `goes_on`: the byte after it differs too. `n` < 64:
- * it is
- * the last one, and shorter. */
+static inline void list_block(chunk *c, const uint8_t *old, const uint8_t *new_bytes, unsigned block) {
+    uint64_t mask = TMPL_MASK(old + block * 64, new_bytes + block * 64);
+    c->masks[c->count] = mask;
+    c->places[c->count] = (uint8_t)block;
+    c->count += mask != 0;
+    c->all &= mask;
+}
+
+/* `ahead` NULL: there is nothing to fetch. */
+static inline void list_chunk(chunk *c, const uint8_t *old, const uint8_t *new_bytes, unsigned blocks, fetch *ahead) {
+    unsigned block = 0;
+    c->count = 0;
+    c->all = UINT64_MAX;
+    for (; block + 4 <= blocks; block += 4) {
+        if (ahead != NULL) fetch_blocks(ahead, 1);
+        if (!TMPL_DIFFER(old + block * 64, new_bytes + block * 64)) {
+            c->all = 0;
+            continue;
+        }
+        for (unsigned k = 0; k < 4; k++) list_block(c, old, new_bytes, block + k);
+    }
+    for (; block < blocks; block++) list_block(c, old, new_bytes, block);
+    c->masks[c->count] = 0;
+}
+
+/* Encodes the block at index i whose differing bytes are `mask`; `goes_on`: the byte after it differs too. `n` < 64: it
+ * is the last one, and shorter. */
 static inline void put_block(diff_state *s, const uint8_t *new_bytes, uint64_t base, uint64_t i, uint64_t mask,
                              bool goes_on, uint64_t n) {
     if (MMSB_UNLIKELY(s->open_from != NO_RUN)) {
@@ -134,12 +148,13 @@ static inline void put_block(diff_state *s, const uint8_t *new_bytes, uint64_t b
 
 /* The runs of a chunk one after the other, where none crosses blocks. */
 static inline void put_sparse(diff_state *s, const uint8_t *new_bytes, uint64_t base, uint64_t i, const chunk *c,
-                              uint64_t runs) {
+                              uint64_t runs, fetch *ahead) {
     uint64_t block = 0, mask = c->masks[0], offset = i + (uint64_t)c->places[0] * 64, at = s->at, end = 0;
     uint8_t *token = s->token, *value = s->value;
     if (s->runs == 0) s->first = offset + (uint64_t)__builtin_ctzll(mask);
     s->runs += runs;
     for (; runs != 0; runs--) {
+        fetch_blocks(ahead, 1);
         uint64_t start = (uint64_t)__builtin_ctzll(mask), rest = mask + (mask & -mask);
         uint64_t length = (rest == 0 ? 64 : (uint64_t)__builtin_ctzll(rest)) - start;
         mask &= rest;
@@ -172,8 +187,8 @@ static inline void put_sparse(diff_state *s, const uint8_t *new_bytes, uint64_t 
     s->end = end;
 }
 
-static inline void put_chunk(diff_state *s, const uint8_t *new_bytes, uint64_t base, uint64_t i, chunk *c,
-                             bool goes_on) {
+static inline void put_chunk(diff_state *s, const uint8_t *new_bytes, uint64_t base, uint64_t i, chunk *c, bool goes_on,
+                             unsigned blocks, fetch *ahead) {
     if (c->all == UINT64_MAX && goes_on) {
         if (s->open_from == NO_RUN) s->open_from = i;
         return;
@@ -186,12 +201,12 @@ static inline void put_chunk(diff_state *s, const uint8_t *new_bytes, uint64_t b
     }
     c->places[c->count] = 0;
     if (runs <= c->count * 2 && !(crossing & 1)) {
-        put_sparse(s, new_bytes, base, i, c, runs);
+        put_sparse(s, new_bytes, base, i, c, runs, ahead);
         return;
     }
     for (uint64_t k = 0; k < c->count; k++) {
         bool next_to = k + 1 < c->count ? c->places[k + 1] == c->places[k] + 1 && c->masks[k + 1] & 1
-                                        : goes_on && c->places[k] == CHUNK_BLOCKS - 1;
+                                        : goes_on && c->places[k] == blocks - 1;
         put_block(s, new_bytes, base, i + (uint64_t)c->places[k] * 64, c->masks[k], next_to, 64);
     }
 }
@@ -207,22 +222,29 @@ int64_t TMPL_DIFF(const uint8_t *old, const uint8_t *new_bytes, uint64_t length,
     diff_state s = {.token = tokens, .value = values, .open_from = NO_RUN};
     uint64_t i = 0;
     chunk c;
-    while (i + CHUNK_BLOCKS * 64 <= length) {
-        uint64_t next = i + CHUNK_BLOCKS * 64;
-        list_chunk(&c, old + i, new_bytes + i, next + CHUNK_BLOCKS * 64 <= length);
+    while (i + 64 <= length) {
+        unsigned blocks = (unsigned)mmsb_min_u64(CHUNK_BLOCKS, (length - i) / 64);
+        uint64_t next = i + blocks * 64;
+        fetch ahead = {old, new_bytes, next + CHUNK_BLOCKS * 64,
+                       mmsb_min_u64(next + 2 * CHUNK_BLOCKS * 64, length & ~(uint64_t)63)};
+        if (ahead.next < ahead.end)
+            list_chunk(&c, old + i, new_bytes + i, CHUNK_BLOCKS, &ahead);
+        else if (blocks == CHUNK_BLOCKS)
+            list_chunk(&c, old + i, new_bytes + i, CHUNK_BLOCKS, NULL);
+        else
+            list_chunk(&c, old + i, new_bytes + i, blocks, NULL);
         if (c.all == UINT64_MAX && next == length) {
             if (s.open_from == NO_RUN) s.open_from = i;
         } else if (c.count != 0) {
-            put_chunk(&s, new_bytes, base, i, &c, next < length && old[next] != new_bytes[next]);
+            put_chunk(&s, new_bytes, base, i, &c, next < length && old[next] != new_bytes[next], blocks, &ahead);
         }
+        fetch_blocks(&ahead, CHUNK_BLOCKS);
         i = next;
         if (MMSB_UNLIKELY((uint64_t)(s.token - tokens) > token_limit)) goto bitmap;
     }
-    while (i < length) {
-        uint64_t n = mmsb_min_u64(64, length - i), next = i + n;
-        uint64_t mask = n == 64 ? TMPL_MASK(old + i, new_bytes + i) : TMPL_MASK_TAIL(old + i, new_bytes + i, n);
-        if (mask != 0) put_block(&s, new_bytes, base, i, mask, next < length && old[next] != new_bytes[next], n);
-        i = next;
+    if (i < length) {
+        uint64_t n = length - i, mask = TMPL_MASK_TAIL(old + i, new_bytes + i, n);
+        if (mask != 0) put_block(&s, new_bytes, base, i, mask, false, n);
         if (MMSB_UNLIKELY((uint64_t)(s.token - tokens) > token_limit)) goto bitmap;
     }
     if (s.runs == 0) {

@@ -13,6 +13,7 @@ void mmsb_kernels_init(mmsb_kernels *table, uint32_t features) {
         .crc32c = mmsb_crc32c_scalar,
     };
     if (features & MMSB_CPU_SSE42) table->crc32c = mmsb_crc32c_sse42;
+    if (features & MMSB_CPU_SSE42 && features & MMSB_CPU_PCLMUL) table->crc32c = mmsb_crc32c_pclmul;
     if (features & MMSB_CPU_AVX2) table->delta_diff = mmsb_delta_diff_avx2;
     if (features & MMSB_CPU_AVX512) {
         table->delta_diff = mmsb_delta_diff_avx512;

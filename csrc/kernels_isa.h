@@ -24,5 +24,6 @@ int64_t mmsb_delta_inverse_scalar(const uint8_t *page, uint64_t page_bytes, uint
                                   uint64_t payload_bytes, uint8_t *out);
 uint32_t mmsb_crc32c_scalar(uint32_t crc, const uint8_t *bytes, uint64_t length);
 uint32_t mmsb_crc32c_sse42(uint32_t crc, const uint8_t *bytes, uint64_t length);
+uint32_t mmsb_crc32c_pclmul(uint32_t crc, const uint8_t *bytes, uint64_t length);
 
 #endif

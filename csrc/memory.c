@@ -11,9 +11,6 @@
 #ifndef F_SEAL_FUTURE_WRITE
 #define F_SEAL_FUTURE_WRITE 0x0010
 #endif
-#ifndef MADV_POPULATE_WRITE
-#define MADV_POPULATE_WRITE 23
-#endif
 
 /* Maps `fd` at a multiple of 2 MiB: only there can the kernel back it with huge pages. Address space that is one huge
  * page longer is reserved, and what sticks out on both sides is given back. */
@@ -65,11 +62,6 @@ uint64_t mmsb_memory_resident(const mmsb_memory *memory) {
     struct stat status;
     if (memory->base == NULL || fstat(memory->fd, &status) != 0) return 0;
     return (uint64_t)status.st_blocks * 512;
-}
-
-void mmsb_memory_prefault(uint8_t *from, uint64_t bytes) {
-    uintptr_t first = (uintptr_t)from & ~(uintptr_t)4095;
-    (void)madvise((void *)first, (uintptr_t)from + bytes - first, MADV_POPULATE_WRITE);
 }
 
 int mmsb_memory_protect(const mmsb_memory *memory) {

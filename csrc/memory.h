@@ -21,9 +21,6 @@ void mmsb_memory_release(mmsb_memory *memory);
 /* Bytes of physical memory behind it. */
 uint64_t mmsb_memory_resident(const mmsb_memory *memory);
 
-/* Takes the page faults of [from, from + bytes) now, for writing. Best effort. */
-void mmsb_memory_prefault(uint8_t *from, uint64_t bytes);
-
 /* Makes this process's mapping read-only: in a forked child, whose writes would reach the parent. MMSB_OK or
  * MMSB_NO_MEMORY. */
 int mmsb_memory_protect(const mmsb_memory *memory);

@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 SEGMENT_BYTES_FIRST = 1 << 20
 SEGMENT_BYTES_MOST = 64 << 20
 SEGMENT_BYTES_LEAST = 4096
-PREFAULT_BYTES = 1 << 20
 
 
 class Log:
@@ -230,7 +229,7 @@ class MemoryLog(Log):
         memory = Memory(head.capacity)
         memoryview(memory)[:HEADER_BYTES] = head.encode()
         self.seal_active()
-        self.use(Segment(head, HEADER_BYTES, fd=memory.fd, memory=memory), memory.address, HEADER_BYTES, state.last_crc)
+        self.use(Segment(head, HEADER_BYTES, memory=memory), memory.address, HEADER_BYTES, state.last_crc)
         if self.history is not None:
             self.forget_oldest()
 
@@ -354,8 +353,6 @@ class FileLog(Log):
     def attach(self, segment: Segment, memory: Mapping | None, tail: int, last_crc: int) -> None:
         """Appends to `segment` through its mapping, or with pwrite when there is none."""
         segment.memory = memory
-        if memory is not None:
-            memory.prefault(tail + PREFAULT_BYTES)
         self.use(segment, memory.address if memory is not None else 0, tail, last_crc)
 
     def reserve(self, fd: int, capacity: int) -> bool:

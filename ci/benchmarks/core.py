@@ -82,12 +82,12 @@ def update_against_lmdb() -> Figure:
     page_id = state.create_page(1024).page_id
     peer = lmdb.open(folder + "/lmdb", map_size=1 << 28, writemap=True, sync=False, metasync=False)
     rng = np.random.default_rng(SEED)
-    pages = []
-    for _ in range(64):
-        page = bytearray(1024)
+    page, pages = bytearray(1024), []
+    for _ in range(33):
         for index in rng.choice(1024, 10, replace=False):
-            page[index] = rng.integers(1, 256)
+            page[index] ^= int(rng.integers(1, 256))
         pages.append(bytes(page))
+    pages += pages[-2:0:-1]  # there and back again: every step changes ten bytes
     update = state.update_page
 
     def ours() -> None:

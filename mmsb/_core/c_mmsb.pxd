@@ -313,6 +313,7 @@ cdef extern from "core.h" nogil:
         uint32_t number
         uint64_t capacity
         uint64_t tail
+        uint64_t ready
         uint64_t base_seq
         uint64_t base_time_ns
     ctypedef struct mmsb_core:

@@ -182,13 +182,6 @@ cdef class Mapping:
         """Where it begins, as a number."""
         return <size_t>self.base
 
-    def prefault(self, uint64_t count):
-        """Takes the page faults of the first `count` bytes now."""
-        if count > self.bytes:
-            count = self.bytes
-        with nogil:
-            self.files.table.prefault(self.files.table.context, self.base, count)
-
     def protect(self):
         """Makes it read-only, in a forked child: the file belongs to the parent's State."""
         cdef mmsb_memory memory

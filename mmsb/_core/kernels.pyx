@@ -123,6 +123,6 @@ def cpu_report():
             "delta_apply": "avx512" if best == "avx512" else "scalar",
             "delta_merge": "scalar",
             "delta_inverse": "scalar",
-            "crc32c": "sse42" if "sse42" in used else "scalar",
+            "crc32c": ("pclmul" if "pclmul" in used else "sse42") if "sse42" in used else "scalar",
         },
     }

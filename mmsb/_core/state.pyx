@@ -350,13 +350,15 @@ cdef class Core:
     # ---- the log, for the store
 
     def _use_segment(self, number, fd, address, capacity, tail, base_seq, base_time_ns, bytes salt, last_crc):
-        """Appends from now on to this segment, at `tail`. `address`: of its mapping, 0 to append with pwrite."""
+        """Appends from now on to this segment, at `tail`. `address`: of its mapping, 0 to append with pwrite;
+        `fd` -1 for a segment in memory."""
         cdef mmsb_active active
         active.map = <uint8_t *><size_t>address
         active.fd = fd
         active.number = number
         active.capacity = capacity
         active.tail = tail
+        active.ready = 0
         active.base_seq = base_seq
         active.base_time_ns = base_time_ns
         mmsb_core_use_segment(&self.core, &active, <const uint8_t *>PyBytes_AS_STRING(salt), last_crc)

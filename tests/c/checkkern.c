@@ -19,7 +19,7 @@ static const struct {
     uint32_t disabled;
 } levels[] = {
     {"scalar", MMSB_CPU_SSE42 | MMSB_CPU_AVX2 | MMSB_CPU_AVX512 | MMSB_CPU_PCLMUL},
-    {"sse42", MMSB_CPU_AVX2 | MMSB_CPU_AVX512},
+    {"sse42", MMSB_CPU_AVX2 | MMSB_CPU_AVX512 | MMSB_CPU_PCLMUL},
     {"avx2", MMSB_CPU_AVX512},
     {"avx512", 0},
 };
