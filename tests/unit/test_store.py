@@ -2,11 +2,8 @@
 
 import errno
 import os
-import sys
 import time
-from contextlib import contextmanager
 from datetime import UTC, datetime
-from linecache import getline
 
 import pytest
 
@@ -191,53 +188,6 @@ def test_a_compression_that_fails_is_reported_and_costs_nothing(tmp_path):
         (failure,) = state.stats()["log"]["failures"]
         assert "No space" in failure and state._log.segments[0].path.endswith(".seg")
         assert all(segment.path.endswith(".zst") for segment in state._log.segments[1:-1])
-        assert not state.verify().findings
-
-
-class Interruption(BaseException):
-    """What a signal handler raises."""
-
-
-@contextmanager
-def interrupted(file, nth):
-    """Raises before the nth line that runs in a module; not at the ends of `with`, where no signal handler runs."""
-    left = [nth]
-
-    def trace(frame, event, _):
-        if not frame.f_code.co_filename.endswith(file):
-            return None
-        if event == "line" and not getline(frame.f_code.co_filename, frame.f_lineno).lstrip().startswith("with "):
-            left[0] -= 1
-            if left[0] == 0:
-                raise Interruption
-        return trace
-
-    before = sys.gettrace()
-    sys.settrace(trace)
-    try:
-        yield left
-    finally:
-        sys.settrace(before)
-
-
-def test_an_interrupted_sync_leaves_the_anchors_right(tmp_path):
-    """Ctrl-C may strike anywhere. What was anchored by halves would be called a changed history ever after."""
-    struck = 0
-    with mmsb.open(tmp_path / "s", segment_bytes=4096) as state:
-        for nth in range(1, 200):
-            fill(state, 2, nth)
-            try:
-                with interrupted("mmsb/anchors.py", nth) as left:
-                    state.sync()
-            except Interruption:
-                struck += 1
-            assert left[0] > 0 or struck == nth
-            if left[0] > 0:
-                break
-            fill(state, 1, nth)
-            state.sync()
-        assert 20 < struck < 199 and not state.verify().findings
-    with mmsb.open(tmp_path / "s") as state:
         assert not state.verify().findings
 
 
