@@ -131,6 +131,7 @@ static void give_block(mmsb_graph *graph, mmsb_graph_list *list) {
     if (list->size_class == 0) return;
     mmsb_store_u32(graph->pool.data + list->at * UNIT_BYTES, graph->free_blocks[list->size_class]);
     graph->free_blocks[list->size_class] = list->at;
+    list->size_class = 0;
 }
 
 static bool move_list(mmsb_graph *graph, mmsb_graph_list *list, uint64_t units, uint32_t size_class) {
@@ -161,7 +162,6 @@ static void drop_end(mmsb_graph *graph, mmsb_graph_list *list, uint64_t units, u
     }
     if (list->count == 0) {
         give_block(graph, list);
-        list->size_class = 0;
     } else if (list->count * units * 4 <= (uint64_t)1 << list->size_class) {
         move_list(graph, list, units, list->size_class - 1); /* without memory it stays where it is */
     }
@@ -189,7 +189,11 @@ static int64_t find_edge(const mmsb_graph *graph, uint32_t parent, uint32_t chil
 static int join(mmsb_graph *graph, uint32_t parent, uint32_t child, uint32_t kind, uint64_t link) {
     if (find_edge(graph, parent, child, kind) >= 0) return MMSB_EDGE_EXISTS;
     mmsb_graph_node *from = mmsb_graph_node_at(graph, parent), *to = mmsb_graph_node_at(graph, child);
-    if (!reserve_end(graph, &from->out, OUT_UNITS) || !reserve_end(graph, &to->in, IN_UNITS)) return MMSB_NO_MEMORY;
+    if (!reserve_end(graph, &from->out, OUT_UNITS)) return MMSB_NO_MEMORY;
+    if (!reserve_end(graph, &to->in, IN_UNITS)) {
+        if (from->out.count == 0) give_block(graph, &from->out);
+        return MMSB_NO_MEMORY;
+    }
     *end_at(graph, &from->out, OUT_UNITS, from->out.count) = (mmsb_graph_end){child, kind, to->in.count};
     mmsb_graph_in_of(graph, to)[to->in.count] = (mmsb_graph_in){{parent, kind, from->out.count}, link};
     from->out.count++;

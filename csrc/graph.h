@@ -1,16 +1,16 @@
 /* The graph of typed edges between pages, without cycles, and two orders of it.
  *
- * A page that was added is a node, numbered densely; numbers are used again after a page was removed. An edge leads from
- * a parent to a child and has a kind; one edge per (parent, child, kind). Each node has two arrays in one pool, its edges
- * out and its edges in, and each entry knows where its twin stands in the other array. So a walk reads consecutive
- * memory, finding an edge scans the shorter array, and removing one moves two entries. Entries therefore have no order;
- * whoever needs one sorts.
+ * A page that was added is a node, numbered densely; numbers are used again after a page was removed. An edge leads
+ * from a parent to a child and has a kind; one edge per (parent, child, kind). Each node has two arrays in one pool,
+ * its edges out and its edges in, and each entry knows where its twin stands in the other array. So a walk reads
+ * consecutive memory, finding an edge scans the shorter array, and removing one moves two entries. Entries therefore
+ * have no order; whoever needs one sorts.
  *
  * The kept order (graph_order.c) is a topological order at all times; it says whether a new edge closes a cycle. It
- * depends on history. The settled order is what waves and everybody outside see: first by level, the number of edges on
- * the longest path that ends at the page, edges of every kind counted, then by page id. It depends on pages and edges
- * alone. Levels are brought up to date when somebody asks for them: an edge that moves the levels of 100,000 pages costs
- * nothing when the next edge moves them back.
+ * depends on history. The settled order is what waves and everybody outside see: first by level, the number of edges
+ * on the longest path that ends at the page, edges of every kind counted, then by page id. It depends on pages and
+ * edges alone. Levels are brought up to date when somebody asks for them: an edge that moves the levels of 100,000
+ * pages costs nothing when the next edge moves them back.
  *
  * Nothing here locks, and nothing recurses. Functions that walk use marks and scratch inside the graph. */
 #ifndef MMSB_GRAPH_H

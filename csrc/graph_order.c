@@ -1,11 +1,11 @@
 /* The kept order, incrementally, and levels.
  *
- * Every node has a band and a place; an edge never leads to a lower band, and within a band it leads to a higher place.
- * An edge that agrees is added without any work. For one that does not, the search for a cycle goes both ways inside the
- * band, cheaper side first. The ancestors of the parent, once all are known, can stand before everything else in the
- * band, the descendants of the child behind everything. When both searches grow beyond SEARCH_EDGES, the child leaves
- * for the next band instead and takes along what depends on it and stands lower: bands cut the graph into slices in
- * which searches stay short.
+ * Every node has a band and a place; an edge never leads to a lower band, and within a band it leads to a higher
+ * place. An edge that agrees is added without any work. For one that does not, the search for a cycle goes both ways
+ * inside the band, cheaper side first. The ancestors of the parent, once all are known, can stand before everything
+ * else in the band, the descendants of the child behind everything. When both searches grow beyond SEARCH_EDGES, the
+ * child leaves for the next band instead and takes along what depends on it and stands lower: bands cut the graph into
+ * slices in which searches stay short.
  *
  * Bands and the search bounded inside them are those of Bender, Fineman, Gilbert and Tarjan, "A New Approach to
  * Incremental Cycle Detection and Related Problems", ACM Transactions on Algorithms 12(2), 2016, section 2 (they call
@@ -14,12 +14,12 @@
  * band take the place of their lists. */
 #include "graph.h"
 
-/* The proof asks for the square root of the number of edges, 1,000 here. Measured on random graphs, chains and grids, 64
- * to 128 is best, and 10 times more costs up to three times the time. */
+/* The proof asks for the square root of the number of edges, 1,000 here. Measured on random graphs, chains and grids,
+ * 64 to 128 is best, and 10 times more costs up to three times the time. */
 #define SEARCH_EDGES 64
 
-/* A pass over everything cuts its order into that many bands. Fewer make searches inside them longer; with one per level
- * a chain that hangs on another could be lifted, whole, once per level. */
+/* A pass over everything cuts its order into that many bands. Fewer make searches inside them longer; with one per
+ * level a chain that hangs on another could be lifted, whole, once per level. */
 #define PASS_BANDS 256
 
 enum { MARK_BACK = 1, MARK_AHEAD = 2 };

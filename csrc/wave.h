@@ -1,10 +1,10 @@
 /* The walk of a wave over the graph: from pages that changed to the pages that depend on them, level by level.
  *
  * mmsb_wave_begin, mmsb_wave_touch for each page that changed, then mmsb_wave_next gives the pages of the lowest level
- * that depend on a touched one, sorted by page id; touch those that changed, and so on until it gives 0. Each page comes
- * at most once, after all its parents, in the settled order (level, then page id), which is the same whatever the
- * history of the graph. Pages of one level do not depend on each other. A page none of whose parents was touched is
- * never looked at: a wave costs what it visits, not what it could have visited.
+ * that depend on a touched one, sorted by page id; touch those that changed, and so on until it gives 0. Each page
+ * comes at most once, after all its parents, in the settled order (level, then page id), which is the same whatever
+ * the history of the graph. Pages of one level do not depend on each other. A page none of whose parents was touched
+ * is never looked at: a wave costs what it visits, not what it could have visited.
  *
  * Between begin and the last next, which gives 0, or stop, the graph must not change. Memory is reserved by begin and
  * kept, so that a wave allocates nothing once the graph has stopped growing. */

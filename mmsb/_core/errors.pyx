@@ -29,9 +29,9 @@ cdef dict TABLE = {
 }
 
 
-cdef object raise_status(int status, str context="", dict facts={}):
+cdef object raise_status(int status, str context="", dict facts=None):
     """Raises the exception of a negative status. `context` comes before the text of the status; `facts` become
     attributes of the error."""
     text = mmsb_status_text(status).decode()
     cls, advice = TABLE.get(status, (errors.MMSBError, "Please report this."))
-    raise cls(f"{context}: {text}. {advice}" if context else f"{text[0].upper()}{text[1:]}. {advice}", **facts)
+    raise cls(f"{context}: {text}. {advice}" if context else f"{text[0].upper()}{text[1:]}. {advice}", **(facts or {}))

@@ -41,7 +41,14 @@ cdef object column(values, str what, count=None):
     """A one-dimensional contiguous array of u64. ValueError, TypeError."""
     import numpy
 
-    numbers = numpy.asarray(values)
+    if isinstance(values, (list, tuple)) and all(type(value) is int for value in values):
+        # numpy would make floats of large numbers beside small ones.
+        try:
+            numbers = numpy.array(values, dtype=numpy.uint64)
+        except OverflowError:
+            raise ValueError(f"{what} has an element below 0 or above 64 bits. Check it.") from None
+    else:
+        numbers = numpy.asarray(values)
     if numbers.size and numbers.dtype.kind not in "iu":
         raise TypeError(f"{what} must be integers, not {numbers.dtype}")
     if numbers.ndim != 1 or (count is not None and len(numbers) != count):
