@@ -61,6 +61,29 @@ class ConflictError(MMSBError, RuntimeError):
     """
 
 
+class GraphCycleError(MMSBError, ValueError):
+    """An edge from `parent` to `child` would close a cycle. Nothing changed.
+
+    `cycle` lists the page ids along the shortest one, from `parent` on; the last page leads back to the first.
+    """
+
+
+class EdgeExistsError(MMSBError, ValueError):
+    """There is an edge of this `kind` from `parent` to `child` already."""
+
+
+class EdgeNotFoundError(MMSBError, KeyError):
+    """There is no edge of this `kind` (None: of any) from `parent` to `child`."""
+
+
+class PageHasEdgesError(MMSBError, ValueError):
+    """The page (`page_id`) has edges: `parents` and `children` say to whom."""
+
+
+class MissingPackageError(MMSBError, ImportError):
+    """What was asked for needs a `package` that is not installed."""
+
+
 class ArenaFullError(MMSBError, MemoryError):
     """The State's `max_bytes` would be exceeded by `needed_bytes`. Nothing changed."""
 

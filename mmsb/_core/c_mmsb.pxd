@@ -25,6 +25,10 @@ cdef extern from "status.h" nogil:
         MMSB_NEWER_VERSION
         MMSB_POISONED
         MMSB_PAGE_EXISTS
+        MMSB_CYCLE
+        MMSB_EDGE_EXISTS
+        MMSB_EDGE_NOT_FOUND
+        MMSB_PAGE_HAS_EDGES
 
 
 cdef extern from "alloc.h" nogil:
