@@ -13,6 +13,8 @@ typedef enum mmsb_op_kind {
     MMSB_OP_RESIZE,
     MMSB_OP_RENAME,   /* data is the new name; empty: none */
     MMSB_OP_METADATA, /* data is the whole new metadata */
+    MMSB_OP_LINK,     /* data is the encoded link; page_id is the child */
+    MMSB_OP_UNLINK,   /* the same of what goes */
 } mmsb_op_kind;
 
 /* 56 bytes, because a batch may hold millions. */

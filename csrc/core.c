@@ -26,6 +26,8 @@ void mmsb_core_release(mmsb_core *core) {
     mmsb_buffer_release(&core->scratch, core->alloc);
     mmsb_buffer_release(&core->handles, core->alloc);
     mmsb_buffer_release(&core->source_ids, core->alloc);
+    mmsb_buffer_release(&core->touched, core->alloc);
+    mmsb_buffer_release(&core->touched_bytes, core->alloc);
     mmsb_arena_release(&core->arena);
 }
 
@@ -109,6 +111,17 @@ uint8_t *mmsb_core_begin_frame(mmsb_core *core, const mmsb_commit_info *info, ui
     return p;
 }
 
+int mmsb_core_renew_frame(mmsb_core *core, const mmsb_commit_info *info, uint64_t *used) {
+    uint64_t at = core->building.changes_at, count = *used - at, aside = at + MMSB_FRAME_HEAD_BYTES_MAX;
+    if (!mmsb_buffer_reserve(&core->frame, core->alloc, aside + count)) return MMSB_NO_MEMORY;
+    memmove(core->frame.data + aside, core->frame.data + at, count);
+    uint8_t *p = mmsb_core_begin_frame(core, info, MMSB_FRAME_COMMIT, aside + count);
+    if (p == NULL) return MMSB_NO_MEMORY;
+    memmove(p, core->frame.data + aside, count);
+    *used = (uint64_t)(p - core->frame.data) + count;
+    return MMSB_OK;
+}
+
 /* Pages of the segment that are fetched in one go, ahead of the tail: a seventh of what their faults would cost one by
  * one. A frame of that size is better written with pwrite, which fills the pages as it makes them. */
 #define READY_BYTES ((uint64_t)256 << 10)
@@ -174,6 +187,7 @@ int mmsb_core_write(mmsb_core *core, uint64_t page_id, uint64_t offset, const ui
     if (MMSB_UNLIKELY(header == NULL)) return MMSB_PAGE_NOT_FOUND;
     if (MMSB_UNLIKELY(offset > header->size || length > header->size - offset)) return MMSB_OUT_OF_BOUNDS;
     if (MMSB_UNLIKELY(info->if_epoch != MMSB_ANY_EPOCH && info->if_epoch != header->epoch)) return MMSB_EPOCH_MISMATCH;
+    if (MMSB_UNLIKELY(header->flags & MMSB_PAGE_DERIVED)) return MMSB_PAGE_IS_DERIVED;
 
     uint8_t *p =
         mmsb_core_begin_frame(core, info, MMSB_FRAME_COMMIT, 1 + MMSB_VARINT_BYTES_MAX + MMSB_DELTA_BOUND(length) + 8);
@@ -189,6 +203,8 @@ int mmsb_core_write(mmsb_core *core, uint64_t page_id, uint64_t offset, const ui
     /* From the encoded delta and not from `data`, which another thread might have changed since the diff. */
     core->kernels.delta_apply(page, header->size, *code, p, (uint64_t)bytes);
     header->epoch++;
+    if (MMSB_UNLIKELY(header->flags & MMSB_PAGE_SOURCE))
+        core->poisoned = mmsb_core_touch(core, header, page_id, *code, p, (uint64_t)bytes) != MMSB_OK;
     mmsb_core_mark_applied(core);
     core->commits++;
     core->deltas++;

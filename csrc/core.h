@@ -59,8 +59,11 @@ typedef struct mmsb_core {
     uint64_t frame_needs; /* after MMSB_NO_SPACE: bytes of the frame that did not fit */
     mmsb_buffer handles;  /* slots taken for the commit under construction, in the order of use */
     uint64_t handles_used;
-    mmsb_buffer source_ids; /* u32 per source of the State: its id in the active segment, 0 when not yet defined */
-    uint32_t source_next;   /* next id of the active segment */
+    mmsb_buffer touched;       /* mmsb_touched: changes to pages with children since the last wave */
+    mmsb_buffer touched_bytes; /* their payloads */
+    bool touched_whole;        /* not all of them were kept: the pages in `touched` may have changed anywhere */
+    mmsb_buffer source_ids;    /* u32 per source of the State: its id in the active segment, 0 when not yet defined */
+    uint32_t source_next;      /* next id of the active segment */
     uint64_t commits, deltas, delta_bytes; /* statistics since open */
 
     /* Asked when a page lets go of a slot (it was deleted or resized). True: the asked one keeps the slot and gives it
@@ -68,6 +71,12 @@ typedef struct mmsb_core {
     bool (*keep_slot)(void *context, uint64_t page_id, uint64_t handle, uint64_t size);
     void *keep_context;
 } mmsb_core;
+
+/* A change to a page that has children: an encoded delta, or anything (code 0). */
+typedef struct mmsb_touched {
+    uint64_t page_id, payload_at, payload_bytes;
+    uint8_t code;
+} mmsb_touched;
 
 /* What a commit says beside its changes. */
 typedef struct mmsb_commit_info {
@@ -132,10 +141,19 @@ int mmsb_core_define_source(mmsb_core *core, uint32_t source, uint32_t id);
  * describes something (it is in *frame; call again to go on), MMSB_END when done, or a failure. */
 int mmsb_core_replay(mmsb_core *core, mmsb_log_cursor *cursor, uint64_t seq_until, mmsb_log_frame *frame);
 
-/* Used by core.c and core_commit.c: the steps of a commit. begin_frame returns where its changes go, NULL without
+/* Takes note of a change to a page with children (code 0: of its size). MMSB_OK or NO_MEMORY. */
+int mmsb_core_touch(mmsb_core *core, mmsb_page_header *header, uint64_t page_id, uint8_t code, const uint8_t *payload,
+                    uint64_t payload_bytes);
+/* Forgets those notes: a wave has covered them. */
+void mmsb_core_forget_touched(mmsb_core *core);
+
+/* Used by core.c, core_commit.c and propagate.c: the steps of a commit. begin_frame returns where its changes go, NULL without
  * memory. */
 uint8_t *mmsb_core_begin_frame(mmsb_core *core, const mmsb_commit_info *info, uint8_t kind, uint64_t body_max);
 int mmsb_core_publish(mmsb_core *core, uint8_t *end, bool sync);
+/* Writes the head of the frame under construction anew, for the segment that is in place now. *used: its bytes so far.
+ * MMSB_OK or NO_MEMORY. */
+int mmsb_core_renew_frame(mmsb_core *core, const mmsb_commit_info *info, uint64_t *used);
 void mmsb_core_mark_applied(mmsb_core *core);
 void mmsb_core_drop_slot(mmsb_core *core, uint64_t page_id, uint64_t handle, uint64_t size);
 

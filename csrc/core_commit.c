@@ -13,6 +13,7 @@ typedef struct staged_page {
     uint8_t first_code;
     bool copied; /* base is a copy of ours */
     bool deleted;
+    bool derived; /* computed from others */
 } staged_page;
 
 typedef struct staging {
@@ -70,6 +71,7 @@ static int stage_page(staging *s, uint64_t page_id, staged_page **out) {
     staged_page page = {.page_id = page_id,
                         .size = header->size,
                         .epoch = header->epoch,
+                        .derived = (header->flags & MMSB_PAGE_DERIVED) != 0,
                         .base = mmsb_arena_bytes(&core->arena, header->handle)};
     int status = add_page(s, &page);
     if (status == MMSB_OK) *out = find_place(s->pages, s->page_places, page_id);
@@ -140,6 +142,7 @@ static int stage_write(staging *s, const mmsb_op *op) {
     int status = stage_page(s, op->page_id, &page);
     if (status != MMSB_OK) return status;
     if (op->if_epoch != MMSB_ANY_EPOCH && op->if_epoch != page->epoch) return MMSB_EPOCH_MISMATCH;
+    if (page->derived) return MMSB_PAGE_IS_DERIVED;
     if ((status = copy_page(s, page)) != MMSB_OK) return status;
     const uint8_t *data = mmsb_batch_data(s->batch, op);
     uint64_t offset = op->offset, length = op->data_bytes;
@@ -228,6 +231,7 @@ static int stage_resize(staging *s, const mmsb_op *op) {
     staged_page *page;
     if (op->size == 0) return MMSB_BAD_SIZE;
     int status = stage_page(s, op->page_id, &page);
+    if (status == MMSB_OK && page->derived) status = MMSB_PAGE_IS_DERIVED;
     if (status == MMSB_OK) status = copy_page(s, page);
     if (status == MMSB_OK) status = reserve(s, 1 + 2 * MMSB_VARINT_BYTES_MAX);
     uint64_t handle;
@@ -247,11 +251,13 @@ static int stage_resize(staging *s, const mmsb_op *op) {
     return MMSB_OK;
 }
 
-/* DELETE, RENAME, METADATA: a page id and at most one text. */
+/* DELETE, RENAME, METADATA, LINK, UNLINK: a page id and at most one text. */
 static int stage_description(staging *s, const mmsb_op *op) {
     static const uint8_t kinds[] = {[MMSB_OP_DELETE] = MMSB_CHANGE_DELETE,
                                     [MMSB_OP_RENAME] = MMSB_CHANGE_RENAME,
-                                    [MMSB_OP_METADATA] = MMSB_CHANGE_METADATA};
+                                    [MMSB_OP_METADATA] = MMSB_CHANGE_METADATA,
+                                    [MMSB_OP_LINK] = MMSB_CHANGE_LINK,
+                                    [MMSB_OP_UNLINK] = MMSB_CHANGE_UNLINK};
     staged_page *page;
     int status = stage_page(s, op->page_id, &page);
     if (status == MMSB_OK) status = reserve(s, 1 + 2 * MMSB_VARINT_BYTES_MAX + op->data_bytes + 8);

@@ -43,6 +43,9 @@ enum {
     MMSB_CHANGE_LABEL = 21,
     MMSB_CHANGE_INTENT = 22,
     MMSB_CHANGE_SOURCE = 23,
+    MMSB_CHANGE_LINK = 24,   /* a page depends on others */
+    MMSB_CHANGE_UNLINK = 25, /* and no longer does */
+    MMSB_CHANGE_WAVE = 26,   /* the commit is a wave: the deltas are computed */
 };
 
 /* Flags of a CREATE change: which optional fields follow. */

@@ -30,7 +30,8 @@
     X(CYCLE, -23, "the edge would close a cycle")                             \
     X(EDGE_EXISTS, -24, "the edge is there already")                          \
     X(EDGE_NOT_FOUND, -25, "no such edge")                                    \
-    X(PAGE_HAS_EDGES, -26, "the page has edges")
+    X(PAGE_HAS_EDGES, -26, "the page has edges")                              \
+    X(PAGE_IS_DERIVED, -27, "the page is computed from others")
 
 typedef enum mmsb_status {
 #define MMSB_STATUS_ENUM(name, value, text) MMSB_##name = value,

@@ -35,20 +35,22 @@ int mmsb_wave_begin(mmsb_wave *wave, mmsb_graph *graph, uint32_t kinds) {
     return MMSB_OK;
 }
 
+void mmsb_wave_queue(mmsb_wave *wave, uint32_t node) {
+    uint32_t *next = (uint32_t *)wave->next.data;
+    if (next[node] != 0) return;
+    uint32_t at = mmsb_graph_node_at(wave->graph, node)->level;
+    mmsb_wave_level *level = (mmsb_wave_level *)wave->levels.data + at;
+    next[node] = level->count != 0 ? level->newest + 1 : MMSB_NO_NODE;
+    if (level->count++ == 0) ((uint64_t *)wave->waiting.data)[at / 64] |= (uint64_t)1 << (at % 64);
+    level->newest = node;
+    wave->queued++;
+}
+
 void mmsb_wave_touch(mmsb_wave *wave, uint32_t node) {
     const mmsb_graph_node *page = mmsb_graph_node_at(wave->graph, node);
     const mmsb_graph_end *children = mmsb_graph_out_of(wave->graph, page);
-    uint32_t *next = (uint32_t *)wave->next.data;
-    for (uint32_t i = 0; i < page->out.count; i++) {
-        uint32_t child = children[i].node;
-        if (next[child] != 0 || (wave->kinds >> children[i].kind & 1) == 0) continue;
-        uint32_t at = mmsb_graph_node_at(wave->graph, child)->level;
-        mmsb_wave_level *level = (mmsb_wave_level *)wave->levels.data + at;
-        next[child] = level->count != 0 ? level->newest + 1 : MMSB_NO_NODE;
-        if (level->count++ == 0) ((uint64_t *)wave->waiting.data)[at / 64] |= (uint64_t)1 << (at % 64);
-        level->newest = child;
-        wave->queued++;
-    }
+    for (uint32_t i = 0; i < page->out.count; i++)
+        if ((wave->kinds >> children[i].kind & 1) != 0) mmsb_wave_queue(wave, children[i].node);
 }
 
 /* Takes the nodes of the lowest level that has any, the one queued first in front. */

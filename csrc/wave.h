@@ -40,6 +40,9 @@ int mmsb_wave_begin(mmsb_wave *wave, mmsb_graph *graph, uint32_t kinds);
 /* The page changed: its children are queued. It must be at a level that next has given or lower than any to come. */
 void mmsb_wave_touch(mmsb_wave *wave, uint32_t node);
 
+/* Queues a node itself, whether or not one of its parents changed. Its level must be one that is still to come. */
+void mmsb_wave_queue(mmsb_wave *wave, uint32_t node);
+
 /* The nodes of the lowest level that has any, sorted by page id, in *nodes until the next call. 0: the wave is over. */
 uint32_t mmsb_wave_next(mmsb_wave *wave, const uint32_t **nodes);
 

@@ -47,10 +47,12 @@ _ERRORS = (
     "PluginError",
     "ReadOnlyError",
     "RetentionError",
+    "SemiringError",
     "StateClosedError",
     "StoreFullError",
     "StoreLockedError",
     "UnknownMomentError",
+    "UnknownSemiringError",
     "UnsupportedLocationError",
 )
 

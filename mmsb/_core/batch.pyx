@@ -8,7 +8,7 @@ from libc.string cimport memset
 from mmsb._core.c_mmsb cimport *
 from mmsb._core.delta cimport Delta
 from mmsb._core.page cimport Page, as_bytes_like, offset_of
-from mmsb._core.state cimport CLOSED, Core, FORKED, READONLY
+from mmsb._core.state cimport CLOSED, Core, FORKED, UNWRITABLE
 
 from mmsb import errors
 from mmsb import metadata as notes
@@ -85,7 +85,7 @@ cdef class Batch:
         self.rebases = []
         self.seq = None
         self.open = True
-        state.leave(state.enter(CLOSED | FORKED | READONLY))
+        state.leave(state.enter(CLOSED | FORKED | UNWRITABLE))
 
     def __enter__(self):
         return self
@@ -228,7 +228,7 @@ cdef class Batch:
             if data.shape[0]:
                 raise errors.InvalidDeltaError("There is a payload and no write. Give ids.")
             return
-        cdef int token = state.enter(CLOSED | FORKED | READONLY)
+        cdef int token = state.enter(CLOSED | FORKED | UNWRITABLE)
         cdef bint plain = not self.staged and not self.created
         try:
             for i in range(count):
@@ -462,7 +462,7 @@ cdef class Batch:
         """Commits once, names and metadata with it. The status of mmsb_core_commit."""
         cdef Core state = self.state
         cdef int status
-        cdef int token = state.enter(CLOSED | FORKED | READONLY)
+        cdef int token = state.enter(CLOSED | FORKED | UNWRITABLE)
         cdef bint short = (not info.sync and mmsb_batch_count(&self.batch) <= SHORT_OPS
                            and self.batch.data.size <= SHORT_BYTES)
         if not short:

@@ -11,6 +11,8 @@ cdef extern from "alloc.h" nogil:
 cdef extern from "graph.h" nogil:
     enum:
         MMSB_EDGE_KINDS
+        MMSB_EDGE_DATA
+        MMSB_EDGE_CONTROL
         MMSB_EDGE_ALL
     const uint32_t MMSB_NO_NODE
     ctypedef struct mmsb_graph_end:

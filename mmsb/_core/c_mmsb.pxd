@@ -25,6 +25,8 @@ cdef extern from "status.h" nogil:
         MMSB_NEWER_VERSION
         MMSB_POISONED
         MMSB_PAGE_EXISTS
+        MMSB_PAGE_IS_DERIVED
+        MMSB_BAD_LINK
         MMSB_CYCLE
         MMSB_EDGE_EXISTS
         MMSB_EDGE_NOT_FOUND
@@ -104,6 +106,9 @@ cdef extern from "log_format.h" nogil:
         MMSB_CHANGE_LABEL
         MMSB_CHANGE_INTENT
         MMSB_CHANGE_SOURCE
+        MMSB_CHANGE_LINK
+        MMSB_CHANGE_UNLINK
+        MMSB_CHANGE_WAVE
         MMSB_CREATE_NAME
         MMSB_CREATE_METADATA
         MMSB_CREATE_CONTENT
@@ -187,6 +192,8 @@ cdef extern from "batch.h" nogil:
         MMSB_OP_RESIZE
         MMSB_OP_RENAME
         MMSB_OP_METADATA
+        MMSB_OP_LINK
+        MMSB_OP_UNLINK
     const uint64_t MMSB_ANY_EPOCH
     ctypedef struct mmsb_op:
         uint64_t page_id
@@ -270,6 +277,9 @@ cdef extern from "arena.h" nogil:
     enum:
         MMSB_PAGE_LIVE
         MMSB_PAGE_DESCRIBED
+        MMSB_PAGE_SOURCE
+        MMSB_PAGE_DERIVED
+        MMSB_PAGE_STALE
         MMSB_PAGE_DELETED
     const uint64_t MMSB_PAGE_ID_MAX
     ctypedef struct mmsb_page_header:
@@ -334,6 +344,7 @@ cdef extern from "core.h" nogil:
         bint poisoned
         int io_errno
         uint64_t frame_needs
+        mmsb_buffer touched
         mmsb_buffer source_ids
         uint32_t source_next
         uint64_t commits
@@ -341,6 +352,9 @@ cdef extern from "core.h" nogil:
         uint64_t delta_bytes
         bint (*keep_slot)(void *context, uint64_t page_id, uint64_t handle, uint64_t size) noexcept
         void *keep_context
+    ctypedef struct mmsb_touched:
+        uint64_t page_id
+    void mmsb_core_forget_touched(mmsb_core *core)
     ctypedef struct mmsb_commit_info:
         uint64_t time_ns
         uint64_t if_epoch

@@ -61,8 +61,6 @@ cdef object column(values, str what, count=None):
 cdef class Nodes:
     """Node numbers for the time of one call."""
 
-    cdef mmsb_buffer buffer
-
     def __dealloc__(self):
         mmsb_buffer_release(&self.buffer, &mmsb_alloc_libc)
 
@@ -83,9 +81,6 @@ cdef class Graph:
     before it can have edges. Errors: PageNotFoundError where a page was not added, ValueError for an unknown kind;
     whatever raises has changed nothing.
     """
-
-    cdef mmsb_graph graph
-    cdef mmsb_wave wave
 
     def __cinit__(self, pages=()):
         mmsb_graph_init(&self.graph, &mmsb_alloc_libc)

@@ -8,6 +8,8 @@ cdef enum:
     CLOSED = 2
     FORKED = 4
     READONLY = 8  # changes are refused; reads are not
+    WAVE = 16  # a function of a wave runs: changes are refused
+    UNWRITABLE = 24  # READONLY | WAVE
 
 cdef class Core:
     cdef mmsb_core core
@@ -29,6 +31,10 @@ cdef class Core:
     cdef readonly dict _metadata
     cdef readonly object _slots
     cdef object clock
+    cdef object engine       # Engine, None while no page depends on another
+    cdef int (*touched_hook)(void *engine) except -1
+    cdef readonly object _links
+    cdef readonly dict _failures  # exceptions of functions, by page
     cdef object __weakref__
 
     cdef int enter(self, int refused) except -1

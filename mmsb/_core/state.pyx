@@ -29,7 +29,7 @@ from mmsb._core.page cimport Page, Slot, as_bytes_like
 
 import weakref
 
-from mmsb import errors
+from mmsb import errors, links
 
 # From this many bytes on a write lets other threads run meanwhile.
 cdef uint64_t RELEASE_GIL_BYTES = 1 << 17
@@ -91,6 +91,8 @@ cdef class Core:
         self._name_of = {}
         self._metadata = {}
         self._slots = weakref.WeakValueDictionary()
+        self._links = links.Links(self)
+        self._failures = {}
         self.clock = clock
 
     # ---- coming in and going out
@@ -117,6 +119,9 @@ cdef class Core:
                     "Open or attach anew in the child.", owner_pid=(<mmsb_shared *>self.shared_memory.base).owner_pid)
             if self.gate & CLOSED:
                 raise errors.StateClosedError("The State is closed. Open it again.")
+            if self.gate & WAVE:
+                raise errors.PropagationError(
+                    "A function that computes a page changed another one. Write to the first argument only.")
             raise errors.ReadOnlyError("The State is open for reading only. Open it without read_only=True.")
         return token
 
@@ -246,6 +251,10 @@ cdef class Core:
                 f"The State's max_bytes ({self.core.arena.max_bytes}) would be exceeded. "
                 "Delete pages or open it with a larger max_bytes.",
                 max_bytes=self.core.arena.max_bytes, held_bytes=self.core.arena.bytes_held)
+        if status == MMSB_PAGE_IS_DERIVED:
+            raise errors.DerivedPageError(
+                f"Page {page_id} is computed from others. Write to these, or remove its link with state.undepend().",
+                page_id=page_id)
         raise_status(status)
 
     # ---- commits
@@ -289,6 +298,8 @@ cdef class Core:
         return 0
 
     cdef inline int after_commit(self) except -1:
+        if self.core.touched.size != 0 and self.engine is not None:
+            self.touched_hook(<void *>self.engine)
         if self.wake:
             self.wake = False
             self._wake()
@@ -301,7 +312,7 @@ cdef class Core:
         cdef Delta delta
         cdef int token, status
         while True:
-            token = self.enter(CLOSED | FORKED | READONLY)
+            token = self.enter(CLOSED | FORKED | UNWRITABLE)
             if length < RELEASE_GIL_BYTES and not info.sync:
                 status = mmsb_core_write(&self.core, page_id, offset, data, length, info, &written)
                 if status > 0:
@@ -418,6 +429,34 @@ cdef class Core:
             self._metadata[change.page_id] = change.blob
         elif kind == "delete":
             self._forget_page(change.page_id)
+        elif kind in ("link", "unlink", "wave"):
+            self._links.describe(change, self.core.seq)
+
+    def _flag_page(self, page_id, *, source=None, derived=None, stale=None):
+        """Sets or clears marks of a page's header (None: leave it). A page that is gone has none."""
+        cdef mmsb_page_header *header = mmsb_arena_header(&self.core.arena, page_id)
+        if header == NULL:
+            return
+        for bit, wanted in ((MMSB_PAGE_SOURCE, source), (MMSB_PAGE_DERIVED, derived), (MMSB_PAGE_STALE, stale)):
+            if wanted is not None:
+                header.flags = header.flags | bit if wanted else header.flags & ~bit
+
+    def _stale_pages(self):
+        """Ids of the pages that are marked as stale, ascending."""
+        cdef uint64_t page_id
+        cdef mmsb_page_header *header
+        cdef list ids = []
+        for page_id in range(1, self.core.next_page_id):
+            header = mmsb_arena_header(&self.core.arena, page_id)
+            if header != NULL and header.flags & MMSB_PAGE_STALE:
+                ids.append(page_id)
+        return ids
+
+    def _is_stale(self, uint64_t page_id):
+        return bool(self.header(page_id).flags & MMSB_PAGE_STALE)
+
+    def _forget_touched(self):
+        mmsb_core_forget_touched(&self.core)
 
     def _forget_page(self, page_id):
         name = self._name_of.pop(page_id, None)

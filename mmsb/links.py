@@ -1,0 +1,320 @@
+"""Links: how a page depends on others, as the log keeps it. docs/understand/propagation.md, docs/formats/log.md.
+
+A data link says how a child is computed from its parents; links of the other kinds only say that it depends on them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from mmsb.errors import CorruptLogError
+from mmsb.metadata import get_varint, put_varint
+
+KINDS = ("data", "control", "device", "compiler")
+TYPES = ("call", "copy", "semiring", "reduce", "matrix", "none")
+PARENTS_MOST = 1 << 24
+
+Copy = tuple[int, int, int, int]  # place of the parent, from, to, bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """One link. `type`: "none" for all kinds but data; the other fields as the constructors below say."""
+
+    type: str
+    kind: str = "data"
+    parents: tuple[int, ...] = ()
+    semiring: str = ""
+    dtype: str = ""
+    accumulate: bool = False
+    weights: bytes = b""
+    copies: tuple[Copy, ...] = ()
+    rows: int = 0
+    columns: int = 0
+    function: str = ""
+
+    def encode(self) -> bytes:
+        """The bytes that the log keeps."""
+        out = bytearray((KINDS.index(self.kind), TYPES.index(self.type), int(self.accumulate)))
+        put_varint(out, len(self.parents))
+        for parent in self.parents:
+            put_varint(out, parent)
+        for text in (self.semiring.encode(), self.dtype.encode(), self.function.encode(), self.weights):
+            put_varint(out, len(text))
+            out += text
+        put_varint(out, len(self.copies))
+        for copy in self.copies:
+            for number in copy:
+                put_varint(out, number)
+        put_varint(out, self.rows)
+        put_varint(out, self.columns)
+        return bytes(out)
+
+    def same_rule(self, other: Link) -> bool:
+        """Whether both compute the same from the same parents."""
+        return replace(self, function="") == replace(other, function="")
+
+
+def decode(data: bytes) -> Link:
+    """The Link of its bytes. ValueError when they are malformed."""
+    if len(data) < 3 or data[0] >= len(KINDS) or data[1] >= len(TYPES) or data[2] > 1:
+        raise ValueError("a link is malformed")
+    at = 3
+
+    def number() -> int:
+        nonlocal at
+        value, at = get_varint(data, at)
+        return value
+
+    def text() -> bytes:
+        nonlocal at
+        length = number()
+        value = data[at : at + length]
+        if len(value) != length:
+            raise ValueError("a link is cut")
+        at += length
+        return value
+
+    parents = tuple(number() for _ in range(bounded(number(), len(data))))
+    semiring, dtype, function = (text().decode() for _ in range(3))
+    weights = text()
+    copies = tuple((number(), number(), number(), number()) for _ in range(bounded(number(), len(data))))
+    rows, columns = number(), number()
+    if at != len(data):
+        raise ValueError("a link is longer than it says")
+    return Link(
+        TYPES[data[1]], KINDS[data[0]], parents, semiring, dtype, bool(data[2]), weights, copies, rows, columns, function
+    )
+
+
+def bounded(count: int, most: int) -> int:
+    """A count that cannot be more than `most`. ValueError."""
+    if count > most:
+        raise ValueError("a link counts more than it holds")
+    return count
+
+
+def passthrough() -> Link:
+    """The child is its one parent's bytes; both are equally long."""
+    return Link("copy")
+
+
+def copy(ranges: Iterable[Copy]) -> Link:
+    """Ranges of the parents go into ranges of the child, (parent's place, from, to, bytes) each, a later one over an
+    earlier one; the rest of the child stays.
+    """
+    return Link("copy", copies=tuple((int(a), int(b), int(c), int(d)) for a, b, c, d in ranges))
+
+
+def semiring(name: str, dtype: str, weights: Any = None, *, accumulate: bool = False) -> Link:
+    """child = ⊕ over the parents of weight ⊗ parent, lane by lane, all pages equally long.
+
+    `weights`: one number per parent, None: nothing is multiplied. `accumulate`: child ⊕= that, for idempotent ⊕ only;
+    what a parent once gave stays.
+    """
+    import numpy
+
+    packed = b"" if weights is None else numpy.ascontiguousarray(weights, dtype=dtype).tobytes()
+    return Link("semiring", semiring=name, dtype=dtype, weights=packed, accumulate=accumulate)
+
+
+def reduce(name: str, dtype: str) -> Link:
+    """The child, one lane, is ⊕ over all lanes of all parents, parent by parent."""
+    return Link("reduce", semiring=name, dtype=dtype)
+
+
+def matrix(name: str, dtype: str, rows: int, columns: int) -> Link:
+    """child = A ⊗ x. The parents are x (`columns` lanes) and A in compressed rows, as three pages: row_start (uint64,
+    rows + 1), column (uint32 per entry), value (a lane per entry).
+    """
+    return Link("matrix", semiring=name, dtype=dtype, rows=rows, columns=columns)
+
+
+class Links:
+    """All links of one state: by child and kind. `failed`: why a page could not be computed, by page."""
+
+    def __init__(self, core: Any) -> None:
+        self.core = core
+        self.table: dict[tuple[int, str], Link] = {}
+        self.uses: dict[int, int] = {}  # how many links a page is a parent in
+        self.failed: dict[int, str] = {}
+
+    def __bool__(self) -> bool:
+        return bool(self.table)
+
+    def of(self, child: int, kind: str = "data") -> Link | None:
+        """The link of a page."""
+        return self.table.get((child, kind))
+
+    def items(self) -> Iterator[tuple[int, Link]]:
+        """(child, link), by child, then kind."""
+        for child, kind in sorted(self.table, key=lambda key: (key[0], KINDS.index(key[1]))):
+            yield child, self.table[child, kind]
+
+    def touching(self, page_id: int) -> list[tuple[int, Link]]:
+        """(child, link) of every link that the page is in."""
+        if page_id not in self.uses and not any((page_id, kind) in self.table for kind in KINDS):
+            return []
+        return [(child, link) for child, link in self.items() if child == page_id or page_id in link.parents]
+
+    def add(self, child: int, link: Link) -> None:
+        """Takes a link in. One of another kind than data adds its parents to those there are."""
+        old = self.table.get((child, link.kind))
+        if old is not None:
+            self.remove(child, link.kind)
+            if link.kind != "data":
+                link = replace(link, parents=tuple(sorted({*old.parents, *link.parents})))
+        self.table[child, link.kind] = link
+        for parent in link.parents:
+            self.uses[parent] = self.uses.get(parent, 0) + 1
+            if self.uses[parent] == 1:
+                self.core._flag_page(parent, source=True)
+        if link.kind == "data":
+            self.core._flag_page(child, derived=True)
+
+    def remove(self, child: int, kind: str, parents: Sequence[int] = ()) -> None:
+        """Takes a link out, or only these parents out of one that is no data link."""
+        link = self.table.pop((child, kind), None)
+        if link is None:
+            return
+        for parent in link.parents:
+            self.uses[parent] -= 1
+            if self.uses[parent] == 0:
+                del self.uses[parent]
+                self.core._flag_page(parent, source=False)
+        if kind == "data":
+            self.core._flag_page(child, derived=False, stale=False)
+            self.failed.pop(child, None)
+        left = tuple(parent for parent in link.parents if parent not in parents)
+        if parents and left and kind != "data":
+            self.add(child, replace(link, parents=left))
+
+    def describe(self, change: Any, seq: int) -> None:
+        """Takes a change of the log in. CorruptLogError."""
+        try:
+            if change.kind == "link":
+                self.add(change.page_id, decode(change.blob))
+            elif change.kind == "unlink":
+                kind, parents = decode_unlink(change.blob)
+                self.remove(change.page_id, kind, parents)
+            else:
+                failed, fresh, partial = decode_wave(change.blob)
+                self.settle(failed, fresh)
+                if not partial:
+                    self.core._forget_touched()
+        except (ValueError, IndexError, UnicodeDecodeError) as error:
+            raise CorruptLogError(
+                f"Commit {seq} describes the graph wrongly ({error}). Run `mmsb verify` on the store.",
+                path=None,
+                offset=None,
+                seq=seq,
+                reason=str(error),
+            ) from error
+
+    def settle(self, failed: dict[int, str], fresh: Iterable[int]) -> None:
+        """After a wave: what failed is stale, what was computed no longer is."""
+        for page_id in fresh:
+            self.failed.pop(page_id, None)
+            self.core._flag_page(page_id, stale=False)
+        for page_id, reason in failed.items():
+            self.failed[page_id] = reason
+            self.core._flag_page(page_id, stale=True)
+
+    def encode(self) -> bytes:
+        """All links and failed pages: what checkpoints keep. b"\\0" without links."""
+        out = bytearray()
+        put_varint(out, len(self.table))
+        for child, link in self.items():
+            put_varint(out, child)
+            blob = link.encode()
+            put_varint(out, len(blob))
+            out += blob
+        if self.table:
+            stale = {page_id: self.failed.get(page_id, "") for page_id in self.core._stale_pages()}
+            out += encode_wave(stale, (), False)
+        return bytes(out)
+
+    def load(self, data: bytes) -> None:
+        """Takes in what encode() gave. ValueError when it is malformed."""
+        count, at = get_varint(data, 0)
+        for _ in range(count):
+            child, at = get_varint(data, at)
+            length, at = get_varint(data, at)
+            self.add(child, decode(data[at : at + length]))
+            at += length
+        if count:
+            self.settle(decode_wave(data[at:])[0], ())
+        elif at != len(data):
+            raise ValueError("there is more than links")
+
+    def digest_bytes(self) -> bytes:
+        """What the digest covers: the links, and not how functions are called."""
+        out = bytearray()
+        for child, link in self.items():
+            blob = replace(link, function="").encode()
+            put_varint(out, child)
+            put_varint(out, len(blob))
+            out += blob
+        return bytes(out)
+
+
+def encode_unlink(kind: str, parents: Sequence[int] = ()) -> bytes:
+    """An UNLINK change's bytes. No parents: all."""
+    out = bytearray((KINDS.index(kind),))
+    put_varint(out, len(parents))
+    for parent in parents:
+        put_varint(out, parent)
+    return bytes(out)
+
+
+def decode_unlink(data: bytes) -> tuple[str, tuple[int, ...]]:
+    """(kind, parents) of an UNLINK change. ValueError, IndexError."""
+    kind = KINDS[data[0]]
+    count, at = get_varint(data, 1)
+    parents = []
+    for _ in range(bounded(count, len(data))):
+        parent, at = get_varint(data, at)
+        parents.append(parent)
+    if at != len(data):
+        raise ValueError("an unlink is longer than it says")
+    return kind, tuple(parents)
+
+
+def encode_wave(failed: dict[int, str], fresh: Sequence[int], partial: bool) -> bytes:
+    """A WAVE change's bytes: empty for a wave that covers everything, in which nothing failed or got well again."""
+    if not failed and not fresh and not partial:
+        return b""
+    out = bytearray((int(partial),))
+    put_varint(out, len(failed))
+    for page_id, reason in sorted(failed.items()):
+        put_varint(out, page_id)
+        text = reason.encode("utf-8", "replace")[:1000]
+        put_varint(out, len(text))
+        out += text
+    put_varint(out, len(fresh))
+    for page_id in sorted(fresh):
+        put_varint(out, page_id)
+    return bytes(out)
+
+
+def decode_wave(data: bytes) -> tuple[dict[int, str], list[int], bool]:
+    """(failed pages with their reasons, pages that are no longer stale, partial). ValueError."""
+    if not data:
+        return {}, [], False
+    failed: dict[int, str] = {}
+    count, at = get_varint(data, 1)
+    for _ in range(bounded(count, len(data))):
+        page_id, at = get_varint(data, at)
+        length, at = get_varint(data, at)
+        failed[page_id] = data[at : at + length].decode("utf-8", "replace")
+        at += length
+    fresh = []
+    count, at = get_varint(data, at)
+    for _ in range(bounded(count, len(data))):
+        page_id, at = get_varint(data, at)
+        fresh.append(page_id)
+    if at != len(data) or data[0] > 1:
+        raise ValueError("a wave is malformed")
+    return failed, fresh, bool(data[0])
