@@ -120,5 +120,13 @@ class UnsupportedLocationError(MMSBError, ValueError):
     """No installed device backend offers this `location`."""
 
 
+class DeviceBufferError(MMSBError, ValueError):
+    """A handle (`buffer`) that is none of the device's buffers: it was freed, or never allocated here."""
+
+
 class PluginError(MMSBError, RuntimeError):
     """A plugin is missing or broken (`plugin`, `reason`)."""
+
+
+class PluginSpecError(PluginError, ValueError):
+    """What a hook returned cannot be used: `field` of a `spec` is `value`."""

@@ -1,0 +1,124 @@
+"""What the things that plugins bring must be able to do. `mmsb.testing` has a contract kit for each.
+
+Subclassing a protocol is optional; a policy that does inherits methods that do nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from mmsb._core.delta import Delta
+
+
+class DeviceBackend(Protocol):
+    """A device that holds the bytes of pages in buffers of its own. A handle is whatever `allocate` returned.
+
+    Work on one buffer takes effect in the order of the calls. It may still be under way when a call returns, so nothing
+    that was passed in is looked at after the call; `download` and `synchronize` wait.
+    """
+
+    def can_run(self, op: str) -> bool | str:
+        """Whether the device can carry out an operation: True, False, or the reason why not.
+
+        Every backend can run "apply_delta". An operation it has never heard of is one it cannot run, not an error.
+        """
+
+    def should_run(self, op: str, nbytes: int) -> bool | str:
+        """Whether it pays to do so on a page of `nbytes`: True, False, or the reason why not."""
+
+    def allocate(self, nbytes: int) -> Any:
+        """A new buffer of `nbytes` zero bytes. PageSizeError below 1, MemoryError when the device is full."""
+
+    def free(self, buffer: Any) -> None:
+        """Gives a buffer back. Using it afterwards, or freeing it twice, raises DeviceBufferError here and below."""
+
+    def upload(self, buffer: Any, data: Any, at: int = 0) -> None:
+        """Copies all bytes of `data` (contiguous, host memory) into the buffer. PageRangeError beyond its end."""
+
+    def download(self, buffer: Any, out: Any, at: int = 0) -> None:
+        """Fills all of `out` (contiguous, writable, host memory) from the buffer. PageRangeError beyond its end."""
+
+    def apply_delta(self, buffer: Any, delta: Delta) -> None:
+        """Writes the delta's values to the bytes of its mask, and no others.
+
+        The delta is encoded: `code` and `payload`, docs/formats/delta.md; `ranges()` and `values` are the same
+        decoded. InvalidDeltaError when it ends beyond the buffer, and then nothing was written.
+        """
+
+    def synchronize(self) -> None:
+        """Returns when everything that was asked for is done. Raises what went wrong meanwhile."""
+
+
+class Engine(Protocol):
+    """What a policy sees of the State it works for."""
+
+    @property
+    def pending(self) -> int:
+        """Number of changed pages whose children have not been recomputed. 0: a wave would do nothing."""
+
+    def propagate(self) -> object:
+        """Runs one wave, which covers everything that is pending."""
+
+    def clock(self) -> int:
+        """Nanoseconds on the State's clock; never goes back. A policy asks no other clock."""
+
+
+class Policy(Protocol):
+    """Decides when waves run. One object serves one State; calls come one at a time, outside the State's lock.
+
+    Calling `engine.propagate()` is all that a policy may do to a State. After `state.propagate()` the pages hold the
+    bytes that the policy `immediate` gives, unless the spec says `lossy`. Errors that propagate() raises pass through.
+    """
+
+    def after_commit(self, engine: Engine) -> None:
+        """A commit became visible. Not called after waves."""
+
+    def before_read(self, engine: Engine, page_id: int) -> None:
+        """A page that is stale is about to be read. It is read as it is when this returns."""
+
+    def close(self, engine: Engine) -> None:
+        """The State closes; what is pending may run one last time. Nothing is called afterwards."""
+
+
+class Semiring(Protocol):
+    """(⊕, ⊗, zero, one) over the lanes of a page. Buffers are contiguous, of `dtype`; lengths are whole lanes.
+
+    Every operation is the same function of its operands on every machine, to the bit. `laws` names those that hold for
+    all lanes but NaN; docs/hooks/semirings.md lists their names.
+    """
+
+    name: str
+    dtype: str
+    laws: frozenset[str]
+    zero: int | float
+    one: int | float
+
+    def add(self, dst: Any, x: Any) -> bool:
+        """dst ⊕= x, lane by lane. Returns whether a byte of `dst` changed."""
+
+    def scale(self, dst: Any, weight: Any, x: Any) -> None:
+        """dst = weight ⊗ x. `weight`: a number, or a buffer with one per lane."""
+
+    def accumulate(self, dst: Any, weight: Any, x: Any) -> bool:
+        """dst ⊕= weight ⊗ x. Returns whether a byte of `dst` changed."""
+
+    def fold_add(self, x: Any) -> int | float:
+        """⊕ of all lanes in the defined order; `zero` of none."""
+
+    def fold_mul(self, x: Any) -> int | float:
+        """⊗ of all lanes in the defined order; `one` of none."""
+
+
+class Exporter(Protocol):
+    """Takes what a State measured to where it is looked at. Nothing it raises reaches the State's user."""
+
+    def metrics(self, values: Mapping[str, int | float], time_ns: int) -> None:
+        """Readings by name, each name ending in its unit, at one moment (nanoseconds since 1970)."""
+
+    def span(self, name: str, begin_ns: int, end_ns: int, attributes: Mapping[str, Any]) -> None:
+        """Something that took from `begin_ns` to `end_ns`."""
+
+    def close(self) -> None:
+        """Delivers what is left."""
