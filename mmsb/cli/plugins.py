@@ -14,6 +14,7 @@ import click
 
 from mmsb.cli.common import registry
 from mmsb.cli.output import json_option, print_facts, print_json, print_table
+from mmsb.cli.scaffold import KINDS, write_package
 
 if TYPE_CHECKING:
     from mmsb.plugin.records import PluginRecord
@@ -139,7 +140,7 @@ def examine(record: PluginRecord) -> Iterator[str]:
 
 @command.command("new")
 @click.argument("name")
-@click.option("--kind", type=click.Choice(["semiring", "device", "policy", "command"]), required=True)
+@click.option("--kind", type=click.Choice(KINDS), required=True, help="What it brings.")
 @click.option(
     "--into",
     type=click.Path(exists=True, file_okay=False, path_type=Path),
@@ -149,7 +150,5 @@ def examine(record: PluginRecord) -> Iterator[str]:
 )
 def new(name: str, kind: str, into: Path) -> None:
     """Write the package of a new plugin into the folder NAME, with tests that pass."""
-    from mmsb.cli.scaffold import write_package
-
     folder = write_package(into, name, kind)
     click.echo(f"{folder} is made. Next: cd {folder} && pip install -e '.[test]' && pytest && mmsb plugins doctor {name}")

@@ -83,10 +83,12 @@ class Policy(Protocol):
 
 
 class Semiring(Protocol):
-    """(⊕, ⊗, zero, one) over the lanes of a page. Buffers are contiguous, of `dtype`; lengths are whole lanes.
+    """(⊕, ⊗, zero, one) over the lanes of a page.
 
-    Every operation is the same function of its operands on every machine, to the bit. `laws` names those that hold for
-    all lanes but NaN; docs/hooks/semirings.md lists their names.
+    Buffers are contiguous, at any alignment, and hold whole lanes of `dtype` (a numpy code); `dst` overlaps no other.
+    Every operation gives the same bits on every machine. Buffers that do not fit raise ValueError or TypeError, and
+    nothing changed. `laws` names the laws that hold of lanes from `low` to `high`, NaN apart: those of add's order to
+    the bit, the others as numbers; docs/hooks/semirings.md writes them out.
     """
 
     name: str
@@ -94,6 +96,8 @@ class Semiring(Protocol):
     laws: frozenset[str]
     zero: int | float
     one: int | float
+    low: int | float
+    high: int | float
 
     def add(self, dst: Any, x: Any) -> bool:
         """dst ⊕= x, lane by lane. Returns whether a byte of `dst` changed."""

@@ -19,6 +19,18 @@ NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
 TARGET = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 # Types of lanes, as numpy codes (little-endian): unsigned byte, signed integers, floats.
 DTYPES = ("u1", "i4", "i8", "f4", "f8")
+# What a semiring may declare to hold; docs/hooks/semirings.md writes them out.
+LAWS = (
+    "add_associative",
+    "add_commutative",
+    "add_idempotent",
+    "add_identity",
+    "mul_associative",
+    "mul_identity",
+    "left_distributive",
+    "right_distributive",
+    "zero_annihilates",
+)
 SIGNALS = ("metrics", "traces")
 
 
