@@ -77,9 +77,7 @@ def doctor(context: click.Context, name: str, wants_json: bool) -> None:
         raise click.UsageError(f"There is no plugin {name!r}. There are: {known}.")
     findings = {record: list(examine(record)) for record in records}
     if wants_json:
-        print_json(
-            [{**document(record), "files": paths(record), "findings": findings[record]} for record in records]
-        )
+        print_json([{**document(record), "files": paths(record), "findings": findings[record]} for record in records])
     else:
         for record in records:
             print_record(record, findings[record])
@@ -98,7 +96,10 @@ def print_record(record: PluginRecord, findings: list[str]) -> None:
         ("distribution", f"{record.distribution} {record.version}"),
         ("module", record.module),
         ("files", " ".join(found[:SHOWN_FILES]) + more or "-"),
-        ("load time", f"{record.load_ns / 1e9:.3f} s{' (slow: import heavy modules when they are used)' * record.slow}"),
+        (
+            "load time",
+            f"{record.load_ns / 1e9:.3f} s{' (slow: import heavy modules when they are used)' * record.slow}",
+        ),
         ("hooks", ", ".join(record.hooks) or "-"),
         ("offers", offers_text(record) or "-"),
     ]
@@ -151,4 +152,6 @@ def examine(record: PluginRecord) -> Iterator[str]:
 def new(name: str, kind: str, into: Path) -> None:
     """Write the package of a new plugin into the folder NAME, with tests that pass."""
     folder = write_package(into, name, kind)
-    click.echo(f"{folder} is made. Next: cd {folder} && pip install -e '.[test]' && pytest && mmsb plugins doctor {name}")
+    click.echo(
+        f"{folder} is made. Next: cd {folder} && pip install -e '.[test]' && pytest && mmsb plugins doctor {name}"
+    )

@@ -21,7 +21,7 @@ KINDS = sorted(folder.name for folder in TEMPLATES.iterdir() if folder.name != C
 
 
 def write_package(into: Path, name: str, kind: str) -> Path:
-    """Writes the folder `name` inside `into`. UsageError for a bad name or a folder that exists; then nothing is made."""
+    """Writes the folder `name` inside `into`. UsageError, and nothing made, for a bad name or a folder that exists."""
     from mmsb.plugin.registry import kinds
 
     package = package_name(name)

@@ -1,4 +1,4 @@
-"""The plugins that mmsb itself brings, as strings: they are loaded like any other, and the core imports none of them."""
+"""The plugins that mmsb itself brings, as strings: loaded like any other, and imported by nobody else."""
 
 BUILT_IN = {
     "builtin-commands": "mmsb.cli.hooks",

@@ -52,9 +52,7 @@ class PluginManager:
     Built-in plugins are part of mmsb and always allowed.
     """
 
-    def __init__(
-        self, points: Iterable[EntryPoint] | None = None, clock: Callable[[], int] = perf_counter_ns
-    ) -> None:
+    def __init__(self, points: Iterable[EntryPoint] | None = None, clock: Callable[[], int] = perf_counter_ns) -> None:
         self.points = points
         self.clock = clock
         self.allowed = allowed_plugins()
@@ -166,7 +164,7 @@ def ask(plugin: Any, record: PluginRecord) -> tuple[tuple[str, Spec], ...]:
 
 
 def settle(loaded: list[_Loaded]) -> list[_Loaded]:
-    """Nobody gets a name that several plugins offer, so that the order of loading decides nothing; mmsb keeps its own."""
+    """Nobody gets a name that several plugins offer, so that no order decides anything; mmsb keeps its own."""
     offered: dict[tuple[str, str], list[_Loaded]] = {}
     for one in loaded:
         for offer in one.record.offers:

@@ -1,6 +1,6 @@
 """What the things that plugins bring must be able to do. `mmsb.testing` has a contract kit for each.
 
-Subclassing a protocol is optional; a policy that does inherits methods that do nothing.
+Subclassing a protocol is optional; policies and exporters that do inherit methods that do nothing.
 """
 
 from __future__ import annotations
@@ -74,12 +74,15 @@ class Policy(Protocol):
 
     def after_commit(self, engine: Engine) -> None:
         """A commit became visible. Not called after waves."""
+        return
 
     def before_read(self, engine: Engine, page_id: int) -> None:
         """A page that is stale is about to be read. It is read as it is when this returns."""
+        return
 
     def close(self, engine: Engine) -> None:
         """The State closes; what is pending may run one last time. Nothing is called afterwards."""
+        return
 
 
 class Semiring(Protocol):
@@ -100,13 +103,13 @@ class Semiring(Protocol):
     high: int | float
 
     def add(self, dst: Any, x: Any) -> bool:
-        """dst ⊕= x, lane by lane. Returns whether a byte of `dst` changed."""
+        """Dst ⊕= x, lane by lane. Returns whether a byte of `dst` changed."""
 
     def scale(self, dst: Any, weight: Any, x: Any) -> None:
-        """dst = weight ⊗ x. `weight`: a number, or a buffer with one per lane."""
+        """Dst = weight ⊗ x. `weight`: a number, or a buffer with one per lane."""
 
     def accumulate(self, dst: Any, weight: Any, x: Any) -> bool:
-        """dst ⊕= weight ⊗ x. Returns whether a byte of `dst` changed."""
+        """Dst ⊕= weight ⊗ x. Returns whether a byte of `dst` changed."""
 
     def fold_add(self, x: Any) -> int | float:
         """⊕ of all lanes in the defined order; `zero` of none."""
@@ -120,9 +123,12 @@ class Exporter(Protocol):
 
     def metrics(self, values: Mapping[str, int | float], time_ns: int) -> None:
         """Readings by name, each name ending in its unit, at one moment (nanoseconds since 1970)."""
+        return
 
     def span(self, name: str, begin_ns: int, end_ns: int, attributes: Mapping[str, Any]) -> None:
         """Something that took from `begin_ns` to `end_ns`."""
+        return
 
     def close(self) -> None:
         """Delivers what is left."""
+        return

@@ -24,7 +24,7 @@ def kinds() -> Mapping[str, type[Spec]]:
 
 @dataclass(frozen=True)
 class Registry:
-    """`registry.semirings`, `registry.policies`, ...: read-only mappings of name to spec, one per kind, in order of name.
+    """`registry.semirings`, `registry.policies`, ...: read-only mappings of name to spec, sorted, one per kind.
 
     `records` says what became of every plugin.
     """

@@ -1,4 +1,4 @@
-"""The frozen things that hooks return. Each is checked when it is made, so that a plugin's mistake shows at its source."""
+"""The frozen things that hooks return, checked when they are made: a plugin's mistake shows at its source."""
 
 from __future__ import annotations
 
@@ -62,7 +62,9 @@ class Spec:
         if not holds:
             value, spec = getattr(self, field), type(self).__name__
             reason = f"{spec}.{field} is {value!r}"
-            raise PluginSpecError(f"{reason}. {advice}", plugin=None, reason=reason, spec=spec, field=field, value=value)
+            raise PluginSpecError(
+                f"{reason}. {advice}", plugin=None, reason=reason, spec=spec, field=field, value=value
+            )
 
     def resolve(self) -> Any:
         """The callable that the spec names, imported now. PluginError when there is none."""

@@ -1,8 +1,10 @@
-"""What every device backend must pass. In a plugin's tests:
+"""What every device backend must pass.
 
-class TestMyDevice(DeviceContract):
-    def make(self):
-        return MyDevice()
+In a plugin's tests:
+
+    class TestMyDevice(DeviceContract):
+        def make(self):
+            return MyDevice()
 """
 
 from __future__ import annotations

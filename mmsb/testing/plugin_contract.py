@@ -1,7 +1,9 @@
-"""What every plugin module must pass. In a plugin's tests:
+"""What every plugin module must pass.
 
-class TestPlugin(PluginContract):
-    module = "my_package.plugin"
+In a plugin's tests:
+
+    class TestPlugin(PluginContract):
+        module = "my_package.plugin"
 """
 
 from __future__ import annotations

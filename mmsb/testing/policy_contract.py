@@ -1,8 +1,10 @@
-"""What every propagation policy must pass. In a plugin's tests:
+"""What every propagation policy must pass.
 
-class TestBatched(PolicyContract):
-    def make(self):
-        return Batched(count=8)
+In a plugin's tests:
+
+    class TestBatched(PolicyContract):
+        def make(self):
+            return Batched(count=8)
 """
 
 from __future__ import annotations

@@ -15,16 +15,16 @@ if TYPE_CHECKING:
 @pytest.fixture
 def state() -> Iterator[State]:
     """A fresh State in memory, closed after the test."""
-    import mmsb
+    from mmsb.opening import open as open_state
 
-    with mmsb.open() as opened:
+    with open_state() as opened:
         yield opened
 
 
 @pytest.fixture
 def store(tmp_path: Path) -> Iterator[State]:
     """A fresh durable State at `store.path`, inside the test's own folder, closed after the test."""
-    import mmsb
+    from mmsb.opening import open as open_state
 
-    with mmsb.open(tmp_path / "store.mmsb") as opened:
+    with open_state(tmp_path / "store.mmsb") as opened:
         yield opened

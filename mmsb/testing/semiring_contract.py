@@ -1,8 +1,10 @@
-"""What every semiring must pass. In a plugin's tests:
+"""What every semiring must pass.
 
-class TestTropical(SemiringContract):
-    def make(self):
-        return tropical("f8")
+In a plugin's tests:
+
+    class TestTropical(SemiringContract):
+        def make(self):
+            return tropical("f8")
 """
 
 from __future__ import annotations
@@ -63,13 +65,13 @@ class SemiringContract:
     # ---- the operations as functions of arrays
 
     def add(self, a: Array, b: Array) -> Array:
-        """a ⊕ b."""
+        """A ⊕ b."""
         out = a.copy()
         self.make().add(out, b)
         return out
 
     def mul(self, a: Array, b: Array) -> Array:
-        """a ⊗ b."""
+        """A ⊗ b."""
         out = np.empty_like(b)
         self.make().scale(out, a, b)
         return out
@@ -81,13 +83,12 @@ class SemiringContract:
     def triples(self, data: st.DataObject) -> tuple[Array, Array, Array]:
         """Three arrays of one length, of the lanes that laws are said of: from `low` to `high`, no NaN."""
         semiring = self.make()
-        kind = np.dtype(semiring.dtype)
+        dtype, kind = semiring.dtype, np.dtype(semiring.dtype)
         low, high = kind.type(semiring.low), kind.type(semiring.high)
         lane: st.SearchStrategy[Any]
         if kind.kind == "f":
-            bounds = {"min_value": low, "max_value": high}
-            finite = {name: float(value) for name, value in bounds.items() if np.isfinite(value)}
-            lane = st.floats(**finite, width=kind.itemsize * 8, allow_nan=False)  # type: ignore[call-overload]
+            ends = [float(end) if np.isfinite(end) else None for end in (low, high)]
+            lane = st.floats(*ends, allow_nan=False, width=64 if dtype == "f8" else 32)
             lane = lane.filter(lambda value: low <= value <= high)
         else:
             lane = st.integers(int(low), int(high))
@@ -177,7 +178,7 @@ class SemiringContract:
                 assert bytes(room_d) == bytes(unaligned(wanted[:lanes], offset)[0])
 
     def test_a_single_weight_is_that_weight_in_every_lane(self) -> None:
-        """scale and accumulate take a number for as many lanes of it."""
+        """Scale and accumulate take a number for as many lanes of it."""
         semiring = self.make()
         x, d = hostile(semiring.dtype, 67, 4), hostile(semiring.dtype, 67, 5)
         for weight in (semiring.zero, semiring.one, semiring.low, semiring.high):

@@ -16,6 +16,12 @@ def mmsb_commands():
 """
 
 
+def forget():
+    """Lets the fakes be imported anew; their names begin with zz_."""
+    for module in [module for module in sys.modules if module.startswith("zz_")]:
+        del sys.modules[module]
+
+
 @pytest.fixture
 def good():
     """The text of a plugin with nothing wrong, which offers the command `<its name>-hello`."""
@@ -24,11 +30,10 @@ def good():
 
 @pytest.fixture
 def install(tmp_path, monkeypatch):
-    """install(name, text): a distribution of that name, version 1.2, whose entry point `point` is a module of that text.
+    """install(name, text): a distribution of that name, version 1.2; its entry point `point` is a module of that text.
 
     Only built-in plugins and what was installed here are found, besides what the environment of the test has.
     """
-    made = []
     monkeypatch.delenv("MMSB_PLUGINS", raising=False)
     monkeypatch.delenv("MMSB_PLUGINS_STRICT", raising=False)
 
@@ -41,12 +46,10 @@ def install(tmp_path, monkeypatch):
         info.mkdir()
         (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
         (info / "entry_points.txt").write_text(points or f"[mmsb]\n{point or name} = {name}\n")
-        made.append(name)
         return info
 
     yield do
-    for name in made:
-        sys.modules.pop(name, None)
+    forget()
 
 
 @pytest.fixture
@@ -54,8 +57,7 @@ def record_of(install):
     """record_of(name): what became of a plugin; loads all of them."""
 
     def do(name, **options):
-        for module in [module for module in sys.modules if module.startswith("zz_")]:
-            del sys.modules[module]
+        forget()
         (record,) = [record for record in PluginManager(**options).load().records if record.name == name]
         return record
 

@@ -28,7 +28,11 @@ CASES = {
     "states no API": ("x = 1", INVALID, "does not state MMSB_API"),
     "states an odd API": ("MMSB_API = True", INVALID, "does not state MMSB_API"),
     "is for a newer API": ("MMSB_API = 99", records.TOO_NEW, "it is for API 99, this mmsb has 1; update mmsb"),
-    "is for an older API": ("MMSB_API = 0", records.TOO_OLD, "it is for API 0, this mmsb has 1 to 1; update the plugin"),
+    "is for an older API": (
+        "MMSB_API = 0",
+        records.TOO_OLD,
+        "it is for API 0, this mmsb has 1 to 1; update the plugin",
+    ),
     "misspells a hook": (
         HEAD + "@hookimpl\ndef mmsb_semiring(): return []",
         INVALID,
