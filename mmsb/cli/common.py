@@ -26,14 +26,14 @@ REGISTRY = "mmsb.registry"
 Function = Callable[..., Any]
 
 
-def registry() -> Registry:
-    """The plugins, loaded at most once per command line. Failure when MMSB_PLUGINS_STRICT=1 refuses one."""
+def registry(strict: bool | None = None) -> Registry:
+    """The plugins, loaded at most once per command line; `strict` as in PluginManager. Failure when one is refused."""
     meta = click.get_current_context().find_root().meta
     if REGISTRY not in meta:
         from mmsb.plugin.manager import PluginManager
 
         try:
-            meta[REGISTRY] = PluginManager().load()
+            meta[REGISTRY] = PluginManager(strict=strict).load()
         except PluginError as error:
             raise Failure(error) from error  # --help loads plugins too, where nobody else would turn it into a sentence
     found: Registry = meta[REGISTRY]

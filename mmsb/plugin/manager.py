@@ -48,15 +48,20 @@ class _Loaded(NamedTuple):
 class PluginManager:
     """Loads plugins. `points` replaces the installed entry points, `clock` (nanoseconds) measures each plugin's load.
 
-    `MMSB_PLUGINS=a,b` allows only those (empty: none). `MMSB_PLUGINS_STRICT=1`: a plugin that fails raises PluginError.
-    Built-in plugins are part of mmsb and always allowed.
+    `MMSB_PLUGINS=a,b` allows only those (empty: none). Built-in plugins are part of mmsb and always allowed. `strict`
+    (default: whether `MMSB_PLUGINS_STRICT=1`): a plugin that fails raises PluginError.
     """
 
-    def __init__(self, points: Iterable[EntryPoint] | None = None, clock: Callable[[], int] = perf_counter_ns) -> None:
+    def __init__(
+        self,
+        points: Iterable[EntryPoint] | None = None,
+        clock: Callable[[], int] = perf_counter_ns,
+        strict: bool | None = None,
+    ) -> None:
         self.points = points
         self.clock = clock
         self.allowed = allowed_plugins()
-        self.strict = strict_plugins()
+        self.strict = strict_plugins() if strict is None else strict
 
     def load(self) -> Registry:
         """Loads all plugins, built-in ones first, then in order of name. PluginError only when strict."""

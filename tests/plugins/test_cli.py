@@ -105,6 +105,9 @@ def test_a_command_that_a_broken_plugin_may_have_offered(several):
 
 def test_strict_is_one_sentence_also_for_help(several, monkeypatch):
     monkeypatch.setenv("MMSB_PLUGINS_STRICT", "1")
-    for words in (["plugins"], ["--help"], ["tropical"]):
+    for words in (["--help"], ["tropical"]):
         assert "Error: Plugin zz_broken of zz_broken 1.2 is failed-import" in run(*words, code=2).output
     run("cpu")
+    assert (
+        "zz_broken" in run("plugins").stdout and "failed-import" in run("plugins", "doctor", "zz_broken", code=1).stdout
+    )

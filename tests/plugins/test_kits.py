@@ -36,6 +36,7 @@ def test_the_kit_of_plugins_finds(tmp_path, monkeypatch):
     (tmp_path / "zz_heavy.py").write_text(text)
     (tmp_path / "zz_broken.py").write_text("raise OSError")
     monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.delenv("MMSB_PLUGINS_STRICT", raising=False)
     kit = PluginContract()
     kit.module = "zz_heavy"
     finds(kit, "test_its_module_is_light")

@@ -3,16 +3,19 @@
 import dataclasses
 import subprocess
 import sys
+import types
+from collections.abc import Iterable
 from importlib.metadata import EntryPoint
 
 import pytest
 
 import mmsb
-from mmsb.plugin import records
+from mmsb.plugin import hookspecs, records
 from mmsb.plugin.builtins import BUILT_IN
 from mmsb.plugin.manager import PluginManager, installed
+from mmsb.plugin.markers import hookspec
 from mmsb.plugin.registry import kinds
-from mmsb.plugin.types import Spec
+from mmsb.plugin.types import MadeSpec, Spec
 
 
 def test_a_good_plugin(install, record_of, good):
@@ -38,6 +41,28 @@ def test_kinds_come_from_the_hook_specifications():
     assert {kind: type(getattr(registry, kind)).__name__ for kind in kinds()} == dict.fromkeys(kinds(), "mappingproxy")
     with pytest.raises(AttributeError, match="no kind of plugin"):
         registry.reasoners  # noqa: B018
+
+
+@dataclasses.dataclass(frozen=True)
+class CodecSpec(MadeSpec):
+    NOUN = "codec"
+
+
+def test_a_new_kind_is_one_hook_and_one_result(install, monkeypatch):
+    def mmsb_codecs() -> Iterable[CodecSpec]: ...
+
+    monkeypatch.setattr(hookspecs, "mmsb_codecs", hookspec(mmsb_codecs), raising=False)
+    kinds.cache_clear()
+    text = "from mmsb.plugin import hookimpl\nfrom zz_specs import CodecSpec\nMMSB_API = 1\n"
+    install("zz_codec", text + "@hookimpl\ndef mmsb_codecs():\n    yield CodecSpec('rle', 'Runs.', print)\n")
+    monkeypatch.setitem(sys.modules, "zz_specs", types.SimpleNamespace(CodecSpec=CodecSpec))
+    try:
+        registry = PluginManager().load()
+        assert registry.codecs["rle"].factory is print
+        with pytest.raises(mmsb.PluginError, match="There is no codec 'lz'"):
+            registry.find("codecs", "lz")
+    finally:
+        kinds.cache_clear()
 
 
 def test_the_registry_is_frozen():
