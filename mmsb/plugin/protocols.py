@@ -5,7 +5,7 @@ Subclassing a protocol is optional; policies and exporters that do inherit metho
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
@@ -88,19 +88,35 @@ class Policy(Protocol):
 class Semiring(Protocol):
     """(⊕, ⊗, zero, one) over the lanes of a page.
 
-    Buffers are contiguous, at any alignment, and hold whole lanes of `dtype` (a numpy code); `dst` overlaps no other.
-    Every operation gives the same bits on every machine. Buffers that do not fit raise ValueError or TypeError, and
-    nothing changed. `laws` names the laws that hold of lanes from `low` to `high`, NaN apart: those of add's order to
-    the bit, the others as numbers; docs/hooks/semirings.md writes them out.
+    Buffers are contiguous, at any alignment, and hold whole lanes of `dtype`; `dst` overlaps no other. Those that do
+    not fit raise ValueError or TypeError, and nothing changed. Every operation gives the same bits on every machine.
+    `laws` names those that hold of lanes in `domain` (both ends included, never NaN): the ones of add's order to the
+    bit, the others as numbers; docs/hooks/semirings.md writes them out.
     """
 
-    name: str
-    dtype: str
-    laws: frozenset[str]
-    zero: int | float
-    one: int | float
-    low: int | float
-    high: int | float
+    @property
+    def name(self) -> str:
+        """As in its spec."""
+
+    @property
+    def dtype(self) -> str:
+        """The type of its lanes: uint8, int32, int64, float32 or float64."""
+
+    @property
+    def laws(self) -> Collection[str]:
+        """The laws that hold."""
+
+    @property
+    def zero(self) -> int | float:
+        """The identity of ⊕."""
+
+    @property
+    def one(self) -> int | float:
+        """The identity of ⊗."""
+
+    @property
+    def domain(self) -> tuple[int | float, int | float]:
+        """The least and the greatest lane that the laws are said of."""
 
     def add(self, dst: Any, x: Any) -> bool:
         """Dst ⊕= x, lane by lane. Returns whether a byte of `dst` changed."""

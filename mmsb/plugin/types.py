@@ -17,19 +17,19 @@ OLDEST_API = 1
 
 NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
 TARGET = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
-# Types of lanes, as numpy codes (little-endian): unsigned byte, signed integers, floats.
-DTYPES = ("u1", "i4", "i8", "f4", "f8")
+# Types of lanes, as numpy names them.
+DTYPES = ("uint8", "int32", "int64", "float32", "float64")
 # What a semiring may declare to hold; docs/hooks/semirings.md writes them out.
 LAWS = (
-    "add_associative",
-    "add_commutative",
-    "add_idempotent",
-    "add_identity",
-    "mul_associative",
-    "mul_identity",
-    "left_distributive",
-    "right_distributive",
-    "zero_annihilates",
+    "add-associative",
+    "add-commutative",
+    "add-idempotent",
+    "add-identity",
+    "mul-associative",
+    "mul-identity",
+    "left-distributive",
+    "right-distributive",
+    "zero-annihilates",
 )
 SIGNALS = ("metrics", "traces")
 
@@ -118,7 +118,7 @@ class MadeSpec(Spec):
 
 @dataclass(frozen=True)
 class SemiringSpec(MadeSpec):
-    """A semiring. `factory(dtype)` makes it for one of `dtypes`, which are numpy codes: u1, i4, i8, f4, f8."""
+    """A semiring. `factory(dtype)` makes it for one of `dtypes`: uint8, int32, int64, float32, float64."""
 
     dtypes: tuple[str, ...]
 

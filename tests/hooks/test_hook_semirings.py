@@ -9,7 +9,7 @@ def test_hook_mmsb_semirings(example):
     registry, names = example("semirings")
     assert names == ["widest-path"]
     spec = registry.semirings["widest-path"]
-    with pytest.raises(mmsb.PluginError, match=r"not made for \('f8'\), only for one of i4, i8"):
-        spec.make("f8")
+    with pytest.raises(mmsb.PluginError, match=r"not made for \('float64'\), only for one of int32, int64"):
+        spec.make("float64")
     with pytest.raises(mmsb.PluginError, match="No module named 'my_package'"):
-        spec.make("i8")
+        spec.make("int64")

@@ -53,7 +53,7 @@ CASES = {
     "returns one spec bare": (HOOK + f"return {SPEC}", INVALID, "'CommandSpec' object is not iterable"),
     "returns text": (HOOK + "return ['x']", INVALID, "gave a str; it must give CommandSpecs"),
     "returns another kind": (
-        HOOK + 'return [SemiringSpec("s", "Text.", "a:b", ("f8",))]',
+        HOOK + 'return [SemiringSpec("s", "Text.", "a:b", ("float64",))]',
         INVALID,
         "gave a SemiringSpec; it must give CommandSpecs",
     ),

@@ -14,7 +14,7 @@ GOOD = {
     DeviceBackendSpec: {"factory": "a.b:c"},
     ExporterSpec: {"factory": print},
     PropagationPolicySpec: {"factory": "a.b:c", "lossy": True},
-    SemiringSpec: {"factory": "a.b:c", "dtypes": ("f8", "i4")},
+    SemiringSpec: {"factory": "a.b:c", "dtypes": ("float64", "int32")},
 }
 
 
@@ -56,9 +56,9 @@ def test_bad_targets(target):
     ("spec", "field", "value"),
     [
         (SemiringSpec, "dtypes", ()),
-        (SemiringSpec, "dtypes", ["f8"]),
-        (SemiringSpec, "dtypes", ("f8", "u8")),
-        (SemiringSpec, "dtypes", "f8"),
+        (SemiringSpec, "dtypes", ["float64"]),
+        (SemiringSpec, "dtypes", ("float64", "f8")),
+        (SemiringSpec, "dtypes", "float64"),
         (PropagationPolicySpec, "lossy", "no"),
         (ExporterSpec, "signals", ()),
         (ExporterSpec, "signals", ("metrics", "logs")),
