@@ -151,5 +151,29 @@ class UnknownSemiringError(SemiringError, LookupError):
     """There is no semiring `semiring` over `dtype`."""
 
 
+class LinkError(MMSBError, ValueError):
+    """A page cannot be computed like this (`child`, `parents`, `reason`). Nothing changed."""
+
+
+class DerivedPageError(MMSBError, ValueError):
+    """The page (`page_id`) is computed from others and cannot be written."""
+
+
+class StalePageError(MMSBError, RuntimeError):
+    """The page (`page_id`) is not up to date with what it depends on; `reason` says why, `__cause__` is the exception."""
+
+
+class PropagationError(MMSBError, RuntimeError):
+    """A function that computes a page tried to change the State, or to start another wave."""
+
+
+class DeviceBufferError(MMSBError, ValueError):
+    """A handle (`buffer`) that is none of the device's buffers: it was freed, or never allocated here."""
+
+
 class PluginError(MMSBError, RuntimeError):
     """A plugin is missing or broken (`plugin`, `reason`)."""
+
+
+class PluginSpecError(PluginError, ValueError):
+    """What a hook returned cannot be used: `field` of a `spec` is `value`."""
