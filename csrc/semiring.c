@@ -160,3 +160,9 @@ bool mmsb_csr_check(const mmsb_csr *a, uint64_t entries, const char **why, uint6
         if (mmsb_load_u32(a->column + *at * 4) >= a->columns) return false;
     return true;
 }
+
+bool mmsb_csr_rows_check(const mmsb_csr *a, const uint8_t *list, uint64_t count, uint64_t *at) {
+    for (*at = 0; *at < count; ++*at)
+        if (mmsb_load_u32(list + *at * 4) >= a->rows) return false;
+    return true;
+}

@@ -45,8 +45,8 @@ typedef union mmsb_lane {
     uint8_t bytes[8];
 } mmsb_lane;
 
-/* A sparse matrix in compressed rows. Entries of row r are row_start[r] <= k < row_start[r + 1]. The arrays may have any
- * alignment (they lie in pages); mmsb_csr_check vouches for them before a kernel follows them. */
+/* A sparse matrix in compressed rows: row r has the entries row_start[r] <= k < row_start[r + 1]. The arrays may have
+ * any alignment (they lie in pages); mmsb_csr_check vouches for them before a kernel follows them. */
 typedef struct mmsb_csr {
     uint64_t rows, columns;
     const uint8_t *row_start; /* u64[rows + 1] */
@@ -56,9 +56,9 @@ typedef struct mmsb_csr {
 
 typedef struct mmsb_semiring mmsb_semiring;
 
-/* In every function: lengths count lanes, pointers may have any alignment, nothing outside the lanes is touched, and what
- * is written overlaps nothing that is read. `changed` results tell whether a byte of dst came out different. A fold of
- * no lanes is its neutral element. `self` is the row the function was called through. */
+/* In every function: lengths count lanes, pointers may have any alignment, nothing outside the lanes is touched, and
+ * what is written overlaps nothing else that is read. `changed` tells whether a byte of dst came out different. `self`
+ * is the row that the function was called through. */
 struct mmsb_semiring {
     uint64_t size_bytes; /* sizeof(mmsb_semiring) of whoever made the row: fields may be added at the end */
     const char *name;    /* "min-plus": as long as the row lives */
@@ -80,8 +80,8 @@ struct mmsb_semiring {
                        bool per_lane);
 
     /* *out = the ⊕, or ⊗, of all lanes of x, in N = 64 / lane_bytes interleaved lanes: lane j starts at the neutral
-     * element and takes x[j], x[j + N], ...; then lane j takes lane j + N/2, for j < N/2, and so on by halves. Where ⊕
-     * does not commute, fold_add goes from left to right instead. */
+     * element (zero; one) and takes x[j], x[j + N], ...; then lane j takes lane j + N/2, for j < N/2, and so on by
+     * halves, down to lane 0. last-write folds its ⊕, and a row of mmsb_semiring_called both, from left to right. */
     void (*fold_add)(const mmsb_semiring *self, mmsb_lane *out, const uint8_t *x, uint64_t lanes);
     void (*fold_mul)(const mmsb_semiring *self, mmsb_lane *out, const uint8_t *x, uint64_t lanes);
 
@@ -91,9 +91,10 @@ struct mmsb_semiring {
                     uint64_t lanes);
 
     /* y[r] = the ⊕ over the entries k of row r of value[k] ⊗ x[column[k]], for the rows first <= r < first + count, or
-     * for the `count` rows of `list` when it is not NULL. Folded like fold_add, but with N = 4 whatever the type: rows
-     * are short. `a` was checked, every row is below a->rows; x has a->columns lanes, y a->rows. Returns changed. */
-    bool (*rows)(const mmsb_semiring *self, uint8_t *y, const mmsb_csr *a, const uint8_t *x, const uint32_t *list,
+     * for the `count` rows of `list` (u32 each) when that is not NULL. Folded like fold_add, but with N = 4 for all
+     * types, because rows are short. `a` was checked, every row is below a->rows; x has a->columns lanes and y a->rows.
+     * Returns changed. */
+    bool (*rows)(const mmsb_semiring *self, uint8_t *y, const mmsb_csr *a, const uint8_t *x, const uint8_t *list,
                  uint64_t first, uint64_t count);
 };
 
@@ -132,8 +133,11 @@ bool mmsb_semiring_check(const mmsb_semiring *row, const char **why);
  * ends at `entries`, and every column is below `columns`. *why says what is wrong, *at in which place of the array. */
 bool mmsb_csr_check(const mmsb_csr *a, uint64_t entries, const char **why, uint64_t *at);
 
-/* A row whose lanes are computed by two plain functions of the row's type, `double f(double, double)` for f64: slow, and
- * the same bytes at every level. Folds go from left to right. `row` comes first, so that `self` leads here. */
+/* Whether `count` row numbers (u32 each) lie below a->rows; *at is the first that does not. */
+bool mmsb_csr_rows_check(const mmsb_csr *a, const uint8_t *list, uint64_t count, uint64_t *at);
+
+/* A row whose lanes are computed by two plain functions of its type, `double f(double, double)` for f64: slow, and the
+ * same bytes at every level. `row` comes first, so that `self` leads here. */
 typedef struct mmsb_semiring_called {
     mmsb_semiring row;
     void (*plus)(void), (*times)(void);

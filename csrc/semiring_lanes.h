@@ -1,9 +1,9 @@
 /* What ⊕ and ⊗ of the built-in semirings do to one lane: the definition that vectors are held to.
  *
  * Where ⊕ compares, ⊗ clamps, because wrapping would break the order; where ⊕ adds, integers wrap. The order of floats
- * is that of their numbers with −0 below +0. A NaN operand makes a NaN; `done` turns any NaN into the one whose bits are
- * 0x7ff8... (f32: 0x7fc0...), because the sign and payload that come out of an addition depend on the compiler's choice
- * of operand order. It is enough to call it where a result is stored: no ⊕ or ⊗ loses a NaN. */
+ * is that of their numbers with −0 below +0. A NaN operand makes a NaN; `done` turns any NaN into the one whose bits
+ * are 0x7ff8... (f32: 0x7fc0...), because the sign and payload that come out of an addition depend on the compiler's
+ * choice of operand order. It is enough to call it where a result is stored: no ⊕ or ⊗ loses a NaN. */
 #ifndef MMSB_SEMIRING_LANES_H
 #define MMSB_SEMIRING_LANES_H
 

@@ -177,8 +177,9 @@ static inline bool FN(put)(uint8_t *dst, const T *fresh, uint64_t lanes) {
     return true;
 }
 
-/* Below this many lanes operands are walked lane by lane, with the result in a register: a page of one lane costs little
- * more than the load of its operands. Above, blocks of the result stay in the first cache while operands stream by. */
+/* Up to this many lanes operands are walked lane by lane, with the result in a register: a page of one lane costs
+ * little more than the load of its operands. Above, a block of the result stays in the first cache while operands
+ * stream by. */
 #define COMBINE_FEW 4
 #define COMBINE_BLOCK (4096 / sizeof(T))
 
@@ -248,10 +249,10 @@ static inline T FN(row_gathered)(const mmsb_semiring *self, const mmsb_csr *a, c
 #endif
 
 static inline bool FN(rows_by)(const mmsb_semiring *self, uint8_t *restrict y, const mmsb_csr a, const uint8_t *x,
-                               const uint32_t *list, uint64_t first, uint64_t count, const bool gathered) {
+                               const uint8_t *list, uint64_t first, uint64_t count, const bool gathered) {
     U changed = 0;
     for (uint64_t i = 0; i < count; i++) {
-        uint64_t r = list != NULL ? list[i] : first + i;
+        uint64_t r = list != NULL ? mmsb_load_u32(list + i * 4) : first + i;
         uint64_t k = mmsb_load_u64(a.row_start + r * 8), end = mmsb_load_u64(a.row_start + r * 8 + 8);
         T fresh = gathered ? FN(row_gathered)(self, &a, x, k, end) : FN(row)(self, &a, x, k, end);
         T old = LANES(y)[r];
@@ -261,7 +262,7 @@ static inline bool FN(rows_by)(const mmsb_semiring *self, uint8_t *restrict y, c
     return changed != 0;
 }
 
-static bool FN(rows)(const mmsb_semiring *self, uint8_t *y, const mmsb_csr *a, const uint8_t *x, const uint32_t *list,
+static bool FN(rows)(const mmsb_semiring *self, uint8_t *y, const mmsb_csr *a, const uint8_t *x, const uint8_t *list,
                      uint64_t first, uint64_t count) {
     /* The gather instruction takes signed indices. */
     if (a->columns <= INT32_MAX) return FN(rows_by)(self, y, *a, x, list, first, count, true);

@@ -42,10 +42,12 @@ _ERRORS = (
     "PluginError",
     "ReadOnlyError",
     "RetentionError",
+    "SemiringError",
     "StateClosedError",
     "StoreFullError",
     "StoreLockedError",
     "UnknownMomentError",
+    "UnknownSemiringError",
     "UnsupportedLocationError",
 )
 

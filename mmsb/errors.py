@@ -120,5 +120,13 @@ class UnsupportedLocationError(MMSBError, ValueError):
     """No installed device backend offers this `location`."""
 
 
+class SemiringError(MMSBError, ValueError):
+    """A semiring cannot be made like this, or its operands do not fit it (`semiring`, `dtype`, `operand`)."""
+
+
+class UnknownSemiringError(SemiringError, LookupError):
+    """There is no semiring `semiring` over `dtype`."""
+
+
 class PluginError(MMSBError, RuntimeError):
     """A plugin is missing or broken (`plugin`, `reason`)."""

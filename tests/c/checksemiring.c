@@ -158,7 +158,7 @@ static void check_rows(const mmsb_semiring *slow, const mmsb_semiring *fast, gua
     uint64_t listed = 0;
     for (uint32_t r = 0; r < n; r++)
         if (random_u64() % 3 == 0) list[listed++] = r;
-    COMPARE("listed rows", s->rows(s, dst, &a, x, list, 0, listed));
+    COMPARE("listed rows", s->rows(s, dst, &a, x, (const uint8_t *)list, 0, listed));
     if (entries != 0) {
         mmsb_store_u32(column + (entries - 1) * 4, (uint32_t)columns);
         CHECK(!mmsb_csr_check(&a, entries, &why, &at) && at == entries - 1, "a column too far is accepted");
