@@ -26,7 +26,8 @@
     X(POISONED, -19, "an earlier write or sync failed; the writer is closed") \
     X(PAGE_EXISTS, -20, "a page of that id exists already")                   \
     X(EPOCH_ORDER, -21, "a delta does not continue the page's epoch")         \
-    X(NOT_LOCAL, -22, "the page's bytes are not in host memory")
+    X(NOT_LOCAL, -22, "the page's bytes are not in host memory")              \
+    X(BAD_LINK, -28, "the link does not fit its pages")
 
 typedef enum mmsb_status {
 #define MMSB_STATUS_ENUM(name, value, text) MMSB_##name = value,

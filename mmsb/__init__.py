@@ -33,6 +33,7 @@ _ERRORS = (
     "ForkedStateError",
     "FormatVersionError",
     "InvalidDeltaError",
+    "LinkError",
     "MMSBError",
     "MetadataError",
     "NotAStoreError",

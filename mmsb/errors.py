@@ -128,5 +128,9 @@ class UnknownSemiringError(SemiringError, LookupError):
     """There is no semiring `semiring` over `dtype`."""
 
 
+class LinkError(MMSBError, ValueError):
+    """A native link does not fit its pages: their sizes, or what a matrix holds (`reason`)."""
+
+
 class PluginError(MMSBError, RuntimeError):
     """A plugin is missing or broken (`plugin`, `reason`)."""

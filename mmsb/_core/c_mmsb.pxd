@@ -25,6 +25,7 @@ cdef extern from "status.h" nogil:
         MMSB_NEWER_VERSION
         MMSB_POISONED
         MMSB_PAGE_EXISTS
+        MMSB_BAD_LINK
 
 
 cdef extern from "alloc.h" nogil:

@@ -22,6 +22,7 @@ cdef dict TABLE = {
     MMSB_NEWER_VERSION: (errors.FormatVersionError, "Install a newer mmsb."),
     MMSB_POISONED: (errors.CommitInDoubtError, "Close the State and open the store again."),
     MMSB_PAGE_EXISTS: (errors.InvalidDeltaError, "Ids are never used twice."),
+    MMSB_BAD_LINK: (errors.LinkError, "Compare the link with the sizes of its pages and what they hold."),
 }
 
 
