@@ -31,7 +31,8 @@
     X(EDGE_EXISTS, -24, "the edge is there already")                          \
     X(EDGE_NOT_FOUND, -25, "no such edge")                                    \
     X(PAGE_HAS_EDGES, -26, "the page has edges")                              \
-    X(PAGE_IS_DERIVED, -27, "the page is computed from others")
+    X(PAGE_IS_DERIVED, -27, "the page is computed from others")               \
+    X(BAD_LINK, -28, "the link does not fit its pages")
 
 typedef enum mmsb_status {
 #define MMSB_STATUS_ENUM(name, value, text) MMSB_##name = value,

@@ -37,6 +37,7 @@ _ERRORS = (
     "FormatVersionError",
     "GraphCycleError",
     "InvalidDeltaError",
+    "LinkError",
     "MMSBError",
     "MetadataError",
     "MissingPackageError",
