@@ -22,6 +22,7 @@ _HOMES = {
     "PastState": "mmsb.past",
     "Stepper": "mmsb.stepper",
     "cpu_report": "mmsb._core.kernels",
+    "Link": "mmsb.links",
 }
 _ERRORS = (
     "ArenaFullError",
@@ -29,6 +30,7 @@ _ERRORS = (
     "ConflictError",
     "CorruptCheckpointError",
     "CorruptLogError",
+    "DerivedPageError",
     "DeviceBufferError",
     "DuplicateNameError",
     "EdgeExistsError",
@@ -48,9 +50,11 @@ _ERRORS = (
     "PageSizeError",
     "PluginError",
     "PluginSpecError",
+    "PropagationError",
     "ReadOnlyError",
     "RetentionError",
     "SemiringError",
+    "StalePageError",
     "StateClosedError",
     "StoreFullError",
     "StoreLockedError",

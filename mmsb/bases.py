@@ -7,6 +7,7 @@ from collections import OrderedDict
 from typing import TYPE_CHECKING, Any, Protocol
 
 from mmsb.errors import CorruptCheckpointError, CorruptLogError, FormatVersionError, RetentionError
+from mmsb.links import NO_LINKS, Links
 
 if TYPE_CHECKING:
     from mmsb._core.state import Core
@@ -43,6 +44,9 @@ class Base(Protocol):
     def find(self, name: str) -> int | None:
         """The page of that name."""
 
+    def links(self) -> bytes:
+        """The links, as Links.encode gives them."""
+
     def load_into(self, core: Core) -> None:
         """Makes the state in an empty core."""
 
@@ -68,6 +72,10 @@ class EmptyBase:
 
     def find(self, name: str) -> None:
         """None: there is no page."""
+
+    def links(self) -> bytes:
+        """There are none."""
+        return NO_LINKS
 
     def load_into(self, core: Core) -> None:
         """An empty core is this state."""
@@ -108,6 +116,10 @@ class ImageBase:
     def find(self, name: str) -> int | None:
         """The page of that name."""
         return self.by_name.get(name)
+
+    def links(self) -> bytes:
+        """The links, as Links.encode gives them."""
+        return self.image.links
 
     def load_into(self, core: Core) -> None:
         """Makes the state in an empty core."""
@@ -170,6 +182,12 @@ class CoreBase:
             self.check()
             return self.core._names.get(name)
 
+    def links(self) -> bytes:
+        """The links, as Links.encode gives them."""
+        with self.state._exclusive():
+            self.check()
+            return self.core._links.encode()
+
     def load_into(self, core: Core) -> None:
         """Copies the state into an empty core."""
         source = self.core
@@ -179,6 +197,7 @@ class CoreBase:
                 core._load_page(page_id, *source._page_info(page_id), source._page_bytes(page_id))
             for page_id in sorted(source._name_of.keys() | source._metadata.keys()):
                 core._load_description(page_id, source._name_of.get(page_id), source._metadata.get(page_id))
+            core._links.load(source._links.encode())
             core._set_position(source.seq, source.time_ns, source.branch, source.next_page_id, source.last_crc)
 
 
@@ -249,6 +268,35 @@ def segments_between(log: Any, since: int, until: int) -> list[Segment]:
     segments = list(log.segments)
     ends = [segment.base_seq for segment in segments[1:]] + [until]
     return [segment for segment, end in zip(segments, ends, strict=True) if segment.base_seq < until and end > since]
+
+
+class _NoPages:
+    """Stands in for a core where only the links of a state are asked for."""
+
+    def _flag_page(self, page_id: int, **marks: bool | None) -> None:
+        """There is no page."""
+
+    def _stale_pages(self) -> list[int]:
+        return []
+
+    def _forget_touched(self) -> None:
+        """Nothing was touched."""
+
+
+def links_at(state: State, seq: int, core: Any = None) -> Links:
+    """The links of the state at `seq`; with `core`, whose pages are those of that state, it is told of them."""
+    base = bases_of(state).before(seq)
+    links = Links(core if core is not None else _NoPages())
+    links.load(base.links())
+    from mmsb.history import log
+
+    seqs = {c.seq for kind in ("link", "unlink") for c in log(state, since=base.seq + 1, until=seq, kind=kind)}
+    for at in sorted(seqs):
+        for commit in log(state, since=at, until=at):
+            for change in commit.changes:
+                if change.kind in ("link", "unlink"):
+                    links.describe(change, at)
+    return links
 
 
 def rebuild(state: State, seq: int, *, from_checkpoint: bool = False) -> Core:

@@ -14,7 +14,7 @@ from mmsb.metadata import get_varint, put_varint
 
 KINDS = ("data", "control", "device", "compiler")
 TYPES = ("call", "copy", "semiring", "reduce", "matrix", "none")
-PARENTS_MOST = 1 << 24
+NO_LINKS = b"\0"  # what Links.encode gives without links
 
 Copy = tuple[int, int, int, int]  # place of the parent, from, to, bytes
 

@@ -17,6 +17,7 @@ from mmsb._core.state import Core
 from mmsb.edit import Edit
 from mmsb.errors import ConflictError, InvalidDeltaError, MMSBError, ReadOnlyError, UnsupportedLocationError
 from mmsb.index import Indexes
+from mmsb.propagation import Propagation
 
 if TYPE_CHECKING:
     from mmsb.history import Commit
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 DURABILITIES = ("none", "process", "group", "power")
 
 
-class State(Core):
+class State(Propagation):
     """One versioned memory: pages of raw bytes that change only by deltas, recorded in one log.
 
     Made by :func:`mmsb.open`. Safe to use from several threads. Not usable after fork().
@@ -51,6 +52,7 @@ class State(Core):
         self._recovered: Any = None
         self._indexes = Indexes(self)
         self._digests: Any = None
+        self._engine = None
         self._closing = threading.Lock()
         self._pid = os.getpid()
 
@@ -100,10 +102,12 @@ class State(Core):
             return False
         return True
 
-    def delete_page(self, page: int | str | Page, *, source: str | None = None) -> None:
-        """Deletes a page. Its id is never used again; its past stays readable with at()."""
+    def delete_page(self, page: int | str | Page, *, source: str | None = None, detach: bool = False) -> None:
+        """Deletes a page. Its id is never used again; its past stays readable with at(). PageHasEdgesError when it has
+        edges, unless `detach`: then these go too.
+        """
         with Batch(self, source=source) as batch:
-            batch.delete_page(page)
+            batch.delete_page(page, detach=detach)
 
     def set_metadata(
         self, page: int | str | Page, value: Mapping[str, Any] | None, *, source: str | None = None

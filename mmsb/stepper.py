@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mmsb import metadata
 from mmsb._core import undo
-from mmsb.bases import rebuild, replay
+from mmsb.bases import links_at, rebuild, replay
 from mmsb.digest import Tree
 from mmsb.errors import PageNotFoundError, StateClosedError
 from mmsb.past import datetime_of, resolve
@@ -49,6 +49,7 @@ class Undo(NamedTuple):
     created: list[range]
     notes: dict[int, tuple[str | None, bytes | None]]
     nbytes: int
+    relinked: bool = False
 
 
 class Stepper:
@@ -168,7 +169,8 @@ class Stepper:
                 content = bytes(core._page_bytes(page_id))
                 record.pages.append((page_id, content, epoch, kind))
                 nbytes += 128 + len(content)
-        return record._replace(nbytes=nbytes)
+        relinked = any(change.kind in ("link", "unlink") for change in changes)
+        return record._replace(nbytes=nbytes, relinked=relinked)
 
     def _touch(self, groups: list[Any]) -> None:
         if self.dirty is not None:
@@ -198,6 +200,8 @@ class Stepper:
                 else:
                     undo.forget_deleted(core, page_id)
         undo.set_position(core, *record.before)
+        if record.relinked:
+            core._links = links_at(self.state, core.seq, core)
         self._touch(
             [
                 *record.created,
@@ -252,7 +256,7 @@ class Stepper:
         self._check()
         self.tree.update(self.core, self.dirty)
         self.dirty = set()
-        return self.tree.root(self.core.next_page_id)
+        return self.tree.root(self.core.next_page_id, self.core._links.digest_bytes())
 
     def _page_info(self, page_id: int) -> tuple[int, int, int]:
         self._check()

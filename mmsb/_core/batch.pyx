@@ -10,7 +10,7 @@ from mmsb._core.delta cimport Delta
 from mmsb._core.page cimport Page, as_bytes_like, offset_of
 from mmsb._core.state cimport CLOSED, Core, FORKED, UNWRITABLE
 
-from mmsb import errors
+from mmsb import errors, links
 from mmsb import metadata as notes
 
 # Batches up to this size are committed without letting other threads run.
@@ -338,6 +338,8 @@ cdef class Batch:
         cdef mmsb_op op
         cdef uint64_t page_id = self.resolve(page)
         cdef uint64_t new_size = page_size(size)
+        if self.state._links:
+            self.state._check_resize(page_id)
         before = self.read(page_id)[:new_size]
         memset(&op, 0, sizeof(mmsb_op))
         op.kind = MMSB_OP_RESIZE
@@ -346,15 +348,47 @@ cdef class Batch:
         self.add(&op, None, None, NULL)
         self.staged[page_id] = (new_size, mmsb_batch_count(&self.batch), before)
 
-    def delete_page(self, page):
-        """Stages the deletion of a page."""
+    def delete_page(self, page, *, bint detach=False):
+        """Stages the deletion of a page. PageHasEdgesError when others depend on it or it on others, unless `detach`:
+        then these links go too.
+        """
         cdef mmsb_op op
+        cdef uint64_t page_id = self.resolve(page)
+        for child, link in self.state._links.touching(page_id):
+            if not detach:
+                raise errors.PageHasEdgesError(
+                    f"Page {page_id} has edges. Remove them with state.undepend(), or pass detach=True.",
+                    page_id=page_id, parents=self.state._graph_parents(page_id),
+                    children=self.state._graph_children(page_id))
+            self._unlink(child, link.kind, () if child == page_id or link.kind == "data" else (page_id,))
         memset(&op, 0, sizeof(mmsb_op))
         op.kind = MMSB_OP_DELETE
-        op.page_id = self.resolve(page)
+        op.page_id = page_id
         self.add(&op, None, None, NULL)
         self.staged[op.page_id] = (0, 0, b"")
         self.effects.append(("delete", op.page_id, None))
+
+    def _link(self, child, link):
+        """Stages that page `child` depends on others by `link` (mmsb.links.Link), which has been checked."""
+        cdef mmsb_op op
+        cdef bytes blob = link.encode()
+        memset(&op, 0, sizeof(mmsb_op))
+        op.kind = MMSB_OP_LINK
+        op.page_id = self.resolve(child)
+        op.data_bytes = len(blob)
+        self.add(&op, None, None, <const uint8_t *>PyBytes_AS_STRING(blob))
+        self.effects.append(("link", op.page_id, link))
+
+    def _unlink(self, child, kind, parents=()):
+        """Stages the end of such a link."""
+        cdef mmsb_op op
+        cdef bytes blob = links.encode_unlink(kind, parents)
+        memset(&op, 0, sizeof(mmsb_op))
+        op.kind = MMSB_OP_UNLINK
+        op.page_id = self.resolve(child)
+        op.data_bytes = len(blob)
+        self.add(&op, None, None, <const uint8_t *>PyBytes_AS_STRING(blob))
+        self.effects.append(("unlink", op.page_id, (kind, parents)))
 
     def rename(self, page, name):
         """Stages another name for a page, or none (None)."""
@@ -455,6 +489,8 @@ cdef class Batch:
             raise
         mmsb_batch_release(&self.batch)
         if status > 0:
+            if state.engine is not None:
+                self.tell_engine()
             state.after_commit()
         return self.seq
 
@@ -489,6 +525,15 @@ cdef class Batch:
             else:
                 state.end_exclusive()
 
+    cdef int tell_engine(self) except -1:
+        """The graph loses what this batch has unlinked or deleted."""
+        for kind, page_id, value in self.effects:
+            if kind == "unlink":
+                self.state._unlinked(page_id, *value)
+            elif kind == "delete":
+                self.state._left_graph(page_id)
+        return 0
+
     cdef int check_effects(self) except -1:
         """Names may have been taken since they were staged."""
         names = {}
@@ -516,6 +561,10 @@ cdef class Batch:
                     state._name_of[page_id] = value
             elif kind == "metadata":
                 state._metadata[page_id] = value
+            elif kind == "link":
+                state._links.add(page_id, value)
+            elif kind == "unlink":
+                state._links.remove(page_id, *value)
             else:
                 state._forget_page(page_id)
         return 0

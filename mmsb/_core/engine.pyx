@@ -120,10 +120,10 @@ cdef class Engine:
         return self.core.core.touched.size // sizeof(mmsb_touched)
 
     def clock(self):
-        """Seconds of a clock that policies may use."""
+        """Nanoseconds on the State's clock; never goes back."""
         import time
 
-        return time.monotonic()
+        return self.core.clock() if self.core.clock is not None else time.monotonic_ns()
 
     def propagate(self):
         """Runs one wave now, over everything that is not up to date; also over what failed before."""
@@ -131,6 +131,16 @@ cdef class Engine:
             if self.core._links.of(page_id) is not None:
                 self.force(page_id)
         self.wave(False)
+
+    def wave_now(self):
+        """Runs one wave over what was touched and forced."""
+        self.wave(False)
+
+    def forced_pages(self):
+        """Pages that the next wave computes whatever their parents did (list of ids)."""
+        cdef uint32_t *nodes = <uint32_t *>self.p.forced.data
+        cdef uint64_t i
+        return [self.graph.page_id(nodes[i]) for i in range(self.p.forced.size // sizeof(uint32_t))]
 
     def compute(self, page_id):
         """Runs one wave over a stale page and the stale pages that it depends on."""

@@ -135,6 +135,11 @@ cdef class Page:
 
     # ---- reading
 
+    @property
+    def stale(self):
+        """True when the page is computed from others and not up to date with them; reading it then raises."""
+        return self.state._is_stale(self.page_id)
+
     def __len__(self):
         return self.size
 
@@ -145,7 +150,7 @@ cdef class Page:
         cdef Py_ssize_t start, stop, step, index
         cdef int token = state.enter(CLOSED | FORKED)
         try:
-            header = state.header(self.page_id)
+            header = state.header_to_read(self.page_id)
             if not isinstance(key, slice):
                 index = key
                 if index < 0:
@@ -173,7 +178,7 @@ cdef class Page:
         cdef uint64_t count = 0 if length is None else offset_of(length, self.page_id)
         cdef int token = state.enter(CLOSED | FORKED)
         try:
-            header = state.header(self.page_id)
+            header = state.header_to_read(self.page_id)
             if length is None and offset <= header.size:
                 count = header.size - offset
             if offset > header.size or count > header.size - offset:
@@ -197,7 +202,7 @@ cdef class Page:
         try:
             token = state.enter(CLOSED | FORKED)
             try:
-                header = state.header(self.page_id)
+                header = state.header_to_read(self.page_id)
                 if offset > header.size or <uint64_t>target.len > header.size - offset:
                     state.fail(MMSB_OUT_OF_BOUNDS, self.page_id, offset, target.len)
                 memcpy(target.buf, mmsb_arena_bytes(&state.core.arena, header.handle) + offset, target.len)
@@ -215,6 +220,8 @@ cdef class Page:
         """
         import numpy
 
+        self.state.leave(self.state.enter(CLOSED | FORKED))
+        self.state.header_to_read(self.page_id)
         array = numpy.frombuffer(self.state._slot(self.page_id), dtype)
         return array if shape is None else array.reshape(shape)
 
@@ -290,9 +297,9 @@ cdef class Page:
         """A new page with the same bytes and metadata. Returns its Page."""
         return self.state._clone(self, name, source)
 
-    def delete(self, source=None):
-        """Deletes the page. Its id is never used again; its past stays readable."""
-        self.state.delete_page(self, source=source)
+    def delete(self, source=None, *, detach=False):
+        """Deletes the page. Its id is never used again; its past stays readable. `detach`: also when it has edges."""
+        self.state.delete_page(self, source=source, detach=detach)
 
     def history(self):
         """Iterates the page's deltas, oldest first (lazily)."""

@@ -20,6 +20,7 @@ cdef class Core:
     cdef int depth           # how often the owner came in
     cdef bint alive          # core was initialised
     cdef bint sync_commits   # every commit is synced
+    cdef bint reads_stale    # stale pages may be read
     cdef bint wake           # tell _wake() of the next commit
     cdef object last_source
     cdef uint32_t last_source_index
@@ -43,6 +44,7 @@ cdef class Core:
     cdef int begin_exclusive(self) except -1
     cdef void end_exclusive(self)
     cdef mmsb_page_header *header(self, uint64_t page_id) except NULL
+    cdef mmsb_page_header *header_to_read(self, uint64_t page_id) except NULL
     cdef int set_source(self, mmsb_commit_info *info, object source) except -1
     cdef int prepare_info(self, mmsb_commit_info *info, object source, bytes label, bytes intent) except -1
     cdef Delta write(self, uint64_t page_id, uint64_t offset, const uint8_t *data, uint64_t length,

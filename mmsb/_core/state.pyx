@@ -197,6 +197,26 @@ cdef class Core:
             self.fail(MMSB_PAGE_NOT_FOUND, page_id, 0, 0)
         return header
 
+    cdef mmsb_page_header *header_to_read(self, uint64_t page_id) except NULL:
+        """The header of a page whose bytes are asked for. StalePageError when they are not up to date."""
+        cdef mmsb_page_header *header = self.header(page_id)
+        if header.flags & MMSB_PAGE_STALE and not self.reads_stale:
+            self._read_stale(page_id)
+            header = self.header(page_id)
+        return header
+
+    def _read_stale(self, page_id):
+        """A stale page is read: returns when it may be."""
+
+    @property
+    def stale_reads(self):
+        """Whether stale pages may be read as they are; else reading one raises StalePageError."""
+        return bool(self.reads_stale)
+
+    @stale_reads.setter
+    def stale_reads(self, bint value):
+        self.reads_stale = value
+
     cpdef uint64_t page_id_of(self, object page) except? 0:
         """The id of a Page, an id or a name. PageNotFoundError when there is no such live page."""
         cdef int token, overflow = 0
