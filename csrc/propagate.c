@@ -142,8 +142,7 @@ static int meet_touched(mmsb_propagation *p) {
 int mmsb_propagate_begin(mmsb_propagation *p, const mmsb_commit_info *info, bool partial) {
     mmsb_core *core = p->core;
     uint64_t nodes = p->graph->node_count;
-    if (!grow(p->alloc, &p->rules, nodes, sizeof(mmsb_rule)) ||
-        !grow(p->alloc, &p->staged, nodes, sizeof(mmsb_staged)))
+    if (!grow(p->alloc, &p->rules, nodes, sizeof(mmsb_rule)) || !grow(p->alloc, &p->staged, nodes, sizeof(mmsb_staged)))
         return MMSB_NO_MEMORY;
     int status = mmsb_wave_begin(&p->wave, p->graph, 1u << MMSB_EDGE_DATA);
     if (status != MMSB_OK) return status;
@@ -235,8 +234,7 @@ static int end_delta(mmsb_propagation *p, uint32_t node, const uint8_t *whole, u
     staged->whole = false;
     staged->first_change = (uint32_t)(p->changes.size / sizeof(mmsb_link_change));
     staged->change_count = 1;
-    if (!mmsb_buffer_reserve(&p->changes, p->alloc, p->changes.size + sizeof(mmsb_link_change)))
-        return MMSB_NO_MEMORY;
+    if (!mmsb_buffer_reserve(&p->changes, p->alloc, p->changes.size + sizeof(mmsb_link_change))) return MMSB_NO_MEMORY;
     *(mmsb_link_change *)(void *)(p->changes.data + p->changes.size) = (mmsb_link_change){code, payload, payload_bytes};
     p->changes.size += sizeof(mmsb_link_change);
     mmsb_wave_touch(&p->wave, node);

@@ -85,7 +85,17 @@ def decode(data: bytes) -> Link:
     if at != len(data):
         raise ValueError("a link is longer than it says")
     return Link(
-        TYPES[data[1]], KINDS[data[0]], parents, semiring, dtype, bool(data[2]), weights, copies, rows, columns, function
+        TYPES[data[1]],
+        KINDS[data[0]],
+        parents,
+        semiring,
+        dtype,
+        bool(data[2]),
+        weights,
+        copies,
+        rows,
+        columns,
+        function,
     )
 
 
@@ -109,7 +119,7 @@ def copy(ranges: Iterable[Copy]) -> Link:
 
 
 def semiring(name: str, dtype: str, weights: Any = None, *, accumulate: bool = False) -> Link:
-    """child = ⊕ over the parents of weight ⊗ parent, lane by lane, all pages equally long.
+    """Child = ⊕ over the parents of weight ⊗ parent, lane by lane, all pages equally long.
 
     `weights`: one number per parent, None: nothing is multiplied. `accumulate`: child ⊕= that, for idempotent ⊕ only;
     what a parent once gave stays.
@@ -126,7 +136,7 @@ def reduce(name: str, dtype: str) -> Link:
 
 
 def matrix(name: str, dtype: str, rows: int, columns: int) -> Link:
-    """child = A ⊗ x. The parents are x (`columns` lanes) and A in compressed rows, as three pages: row_start (uint64,
+    """Child = A ⊗ x. The parents are x (`columns` lanes) and A in compressed rows, as three pages: row_start (uint64,
     rows + 1), column (uint32 per entry), value (a lane per entry).
     """
     return Link("matrix", semiring=name, dtype=dtype, rows=rows, columns=columns)

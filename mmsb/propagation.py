@@ -319,7 +319,9 @@ class Propagation(Core):
             self._forget_touched()
             return
         engine = self._need_engine()
-        edges = [(parent, child, link.kind) for child, link in self._links.items() for parent in dict.fromkeys(link.parents)]
+        edges = [
+            (parent, child, link.kind) for child, link in self._links.items() for parent in dict.fromkeys(link.parents)
+        ]
         engine.graph.add_pages(sorted({page for edge in edges for page in edge[:2]}))
         engine.graph.add_edges(
             [edge[0] for edge in edges], [edge[1] for edge in edges], [KINDS.index(edge[2]) for edge in edges]
@@ -398,4 +400,3 @@ class Propagation(Core):
 
     def _announce(self, what: str, items: Iterable[Any]) -> None:
         """Tells subscribers."""
-
