@@ -43,7 +43,7 @@ typedef struct mmsb_propagation {
     mmsb_link_result result;
     void *blocks; /* memory of this wave; it goes at the wave's end */
     uint8_t *block_at;
-    uint64_t block_left;
+    uint64_t block_left, oldest_bytes;
     uint64_t number;       /* of the wave */
     uint64_t used;         /* bytes of the frame */
     const uint32_t *level; /* nodes of the level at hand */

@@ -185,18 +185,27 @@ cdef class Engine:
         cdef int status
         if self.running:
             raise errors.PropagationError("A function of a wave cannot start a wave. Do it after the wave.")
-        core.begin_exclusive()
+        # A short wave that calls nobody runs in one go under the interpreter's lock, like any short operation.
+        cdef bint exclusive = self.calls != 0 or self.graph.graph.edge_count > RELEASE_GIL_EDGES or core.gate != 0
+        if exclusive:
+            core.begin_exclusive()
         self.running = True
         try:
             if self.listener is not None:
                 self.listener("begun", [])
-            core.prepare_info(&info, None, None, None)
-            info.sync = False
+            memset(&info, 0, sizeof(mmsb_commit_info))
+            info.if_epoch = MMSB_ANY_EPOCH
+            # A wave that follows its commit at once happens at the same time.
+            if self.policy is None and not partial:
+                info.time_ns = core.core.time_ns
+            elif core.clock is not None:
+                info.time_ns = core.clock()
             status = mmsb_propagate_begin(&self.p, &info, partial)
             if status != MMSB_OK:
                 core.fail(status, 0, 0, 0)
             try:
-                self.reasons = {}
+                if self.reasons:
+                    self.reasons = {}
                 self.run()
                 if self.p.visited.size or partial:
                     self.publish(&info, partial)
@@ -206,7 +215,8 @@ cdef class Engine:
                 mmsb_propagate_end(&self.p)
         finally:
             self.running = False
-            core.end_exclusive()
+            if exclusive:
+                core.end_exclusive()
         return 0
 
     cdef int run(self) except -1:
@@ -291,18 +301,22 @@ cdef class Engine:
         cdef uint64_t i, page_id
         cdef int status
         cdef bytes blob = b""
-        fresh = []
+        fresh = None
         for i in range(self.p.visited.size // sizeof(uint32_t)):
             page_id = self.graph.page_id(visited[i])
             header = mmsb_arena_header(&core.core.arena, page_id)
             if header.flags & MMSB_PAGE_STALE:
+                fresh = fresh or []
                 fresh.append(page_id)
-        reasons = {}
-        for i in range(self.p.failed.size // sizeof(uint32_t)):
-            page_id = self.graph.page_id(failed[i])
-            reasons[page_id] = self.reasons.get(page_id, "a page that it depends on could not be computed")
+        reasons = None
+        if self.p.failed.size:
+            reasons = {}
+            for i in range(self.p.failed.size // sizeof(uint32_t)):
+                page_id = self.graph.page_id(failed[i])
+                reasons[page_id] = self.reasons.get(page_id, "a page that it depends on could not be computed")
         if fresh or reasons or partial:
-            fresh = [page_id for page_id in fresh if page_id not in reasons]
+            reasons = reasons or {}
+            fresh = [page_id for page_id in fresh or () if page_id not in reasons]
             blob = links.encode_wave(reasons, fresh, partial)
         while True:
             status = mmsb_propagate_publish(&self.p, <mmsb_commit_info *>info,
