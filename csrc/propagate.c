@@ -223,7 +223,10 @@ static int end_delta(mmsb_propagation *p, uint32_t node, const uint8_t *whole, u
     p->used = payload_at + payload_bytes;
     mmsb_staged *staged = meet(p, node);
     staged->changed = true;
-    if (push_node(p, &p->changed, node) != MMSB_OK) return MMSB_NO_MEMORY;
+    if (!mmsb_buffer_reserve(&p->changed, p->alloc, p->changed.size + sizeof(mmsb_wave_delta))) return MMSB_NO_MEMORY;
+    *(mmsb_wave_delta *)(void *)(p->changed.data + p->changed.size) =
+        (mmsb_wave_delta){payload_at - core->building.changes_at, payload_bytes, node, code};
+    p->changed.size += sizeof(mmsb_wave_delta);
     if (mmsb_graph_node_at(p->graph, node)->out.count == 0) return MMSB_OK;
 
     mmsb_page_header *header;
@@ -392,6 +395,21 @@ static mmsb_page_header *header_of(const mmsb_propagation *p, uint32_t node) {
     return mmsb_arena_header(&p->core->arena, mmsb_graph_node_at(p->graph, node)->page_id);
 }
 
+/* What mmsb_core_apply would do with the frame, without looking for its deltas and pages again. */
+static void apply_deltas(mmsb_propagation *p) {
+    mmsb_core *core = p->core;
+    const mmsb_wave_delta *deltas = (const mmsb_wave_delta *)(const void *)p->changed.data;
+    const uint8_t *changes = core->frame.data + core->building.changes_at;
+    for (uint64_t i = 0; i < p->changed.size / sizeof *deltas; i++) {
+        mmsb_page_header *header;
+        uint8_t *page = page_bytes(p, deltas[i].node, &header);
+        core->kernels.delta_apply(page, header->size, deltas[i].code, changes + deltas[i].at, deltas[i].bytes);
+        header->epoch++;
+        core->deltas++;
+        core->delta_bytes += deltas[i].bytes;
+    }
+}
+
 int mmsb_propagate_publish(mmsb_propagation *p, const mmsb_commit_info *info, const uint8_t *blob,
                            uint64_t blob_bytes) {
     mmsb_core *core = p->core;
@@ -406,13 +424,9 @@ int mmsb_propagate_publish(mmsb_propagation *p, const mmsb_commit_info *info, co
     p->refused = status == MMSB_NO_SPACE;
     if (status != MMSB_OK) return status;
 
-    const uint8_t *changes, *end;
-    bool described = false;
-    mmsb_core_last_changes(core, &changes, &end);
-    status = mmsb_core_apply(core, changes, end, &described);
+    apply_deltas(p);
     mmsb_core_mark_applied(core);
     core->commits++;
-    if (status != MMSB_OK) core->poisoned = true; /* every page was there a moment ago: memory is damaged */
     const uint32_t *nodes = (const uint32_t *)(const void *)p->visited.data;
     for (uint64_t i = 0; i < p->visited.size / sizeof *nodes; i++)
         header_of(p, nodes[i])->flags &= (uint16_t)~MMSB_PAGE_STALE;

@@ -296,7 +296,7 @@ cdef class Engine:
         cdef Core core = self.core
         cdef const uint32_t *failed = <const uint32_t *>self.p.failed.data
         cdef const uint32_t *visited = <const uint32_t *>self.p.visited.data
-        cdef const uint32_t *changed = <const uint32_t *>self.p.changed.data
+        cdef const mmsb_wave_delta *changed = <const mmsb_wave_delta *>self.p.changed.data
         cdef mmsb_page_header *header
         cdef uint64_t i, page_id
         cdef int status
@@ -331,8 +331,8 @@ cdef class Engine:
         if fresh or reasons:
             core._links.settle(reasons, fresh)
         if self.listener is not None:
-            self.listener("wave", [self.graph.page_id(changed[i])
-                                   for i in range(self.p.changed.size // sizeof(uint32_t))])
+            self.listener("wave", [self.graph.page_id(changed[i].node)
+                                   for i in range(self.p.changed.size // sizeof(mmsb_wave_delta))])
             if reasons:
                 self.listener("stale", list(reasons))
         return 0
