@@ -130,15 +130,15 @@ def matrix_links() -> Iterator[Figure]:
         state.depend(y, on=[x, *parts], link=links.matrix(name, "float64", count, count))
         vectors = [gb.Vector.from_dense(one) for one in xs]
         out = [gb.Vector(float, count)]
-        turn = iter(range(1 << 30))
+        turns = [iter(range(1 << 30)) for _ in range(3)]
 
-        def ours(state: Any = state, x: Any = x, turn: Any = turn) -> None:
+        def ours(state: Any = state, x: Any = x, turn: Any = turns[0]) -> None:
             state.update_page(x, xs[next(turn) % 2].tobytes())
 
-        def write_only(state: Any = state, turn: Any = turn) -> None:
+        def write_only(state: Any = state, turn: Any = turns[1]) -> None:
             state.update_page(plain, xs[next(turn) % 2].tobytes())
 
-        def reference(semiring: Any = semiring, vectors: Any = vectors, turn: Any = turn) -> None:
+        def reference(semiring: Any = semiring, vectors: Any = vectors, turn: Any = turns[2]) -> None:
             out[0] << semiring(vectors[next(turn) % 2] @ peer_t)
 
         plain = state.create_page(count * 8)
