@@ -1,5 +1,5 @@
-/* Matrix links. The arrays of the matrix lie in pages that anybody may write, so they are checked before a kernel follows
- * them, once per version. Which rows depend on a column is found through the transposed pattern, made by counting sort
+/* Matrix links. The arrays of the matrix lie in pages that anybody may write, so they are checked, once per version,
+ * before a kernel follows them. Which rows depend on a column is found through the transposed pattern, made by counting sort
  * (Cormen et al., Introduction to Algorithms, 8.2) when a part of x changes for the first time. */
 #include "link_matrix.h"
 

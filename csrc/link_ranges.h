@@ -4,8 +4,8 @@
 
 #include "link.h"
 
-/* Appends what changed among the bytes of a page that `part` covers, rounded out to lanes and moved to where `part` puts
- * it. *budget counts down the bytes of masks that are worth reading. False: it is used up, or there is no memory;
+/* Appends what changed among the bytes of a page that `part` covers, rounded out to lanes and moved to where `part`
+ * puts it. *budget counts down the bytes of masks that are worth reading. False: it is used up, or there is no memory;
  * either way the whole is to be computed. */
 bool mmsb_link_ranges_add(mmsb_buffer *ranges, const mmsb_alloc *alloc, const mmsb_link_page *page,
                           const mmsb_link_copy *part, uint64_t lane_bytes, uint64_t *budget);

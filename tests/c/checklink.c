@@ -1,10 +1,12 @@
 /* Random links on random pages against a literal model: the whole computation, and the one that is told what changed,
- * must give the bytes of the model, over every semiring and at every level. Pages end at guard pages. */
+ * must give the bytes of the model, over every semiring and at every level. Pages end at guard pages. `checklink
+ * --bench` times what the figures ask for. */
 #define _GNU_SOURCE
 #include <string.h>
 
 #include "../../csrc/kernels.h"
 #include "../../csrc/link.h"
+#include "benchlink.h"
 #include "guard.h"
 #include "harness.h"
 #include "lanes.h"
@@ -404,11 +406,15 @@ static void check_refusals(void) {
     }
 }
 
-int main(void) {
+int main(int argc, char **argv) {
     static scene t;
     mmsb_kernels_init(&kernels, mmsb_cpu_detect());
     mmsb_semirings_init(&scalar, 0);
     mmsb_semirings_init(&best, mmsb_cpu_detect());
+    if (argc > 1 && strcmp(argv[1], "--bench") == 0) {
+        bench_links(&kernels, &best);
+        return 0;
+    }
     old_guard = guard_make(PAGE_MAX);
     for (int p = 0; p < PARENTS; p++) t.guards[p] = guard_make(PAGE_MAX);
     check_refusals();

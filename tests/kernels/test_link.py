@@ -9,7 +9,13 @@ import pytest
 ROOT = Path(__file__).parents[2]
 
 
-@pytest.mark.parametrize("flags", [["-O2"], ["-O1", "-g", "-fsanitize=address,undefined"]], ids=["plain", "sanitized"])
+@pytest.mark.parametrize(
+    "flags",
+    [
+        pytest.param(["-O1"], id="plain"),
+        pytest.param(["-O1", "-g", "-fsanitize=address,undefined"], id="sanitized", marks=pytest.mark.slow),
+    ],
+)
 def test_c_harness(tmp_path, flags):
     """tests/c/checklink.c: whole and in part against the model, hostile matrices, short memory, guard pages."""
     compiler = shutil.which("cc") or shutil.which("gcc")
