@@ -9,7 +9,7 @@
 /* Up to here all bytes are computed sooner than it is known which of them have to be. */
 #define FEW_BYTES 256
 
-/* What an accumulating link computes at once before it adds it to the child: stays in the first cache. */
+/* What stays in the first cache: an accumulating link computes as much before it adds it to the child. */
 #define BLOCK_BYTES 4096
 
 static const char *copies_misfit(const mmsb_link *link, const uint64_t *parent_sizes, uint64_t child_size) {
@@ -131,7 +131,8 @@ static int compute_copies(const mmsb_link *link, const mmsb_link_page *parents, 
     return only_ranges(result, old);
 }
 
-/* Computes the range of the child at `dst`, where its old bytes stand. Returns changed. */
+/* Computes a range of the child at `dst`. Returns whether that changed what stood there, which an accumulating link
+ * adds to. */
 static bool combine(const mmsb_link *link, const mmsb_link_page *parents, const uint8_t **x, mmsb_run range,
                     uint8_t *dst) {
     const mmsb_semiring *s = link->semiring;
@@ -157,9 +158,12 @@ static int compute_lanes(const mmsb_link *link, const mmsb_link_page *parents, c
     if (!mmsb_buffer_reserve(&result->scratch, alloc, link->parent_count * sizeof(uint8_t *))) return MMSB_NO_MEMORY;
     const uint8_t **x = (const uint8_t **)(void *)result->scratch.data;
     if (whole) {
-        memcpy(child, old, child_size);
+        /* Whether anything changed is known at the price of a copy of the old bytes: little for a small child, and
+         * for a large one more than it is worth, because whoever makes the delta compares anyway. */
+        bool compares = link->accumulates || child_size <= BLOCK_BYTES;
+        if (compares) memcpy(child, old, child_size);
         bool changed = combine(link, parents, x, (mmsb_run){0, child_size}, child);
-        if (changed) return all_of_it(result, child_size);
+        if (changed || !compares) return all_of_it(result, child_size);
         result->runs.size = 0;
         return MMSB_OK;
     }

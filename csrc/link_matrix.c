@@ -1,6 +1,6 @@
 /* Matrix links. The arrays of the matrix lie in pages that anybody may write, so they are checked, once per version,
- * before a kernel follows them. Which rows depend on a column is found through the transposed pattern, made by counting sort
- * (Cormen et al., Introduction to Algorithms, 8.2) when a part of x changes for the first time. */
+ * before a kernel follows them. Which rows depend on a column is found through the transposed pattern, made by
+ * counting sort (Cormen et al., Introduction to Algorithms, 8.2) when a part of x changes for the first time. */
 #include "link_matrix.h"
 
 #include "link_ranges.h"
@@ -217,8 +217,7 @@ int mmsb_link_matrix_compute(mmsb_link *link, const mmsb_link_page *parents, con
         return MMSB_OK;
     }
     result->runs.size = 0;
-    memcpy(child, old, child_size);
-    if (!s->rows(s, child, &a, x, NULL, 0, a.rows)) return MMSB_OK;
+    s->rows(s, child, &a, x, NULL, 0, a.rows);
     result->whole = true;
     result->bytes.size = child_size;
     return MMSB_OK;

@@ -30,8 +30,8 @@ static inline __m512 done_f32(__m512 v) {
     return _mm512_mask_mov_ps(v, _mm512_cmp_ps_mask(v, v, _CMP_UNORD_Q), canonical);
 }
 
-/* Operands are fetched 4 KiB ahead into the second cache (csrc/semiring_lanes_avx2.h). The last lanes go through the same
- * instructions under a mask: what is not loaded counts as zeros, and ⊕ of two zeros changes nothing. */
+/* Operands are fetched 4 KiB ahead into the second cache (csrc/semiring_lanes_avx2.h). The last lanes go through the
+ * same instructions under a mask: what is not loaded counts as zeros, and ⊕ of two zeros changes nothing. */
 #define MMSB_ADD_AVX512(name, type, vector, pd, LANES, mask)                                                     \
     static inline __m512i name##_part_##type(uint8_t *dst, const uint8_t *x, mask all) {                         \
         vector old = _mm512_maskz_loadu_##pd(all, dst);                                                          \

@@ -22,6 +22,10 @@ _HOMES = {
     "PastState": "mmsb.past",
     "Stepper": "mmsb.stepper",
     "cpu_report": "mmsb._core.kernels",
+    "Semiring": "mmsb._core.semiring",
+    "Semirings": "mmsb._core.semiring",
+    "CsrMatrix": "mmsb._core.semiring",
+    "UfuncSemiring": "mmsb.semiring",
 }
 _ERRORS = (
     "ArenaFullError",

@@ -7,6 +7,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", ROOT / "docs/start.md", *sorted((ROOT / "docs/guides").glob("time-travel.md"))]
+PAGES += [ROOT / "docs/understand/semirings.md"]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
