@@ -193,7 +193,11 @@ int mmsb_link_compute(mmsb_link *link, const mmsb_link_page *parents, const uint
                       const mmsb_alloc *alloc, mmsb_link_result *result, const char **why) {
     result->whole = false;
     result->bytes.size = result->runs.size = 0;
-    if (!mmsb_buffer_reserve(&result->bytes, alloc, child_size)) return MMSB_NO_MEMORY;
+    if (child_size > result->bytes.capacity) {
+        if (!mmsb_buffer_reserve(&result->bytes, alloc, child_size)) return MMSB_NO_MEMORY;
+        /* Kernels compare what they write with what stands there, so something must. */
+        memset(result->bytes.data, 0, result->bytes.capacity);
+    }
     switch (link->type) {
         case MMSB_LINK_COPY:
             return compute_copies(link, parents, old, child_size, alloc, result);

@@ -349,7 +349,57 @@ static void check_amount(scene *t) {
               type);
         compare(t, "the same ten bytes");
         CHECK(!t->result.whole && t->result.runs.size == 0, "type %d: what came out the same is a change", type);
+        memset(t->bytes[0], 0, 400);
+        t->changes[0][0].payload = memcpy(t->payloads[0][0], "\0\220\3", 3);
+        t->changes[0][0].payload_bytes = 403;
+        compare(t, "many bytes");
+        CHECK(t->result.whole, "type %d: four hundred bytes of a thousand are computed in part", type);
     }
+}
+
+/* Tells the link, as its change number `change`, that lanes [at, at + count) of x are now `number`. */
+static void set_lanes(scene *t, uint32_t change, uint64_t at, uint64_t count, double number) {
+    uint8_t *payload = t->payloads[MMSB_LINK_X][change];
+    uint8_t *end = mmsb_varint_put(mmsb_varint_put(payload, at * 8), count * 8);
+    for (uint64_t i = at; i < at + count; i++) memcpy(t->bytes[MMSB_LINK_X] + i * 8, &number, 8);
+    t->x[MMSB_LINK_X].change_count = change + 1;
+    t->changes[MMSB_LINK_X][change] =
+        (mmsb_link_change){MMSB_DELTA_DENSE, payload, (uint64_t)(end - payload) + count * 8};
+}
+
+/* Through a diagonal matrix one lane changes one row, and a wave leaves nothing behind that the next would compute. */
+static void check_amount_of_rows(scene *t) {
+    enum { ROWS = 300 };
+    const double one = 1;
+    t->literal = mmsb_semirings_find(&scalar, "plus-times", MMSB_DTYPE_F64);
+    t->link = (mmsb_link){.type = MMSB_LINK_MATRIX, .parent_count = 4, .semiring = t->literal};
+    t->link.rows = t->link.columns = ROWS;
+    t->child_size = ROWS * 8;
+    const uint64_t sizes[] = {ROWS * 8, (ROWS + 1) * 8, ROWS * 4, ROWS * 8};
+    for (int p = 0; p < MMSB_LINK_MATRIX_PARENTS; p++) {
+        set_page(t, p, sizes[p]);
+        t->x[p] = (mmsb_link_page){t->bytes[p], sizes[p], 1, p == MMSB_LINK_X, 0, t->changes[p]};
+    }
+    for (uint64_t r = 0; r <= ROWS; r++) mmsb_store_u64(t->bytes[MMSB_LINK_ROW_START] + r * 8, r);
+    for (uint32_t r = 0; r < ROWS; r++) {
+        mmsb_store_u32(t->bytes[MMSB_LINK_COLUMN] + r * 4, r);
+        memcpy(t->bytes[MMSB_LINK_VALUE] + r * 8, &one, 8);
+    }
+    set_lanes(t, 0, 0, ROWS, 0);
+    compare(t, "whole");
+    t->x[MMSB_LINK_X].whole = false;
+    for (int wave = 0; wave < ROWS; wave++) {
+        bool many = wave > ROWS / 2 && wave % 2;
+        uint64_t at = (uint64_t)wave * 7 % (ROWS / 2);
+        set_lanes(t, 0, many ? 0 : at, many ? ROWS / 3 : 1, wave + 1);
+        if (many) set_lanes(t, 1, ROWS / 2 + 1, ROWS / 2 - 1, wave + 1);
+        compare(t, "diagonal");
+        const mmsb_run *run = (const mmsb_run *)(const void *)t->result.runs.data;
+        CHECK(t->result.whole == many, "wave %d computes too much or too little", wave);
+        CHECK(many || (t->result.runs.size == sizeof *run && run->offset == at * 8 && run->length == 8),
+              "wave %d computes not the one row", wave);
+    }
+    mmsb_link_release(&t->link, &mmsb_alloc_libc);
 }
 
 static void refuse(const mmsb_link *link, uint64_t first, uint64_t others, uint64_t child_size, const char *reason) {
@@ -419,6 +469,7 @@ int main(int argc, char **argv) {
     for (int p = 0; p < PARENTS; p++) t.guards[p] = guard_make(PAGE_MAX);
     check_refusals();
     check_amount(&t);
+    check_amount_of_rows(&t);
     int parts[MMSB_LINK_MATRIX + 1] = {0};
     for (int id = 0; id < MMSB_SEMIRING_COUNT; id++)
         for (int dtype = 0; dtype < MMSB_DTYPE_COUNT; dtype++)
