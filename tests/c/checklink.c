@@ -14,7 +14,7 @@
 enum { PARENTS = 5, COPIES = 6, CHANGES = 3, PAGE_MAX = 1 << 14 };
 
 static mmsb_kernels kernels;
-static mmsb_semirings scalar, best;
+static mmsb_semirings scalar, avx2, best;
 
 /* One link with its pages; `x` is what the link is told about them. */
 typedef struct scene {
@@ -460,7 +460,9 @@ int main(int argc, char **argv) {
     static scene t;
     mmsb_kernels_init(&kernels, mmsb_cpu_detect());
     mmsb_semirings_init(&scalar, 0);
+    mmsb_semirings_init(&avx2, mmsb_cpu_detect() & ~MMSB_CPU_AVX512);
     mmsb_semirings_init(&best, mmsb_cpu_detect());
+    const mmsb_semirings *levels[] = {&scalar, &avx2, &best};
     if (argc > 1 && strcmp(argv[1], "--bench") == 0) {
         bench_links(&kernels, &best);
         return 0;
@@ -475,7 +477,7 @@ int main(int argc, char **argv) {
         for (int dtype = 0; dtype < MMSB_DTYPE_COUNT; dtype++)
             for (int round = 0; round < 60; round++) {
                 const mmsb_semiring *literal = &scalar.rows[id][dtype];
-                const mmsb_semiring *row = round % 2 ? literal : &best.rows[id][dtype];
+                const mmsb_semiring *row = &levels[round % 3]->rows[id][dtype];
                 if (literal->size_bytes == 0) break;
                 for (int type = MMSB_LINK_COPY; type <= MMSB_LINK_MATRIX; type++) {
                     parts[type] += check_link(&t, (uint8_t)type, literal, row);
