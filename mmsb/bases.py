@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol
 
 from mmsb.errors import CorruptCheckpointError, CorruptLogError, FormatVersionError, RetentionError
@@ -266,7 +267,7 @@ def bases_of(state: State) -> Bases:
 def segments_between(log: Any, since: int, until: int) -> list[Segment]:
     """The segments that hold commits since+1..until, ascending."""
     segments = list(log.segments)
-    ends = [segment.base_seq for segment in segments[1:]] + [until]
+    ends = [*(segment.base_seq for segment in segments[1:]), until][: len(segments)]
     return [segment for segment, end in zip(segments, ends, strict=True) if segment.base_seq < until and end > since]
 
 
@@ -299,7 +300,9 @@ def links_at(state: State, seq: int, core: Any = None) -> Links:
     return links
 
 
-def rebuild(state: State, seq: int, *, from_checkpoint: bool = False) -> Core:
+def rebuild(
+    state: State, seq: int, *, from_checkpoint: bool = False, progress: Callable[[int, int], None] | None = None
+) -> Core:
     """A core with the state at `seq`, replayed from the oldest kept state (or from the newest checkpoint before it).
 
     CorruptLogError when the log is damaged on the way.
@@ -308,13 +311,13 @@ def rebuild(state: State, seq: int, *, from_checkpoint: bool = False) -> Core:
     base = bases.before(seq) if from_checkpoint else bases.oldest()
     core = state.scratch()
     base.load_into(core)
-    replay(state, core, seq)
+    replay(state, core, seq, progress)
     return core
 
 
-def replay(state: State, core: Core, seq: int) -> None:
-    """Applies the commits after core.seq up to `seq` to a core."""
-    log = state._log
+def replay(state: State, core: Core, seq: int, progress: Callable[[int, int], None] | None = None) -> None:
+    """Applies the commits after core.seq up to `seq` to a core. `progress(done, total)` counts them by segment."""
+    log, begin = state._log, core.seq
     for segment in segments_between(log, core.seq, seq):
         cursor = log.cursor(segment)
         if core.seq > segment.base_seq:
@@ -322,6 +325,8 @@ def replay(state: State, core: Core, seq: int) -> None:
         core._replay(cursor, seq)
         if core.seq < seq:
             log.check_read(cursor, segment)
+        if progress is not None:
+            progress(core.seq - begin, seq - begin)
     if core.seq != seq:
         raise CorruptLogError(
             f"The log ends at commit {core.seq} instead of {seq}. Run `mmsb verify` on the store.",

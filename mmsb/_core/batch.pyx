@@ -29,6 +29,16 @@ cdef uint64_t page_size(object size) except 0:
     return number
 
 
+cdef uint64_t epoch_of(object if_epoch) except? 0xffffffffffffffff:
+    """An expected epoch from Python, None for any. One that no page can have matches none."""
+    if if_epoch is None:
+        return MMSB_ANY_EPOCH
+    if isinstance(if_epoch, bool) or not hasattr(if_epoch, "__index__"):
+        raise TypeError(f"if_epoch is an int or None, not {type(if_epoch).__name__}")
+    number = if_epoch.__index__()
+    return number if 0 <= number < MMSB_ANY_EPOCH else MMSB_ANY_EPOCH - 1
+
+
 cdef bytes encode_name(object name):
     if not isinstance(name, str):
         raise TypeError(f"a name is a str or None, not {type(name).__name__}")
@@ -166,7 +176,7 @@ cdef class Batch:
         op.kind = MMSB_OP_WRITE
         op.page_id = page_id
         op.offset = offset_of(at, page_id)
-        op.if_epoch = MMSB_ANY_EPOCH if if_epoch is None else <uint64_t>if_epoch
+        op.if_epoch = epoch_of(if_epoch)
         try:
             PyObject_GetBuffer(data, &buffer, PyBUF_SIMPLE)
         except (TypeError, ValueError, BufferError):
@@ -268,7 +278,7 @@ cdef class Batch:
         op.kind = MMSB_OP_DELTA
         op.page_id = page_id
         op.code = delta.code
-        op.if_epoch = MMSB_ANY_EPOCH if if_epoch is None else <uint64_t>if_epoch
+        op.if_epoch = epoch_of(if_epoch)
         op.data_bytes = delta.payload_bytes
         if rebase and if_epoch is not None:
             self.rebases.append((mmsb_batch_count(&self.batch), page_id, if_epoch, delta.ranges(), None))
