@@ -284,10 +284,13 @@ class _NoPages:
         """Nothing was touched."""
 
 
+_NO_PAGES = _NoPages()
+
+
 def links_at(state: State, seq: int, core: Any = None) -> Links:
     """The links of the state at `seq`; with `core`, whose pages are those of that state, it is told of them."""
     base = bases_of(state).before(seq)
-    links = Links(core if core is not None else _NoPages())
+    links = Links(core if core is not None else _NO_PAGES)
     links.load(base.links())
     from mmsb.history import log
 

@@ -7,7 +7,8 @@ from mmsb._core.state cimport Core
 
 cdef class Engine:
     cdef mmsb_propagation p
-    cdef readonly Core core
+    cdef void *owner               # the Core
+    cdef object alive
     cdef readonly Graph graph
     cdef readonly dict functions   # by child's page id: (function, dtype, shape)
     cdef dict kept                 # by child's page id: what the rule's pointers need alive
@@ -18,6 +19,7 @@ cdef class Engine:
     cdef bint running
     cdef dict reasons
 
+    cdef Core c(self)
     cdef int committed(self) except -1
     cdef int wave(self, bint partial) except -1
     cdef int run(self) except -1

@@ -11,6 +11,8 @@ from mmsb._core.graph cimport Graph, Nodes
 from mmsb._core.semiring cimport Semiring
 from mmsb._core.state cimport Core, WAVE
 
+import weakref
+
 from mmsb import errors, links
 
 # From this many edges on a wave lets other threads run meanwhile.
@@ -25,7 +27,9 @@ cdef class Engine:
     """The graph of a State and the waves over it. `policy` decides when they run; the State decides everything else."""
 
     def __cinit__(self, Core core not None):
-        self.core = core
+        # The Core owns its engine; were it owned by it too, a State that is dropped would not go away.
+        self.owner = <void *>core
+        self.alive = weakref.ref(core)
         self.graph = Graph()
         self.functions = {}
         self.kept = {}
@@ -36,6 +40,12 @@ cdef class Engine:
 
     def __dealloc__(self):
         mmsb_propagate_release(&self.p)
+
+    cdef Core c(self):
+        """The State. StateClosedError when it is gone and only its engine was kept."""
+        if self.alive() is None:
+            raise errors.StateClosedError("The State of this engine is gone. Open it again.")
+        return <Core>self.owner
 
     # ---- rules
 
@@ -117,23 +127,24 @@ cdef class Engine:
     @property
     def pending(self):
         """Number of touched pages that no wave has covered."""
-        return self.core.core.touched.size // sizeof(mmsb_touched)
+        return self.c().core.touched.size // sizeof(mmsb_touched)
 
     def clock(self):
         """Nanoseconds on the State's clock; never goes back."""
         import time
 
-        return self.core.clock() if self.core.clock is not None else time.monotonic_ns()
+        return self.c().clock() if self.c().clock is not None else time.monotonic_ns()
 
     def propagate(self):
         """Runs one wave now, over everything that is not up to date; also over what failed before."""
-        for page_id in self.core._stale_pages():
-            if self.core._links.of(page_id) is not None:
+        for page_id in self.c()._stale_pages():
+            if self.c()._links.of(page_id) is not None:
                 self.force(page_id)
         self.wave(False)
 
     def wave_now(self):
         """Runs one wave over what was touched and forced."""
+        self.c()
         self.wave(False)
 
     def forced_pages(self):
@@ -145,9 +156,9 @@ cdef class Engine:
     def compute(self, page_id):
         """Runs one wave over a stale page and the stale pages that it depends on."""
         wanted = [page_id, *self.graph.ancestors(page_id, "data")]
-        stale = set(self.core._stale_pages())
+        stale = set(self.c()._stale_pages())
         for one in wanted:
-            if one in stale and self.core._links.of(one) is not None:
+            if one in stale and self.c()._links.of(one) is not None:
                 self.force(one)
         self.wave(True)
 
@@ -155,13 +166,14 @@ cdef class Engine:
         """Marks what depends on touched pages as stale. Returns the pages that were not stale before."""
         cdef Nodes nodes = Nodes()
         cdef Nodes touched = Nodes()
-        cdef mmsb_touched *entries = <mmsb_touched *>self.core.core.touched.data
+        cdef Core core = self.c()
+        cdef mmsb_touched *entries = <mmsb_touched *>core.core.touched.data
         cdef uint64_t i
         cdef uint32_t node
         cdef mmsb_page_header *header
         if not mmsb_buffer_reserve(&touched.buffer, &mmsb_alloc_libc, self.pending * sizeof(uint32_t) + 4):
             raise MemoryError()
-        for i in range(self.core.core.touched.size // sizeof(mmsb_touched)):
+        for i in range(core.core.touched.size // sizeof(mmsb_touched)):
             node = mmsb_graph_find(&self.graph.graph, entries[i].page_id)
             if node != MMSB_NO_NODE:
                 (<uint32_t *>touched.buffer.data)[touched.buffer.size // sizeof(uint32_t)] = node
@@ -171,7 +183,7 @@ cdef class Engine:
             raise MemoryError()
         marked = []
         for i in range(nodes.count()):
-            header = mmsb_arena_header(&self.core.core.arena, self.graph.page_id(nodes.at()[i]))
+            header = mmsb_arena_header(&core.core.arena, self.graph.page_id(nodes.at()[i]))
             if not header.flags & MMSB_PAGE_STALE:
                 header.flags |= MMSB_PAGE_STALE
                 marked.append(self.graph.page_id(nodes.at()[i]))
@@ -181,7 +193,7 @@ cdef class Engine:
 
     cdef int wave(self, bint partial) except -1:
         cdef mmsb_commit_info info
-        cdef Core core = self.core
+        cdef Core core = <Core>self.owner
         cdef int status
         if self.running:
             raise errors.PropagationError("A function of a wave cannot start a wave. Do it after the wave.")
@@ -235,7 +247,7 @@ cdef class Engine:
             elif status == MMSB_BAD_LINK:
                 self.fail_here(self.p.why.decode())
             else:
-                self.core.fail(status, 0, 0, 0)
+                self.c().fail(status, 0, 0, 0)
 
     cdef object fail_here(self, str reason):
         self.reasons[self.graph.page_id(mmsb_propagate_node(&self.p))] = reason
@@ -251,6 +263,7 @@ cdef class Engine:
         cdef const uint8_t *at
         cdef uint32_t i
         cdef uint8_t[::1] out
+        cdef Core core = <Core>self.owner
         entry = self.functions.get(page_id)
         if entry is None:
             self.fail_here("its function is not registered")
@@ -265,8 +278,8 @@ cdef class Engine:
                 at = mmsb_propagate_bytes(&self.p, rule.parents[i], &size)
                 arguments.append(memoryview(PyBytes_FromStringAndSize(<const char *>at, size)))
             else:
-                arguments.append(memoryview(self.core._slot(self.graph.page_id(rule.parents[i]))))
-        self.core.gate |= WAVE
+                arguments.append(memoryview(core._slot(self.graph.page_id(rule.parents[i]))))
+        core.gate |= WAVE
         try:
             if dtype is not None:
                 import numpy
@@ -281,19 +294,19 @@ cdef class Engine:
                     raise ValueError(f"the function returned {len(content)} bytes for a page of {len(scratch)}")
                 scratch = bytearray(content)
         except Exception as error:
-            self.core._failures[page_id] = error
+            core._failures[page_id] = error
             self.fail_here(f"{type(error).__name__}: {error}")
             return 0
         finally:
-            self.core.gate &= ~WAVE
-        self.core._failures.pop(page_id, None)
+            core.gate &= ~WAVE
+        core._failures.pop(page_id, None)
         out = scratch
         if mmsb_propagate_returned(&self.p, &out[0]) != MMSB_OK:
             raise MemoryError()
         return 0
 
     cdef int publish(self, void *info, bint partial) except -1:
-        cdef Core core = self.core
+        cdef Core core = <Core>self.owner
         cdef const uint32_t *failed = <const uint32_t *>self.p.failed.data
         cdef const uint32_t *visited = <const uint32_t *>self.p.visited.data
         cdef const mmsb_wave_delta *changed = <const mmsb_wave_delta *>self.p.changed.data
