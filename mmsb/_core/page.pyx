@@ -59,7 +59,8 @@ cdef class Slot:
         if self.state is None:
             return
         if not self.orphan:
-            if self.state._slots.get(self.page_id) == <size_t><PyObject *>self:
+            # The collector empties a State that is garbage before it comes to what the State's views hold.
+            if self.state._slots is not None and self.state._slots.get(self.page_id) == <size_t><PyObject *>self:
                 del self.state._slots[self.page_id]
             return
         # Another thread may be inside the arena without the GIL; then it takes the slot on its way out.
