@@ -7,6 +7,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol
 
+from mmsb._core.index import KINDS
 from mmsb.errors import CorruptCheckpointError, CorruptLogError, FormatVersionError, RetentionError
 from mmsb.links import NO_LINKS, Links
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from mmsb.state import State
 
 IMAGES_BYTES = 256 << 20
+LINKED = KINDS["link"] | KINDS["unlink"]
 
 
 class Base(Protocol):
@@ -292,14 +294,15 @@ def links_at(state: State, seq: int, core: Any = None) -> Links:
     base = bases_of(state).before(seq)
     links = Links(core if core is not None else _NO_PAGES)
     links.load(base.links())
-    from mmsb.history import log
-
-    seqs = {c.seq for kind in ("link", "unlink") for c in log(state, since=base.seq + 1, until=seq, kind=kind)}
-    for at in sorted(seqs):
-        for commit in log(state, since=at, until=at):
-            for change in commit.changes:
+    for segment in segments_between(state._log, base.seq, seq):
+        reader = state._indexes.of(segment, seq)
+        first, last = max(base.seq, segment.base_seq) + 1, min(seq, reader.index.seq)
+        at = reader.index.next_commit(reader.data, first, last, None, LINKED) if first <= last else None
+        while at is not None:
+            for change in reader.index.frame(reader.data, at, reader.sources, state).changes():
                 if change.kind in ("link", "unlink"):
                     links.describe(change, at)
+            at = reader.index.next_commit(reader.data, at + 1, last, None, LINKED) if at < last else None
     return links
 
 

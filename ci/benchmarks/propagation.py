@@ -1,5 +1,5 @@
-"""The figures of propagation: waves, links, semirings, the graph. References stand in the same run, or were measured of the
-first MMSB (docs/understand/benchmarks.md says where).
+"""The figures of propagation: waves, links, semirings, the graph. References stand in the same run, or are what the first
+MMSB took on this class of machine.
 """
 
 from __future__ import annotations
@@ -124,7 +124,7 @@ def random_matrix(count: int, entries: int) -> tuple[Any, Any, Any]:
 
 
 def matrix_links() -> Iterator[Figure]:
-    """Child = A ⊗ parent with 1,000,000 entries, against python-graphblas' mxv of the same data; and 100 lanes changed."""
+    """A matrix link with 1,000,000 entries, against python-graphblas on the same data; and with 100 lanes changed."""
     import graphblas as gb
 
     gb.ss.config["nthreads"] = 1
