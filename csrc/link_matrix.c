@@ -134,13 +134,15 @@ static bool mark_values(const struct mmsb_link_columns *index, const mmsb_csr *a
     return true;
 }
 
-/* Moves the marked rows, ascending, to `list` (u32 each). Returns how many. */
-static uint64_t take_marked(const struct mmsb_link_columns *index, const mmsb_csr *a, uint8_t *list) {
+/* Moves the marked rows, ascending, to `list` (u32 each). Returns how many, and *entries they have. */
+static uint64_t take_marked(const struct mmsb_link_columns *index, const mmsb_csr *a, uint8_t *list,
+                            uint64_t *entries) {
     uint64_t count = 0;
+    *entries = 0;
     for (uint64_t i = 0; i * 64 < a->rows; i++) {
         for (uint64_t bits = index->marks[i]; bits != 0; bits &= bits - 1) {
             uint64_t r = i * 64 + (uint64_t)__builtin_ctzll(bits);
-            __builtin_prefetch(a->row_start + r * 8);
+            *entries += mmsb_load_u64(a->row_start + r * 8 + 8) - mmsb_load_u64(a->row_start + r * 8);
             mmsb_store_u32(list + count++ * 4, (uint32_t)r);
         }
         index->marks[i] = 0;
@@ -148,26 +150,10 @@ static uint64_t take_marked(const struct mmsb_link_columns *index, const mmsb_cs
     return count;
 }
 
-/* How many entries the listed rows have. Asks for the first of each row, because rows lie far apart. */
-static uint64_t count_entries(const mmsb_csr *a, const uint8_t *list, uint64_t count, const uint8_t *old,
-                              uint8_t *child) {
-    uint64_t entries = 0;
-    for (uint64_t i = 0; i < count; i++) {
-        uint64_t r = mmsb_load_u32(list + i * 4), k = mmsb_load_u64(a->row_start + r * 8);
-        entries += mmsb_load_u64(a->row_start + r * 8 + 8) - k;
-        __builtin_prefetch(a->column + k * 4);
-        __builtin_prefetch(a->value + k * 8);
-        __builtin_prefetch(a->value + k * 8 + 64);
-        __builtin_prefetch(old + r * 8);
-        __builtin_prefetch(child + r * 8);
-    }
-    return entries;
-}
-
 /* The rows that depend on what changed, ascending, into result->scratch, with room for as many in result->runs. False:
  * computing the whole is less work. */
 static bool find_rows(const mmsb_link *link, const mmsb_link_page *parents, const mmsb_csr *a, const mmsb_alloc *alloc,
-                      mmsb_link_result *result, uint64_t *count, const uint8_t *old) {
+                      mmsb_link_result *result, uint64_t *count) {
     struct mmsb_link_columns *index = link->index;
     const mmsb_link_page *x = &parents[MMSB_LINK_X], *value = &parents[MMSB_LINK_VALUE];
     uint64_t lane_bytes = link->semiring->lane_bytes, work = index->entries / 3, runs_count, entries;
@@ -182,8 +168,7 @@ static bool find_rows(const mmsb_link *link, const mmsb_link_page *parents, cons
         memset(index->marks, 0, mmsb_align_up(a->rows, 64) / 8);
         return false;
     }
-    *count = take_marked(index, a, result->scratch.data);
-    entries = count_entries(a, result->scratch.data, *count, old, result->bytes.data);
+    *count = take_marked(index, a, result->scratch.data, &entries);
     return entries <= index->entries / 3 && mmsb_buffer_reserve(&result->runs, alloc, *count * sizeof(mmsb_run));
 }
 
@@ -221,7 +206,7 @@ int mmsb_link_matrix_compute(mmsb_link *link, const mmsb_link_page *parents, con
     if (status != MMSB_OK) return status;
     uint8_t *child = result->bytes.data;
     const uint8_t *x = parents[MMSB_LINK_X].bytes;
-    if (!is_new && find_rows(link, parents, &a, alloc, result, &count, old)) {
+    if (!is_new && find_rows(link, parents, &a, alloc, result, &count)) {
         s->rows(s, child, &a, x, result->scratch.data, 0, count);
         if (s->lane_bytes == 8)
             only_rows(result, old, count, 8);
