@@ -57,7 +57,7 @@ cdef class Engine:
         from array import array
 
         size_view = array("Q", sizes)
-        keep = self.fill(&native, link, list(sizes), semiring)
+        _keep = self.fill(&native, link, list(sizes), semiring)
         return None if mmsb_link_check(&native, &size_view[0], child_size, &why) else why.decode()
 
     cdef object fill(self, mmsb_link *native, link, list sizes, Semiring semiring):
@@ -91,7 +91,7 @@ cdef class Engine:
         cdef uint32_t[::1] nodes
         from array import array
 
-        keep = self.fill(&native, link, list(sizes), semiring)
+        _keep = self.fill(&native, link, list(sizes), semiring)
         nodes = array("I", [self.graph.node(parent) for parent in link.parents])
         if mmsb_propagate_set_rule(&self.p, self.graph.node(child), &native, &nodes[0]) != MMSB_OK:
             raise MemoryError()
