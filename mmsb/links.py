@@ -234,7 +234,7 @@ class Links:
             self.core._flag_page(page_id, stale=True)
 
     def encode(self) -> bytes:
-        """All links and failed pages: what checkpoints keep. b"\\0" without links."""
+        """All links and failed pages: what checkpoints keep. One zero byte without links."""
         out = bytearray()
         put_varint(out, len(self.table))
         for child, link in self.items():
