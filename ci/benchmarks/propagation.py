@@ -72,10 +72,22 @@ def hops() -> Iterator[Figure]:
         calls = compare("", ours, reference, 15, 9, speed=False, calls=10)
         each, bare = calls.ours / len(pages), calls.reference / len(pages)
         if length == 1:
-            yield Figure("single hop, 1 KiB, in bare calls", each * 1e9, bare * 1e9, "ns", calls.ratio, calls.spread, 15, 9, False)
+            yield Figure(
+                "single hop, 1 KiB, in bare calls",
+                each * 1e9,
+                bare * 1e9,
+                "ns",
+                calls.ratio,
+                calls.spread,
+                15,
+                9,
+                False,
+            )
         first, must, reach = (FIRST_HOP, 100, 200) if length == 1 else (FIRST_CHAIN, 300, 500)
         name = "single hop" if length == 1 else "chain of 10"
-        yield Figure(f"{name}, against the first MMSB", each * 1e6, first * 1e6, "us", first / each, calls.spread, must, reach)
+        yield Figure(
+            f"{name}, against the first MMSB", each * 1e6, first * 1e6, "us", first / each, calls.spread, must, reach
+        )
         state.close()
 
 
@@ -112,7 +124,7 @@ def random_matrix(count: int, entries: int) -> tuple[Any, Any, Any]:
 
 
 def matrix_links() -> Iterator[Figure]:
-    """child = A ⊗ parent with 1,000,000 entries, against python-graphblas' mxv of the same data; and 100 lanes changed."""
+    """Child = A ⊗ parent with 1,000,000 entries, against python-graphblas' mxv of the same data; and 100 lanes changed."""
     import graphblas as gb
 
     gb.ss.config["nthreads"] = 1
@@ -153,7 +165,9 @@ def matrix_links() -> Iterator[Figure]:
         got = np.frombuffer(y.read(), "f8")
         if not np.allclose(got, expected, rtol=1e-12):
             raise AssertionError("the link and GraphBLAS disagree")
-        yield Figure(f"matrix link {name}, against graphblas vxm", step * 1e3, theirs * 1e3, "ms", theirs / step, 0.0, 1, 1.5)
+        yield Figure(
+            f"matrix link {name}, against graphblas vxm", step * 1e3, theirs * 1e3, "ms", theirs / step, 0.0, 1, 1.5
+        )
 
         lanes = np.sort(rng.choice(count, 100, replace=False))
         current = xs[0].copy()
@@ -171,7 +185,16 @@ def matrix_links() -> Iterator[Figure]:
         base, sparse, _ = _pair(some_only, some)
         part = sparse - base
         if name == "min-plus":
-            yield Figure("the same, 100 lanes changed, against the full step", part * 1e3, step * 1e3, "ms", step / part, 0.0, 20, 50)
+            yield Figure(
+                "the same, 100 lanes changed, against the full step",
+                part * 1e3,
+                step * 1e3,
+                "ms",
+                step / part,
+                0.0,
+                20,
+                50,
+            )
         state.close()
 
 
@@ -207,11 +230,21 @@ def tiny_links() -> Figure:
     took = [seconds(wave) / len(edges) * 1e9 for _ in range(7)]
     median = statistics.median(took)
     state.close()
-    return Figure(f"wave over {len(edges):,} links of 8-byte pages, per link", median, 0, "ns", median, spread_of(took), 60, 25, False)
+    return Figure(
+        f"wave over {len(edges):,} links of 8-byte pages, per link",
+        median,
+        0,
+        "ns",
+        median,
+        spread_of(took),
+        60,
+        25,
+        False,
+    )
 
 
 def semiring_add() -> Figure:
-    """min over 1 MiB of f64 out of cache (64 buffers in turn), against numpy.minimum(out=)."""
+    """Min over 1 MiB of f64 out of cache (64 buffers in turn), against numpy.minimum(out=)."""
     count, lanes = 64, (1 << 20) // 8
     rng = np.random.default_rng(SEED)
     left, right = [rng.random((count, lanes)) for _ in range(2)]
@@ -226,7 +259,9 @@ def semiring_add() -> Figure:
         at = next(turn) % count
         np.minimum(left[at], right[at], out=left[at])
 
-    return compare("semiring min over 1 MiB of f64, against numpy.minimum", ours, reference, 1.0, 1.2, speed=True, calls=64)
+    return compare(
+        "semiring min over 1 MiB of f64, against numpy.minimum", ours, reference, 1.0, 1.2, speed=True, calls=64
+    )
 
 
 def edges() -> Figure:
@@ -275,7 +310,9 @@ def python_function() -> Figure:
     ours, theirs, _ = _pair(with_child, alone)
     state.close()
     overhead = (ours - theirs) / count * 1e6
-    return Figure("overhead of a Python function per wave", overhead, theirs / count * 1e6, "us", overhead, 0.0, 3, 1, False)
+    return Figure(
+        "overhead of a Python function per wave", overhead, theirs / count * 1e6, "us", overhead, 0.0, 3, 1, False
+    )
 
 
 def pipeline() -> Figure:
@@ -295,7 +332,16 @@ def pipeline() -> Figure:
         took.append(time.perf_counter() - begun)
         copy.close()
     median = statistics.median(took)
-    return Figure("pipeline, against the first MMSB", median * 1e3, FIRST_PIPELINE * 1e3, "ms", FIRST_PIPELINE / median, spread_of(took), 25, 60)
+    return Figure(
+        "pipeline, against the first MMSB",
+        median * 1e3,
+        FIRST_PIPELINE * 1e3,
+        "ms",
+        FIRST_PIPELINE / median,
+        spread_of(took),
+        25,
+        60,
+    )
 
 
 SUITE: dict[str, Callable[[], Figure | Iterator[Figure]]] = {
