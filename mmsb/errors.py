@@ -167,7 +167,9 @@ class StalePageError(MMSBError, RuntimeError):
 
 
 class PropagationError(MMSBError, RuntimeError):
-    """A function that computes a page tried to change the State, or to start another wave."""
+    """A function that computes a page tried to change the State, or a wave could not be recorded; the commit before it
+    stands, and what depends on it is stale.
+    """
 
 
 class DeviceBufferError(MMSBError, ValueError):
