@@ -240,9 +240,11 @@ cdef class Cursor:
 cdef class Change:
     """One change inside a commit.
 
-    `kind`: 'delta', 'create', 'delete', 'resize', 'rename', 'metadata', 'label', 'intent', 'source', 'link', 'unlink', 'wave'. `page_id` of the
-    first five (of a create: the first id); `count`, `size` of a create, `size` of a resize; `text`: name, label or
-    source (str); `blob`: encoded metadata or intent; `delta`: the Delta, for a create its content against zeros.
+    `kind`: 'delta', 'create', 'delete', 'resize', 'rename', 'metadata', 'label', 'intent', 'source', 'link', 'unlink',
+    'wave'. `page_id` of the first six (of a create: the first id), of the child of a link; of a wave: how many commits
+    before it its cause is; `count`, `size` of a create, `size` of a resize; `text`: name, label or source (str);
+    `blob`: encoded metadata, intent, link, what a wave says; `delta`: the Delta, for a create its content against
+    zeros.
     """
 
     cdef readonly str kind
