@@ -211,9 +211,11 @@ static bool gather(mmsb_propagation *p, const mmsb_rule *rule, bool whole) {
             continue;
         }
         if (MMSB_UNLIKELY(staged->failed)) return false;
-        if (staged->bytes != NULL) pages[i].bytes = staged->bytes;
+        if (staged->bytes != NULL) { /* what a commit touched has its new epoch already */
+            pages[i].bytes = staged->bytes;
+            pages[i].epoch++;
+        }
         if (!staged->changed) continue;
-        pages[i].epoch++;
         if (staged->whole) {
             pages[i].whole = true;
         } else {

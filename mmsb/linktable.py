@@ -173,6 +173,8 @@ class Links:
                 kind, parents = decode_unlink(change.blob)
                 self.remove(change.page_id, kind, parents)
             else:
+                if not 1 <= change.page_id <= seq:
+                    raise ValueError("the cause of a wave lies outside of history")
                 failed, fresh, partial = decode_wave(change.blob)
                 if partial:
                     self.mark(self.core._touched_pages())
