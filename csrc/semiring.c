@@ -104,6 +104,7 @@ void mmsb_semirings_init(mmsb_semirings *table, uint32_t features) {
     table->features = features;
     mmsb_semirings_fill_scalar(table);
     if (features & MMSB_CPU_AVX2) mmsb_semirings_fill_avx2(table);
+    if (features & MMSB_CPU_AVX512) mmsb_semirings_fill_avx512(table);
     for (size_t i = 0; i < sizeof facts / sizeof *facts; i++) {
         mmsb_semiring *row = &table->rows[facts[i].id][facts[i].dtype];
         row->size_bytes = sizeof *row;

@@ -7,6 +7,7 @@
 /* Each sets the functions of every row it has, and no other field. */
 void mmsb_semirings_fill_scalar(mmsb_semirings *table);
 void mmsb_semirings_fill_avx2(mmsb_semirings *table);
+void mmsb_semirings_fill_avx512(mmsb_semirings *table);
 
 /* The bytes of a lane as an integer of its size, and back. */
 #define MMSB_LANE_BITS(T, U, suffix)                     \

@@ -68,6 +68,7 @@
 #define V_ADD(a, b) JOIN(v, PLUS, TYPE)(a, b)
 #define V_MUL(a, b) JOIN(v, TIMES, TYPE)(a, b)
 #define V_DONE(a) JOIN(v, DONE, TYPE)(a)
+#define V_NEEDS_DONE(a, b) JOIN(v_needs, DONE, TYPE)(a, b)
 #endif
 #define FINAL(a) OP(DONE, TYPE)(a)
 #define BITS(a) OP(mmsb_lane_bits, TYPE)(a)
@@ -79,12 +80,22 @@ static bool FN(add)(const mmsb_semiring *self, uint8_t *restrict dst, const uint
     uint64_t i = 0;
     U changed = 0;
 #ifdef V
+    /* Two vectors at a time, so that one comparison and a branch that is hardly ever taken serve for both. */
     vec differ = _mm256_setzero_si256();
-    for (; i + V <= lanes; i += V) {
-        v_fetch_ahead(dst + i * sizeof(T), x + i * sizeof(T));
-        vec old = v_load(dst + i * sizeof(T)), fresh = V_DONE(V_ADD(old, v_load(x + i * sizeof(T))));
-        v_store(dst + i * sizeof(T), fresh);
-        differ = _mm256_or_si256(differ, _mm256_xor_si256(old, fresh));
+    for (; i + 2 * V <= lanes; i += 2 * V) {
+        uint8_t *to = dst + i * sizeof(T);
+        const uint8_t *from = x + i * sizeof(T);
+        v_fetch_ahead(to, from);
+        vec old_0 = v_load(to), fresh_0 = V_ADD(old_0, v_load(from));
+        vec old_1 = v_load(to + 32), fresh_1 = V_ADD(old_1, v_load(from + 32));
+        if (MMSB_UNLIKELY(V_NEEDS_DONE(fresh_0, fresh_1))) {
+            fresh_0 = V_DONE(fresh_0);
+            fresh_1 = V_DONE(fresh_1);
+        }
+        v_store(to, fresh_0);
+        v_store(to + 32, fresh_1);
+        differ = _mm256_or_si256(differ, _mm256_xor_si256(old_0, fresh_0));
+        differ = _mm256_or_si256(differ, _mm256_xor_si256(old_1, fresh_1));
     }
     changed = !_mm256_testz_si256(differ, differ);
 #endif
@@ -280,6 +291,7 @@ static bool FN(rows)(const mmsb_semiring *self, uint8_t *y, const mmsb_csr *a, c
 #undef V_ADD
 #undef V_MUL
 #undef V_DONE
+#undef V_NEEDS_DONE
 #undef FINAL
 #undef BITS
 #undef LANES

@@ -23,6 +23,10 @@ _HOMES = {
     "Stepper": "mmsb.stepper",
     "cpu_report": "mmsb._core.kernels",
     "Link": "mmsb.links",
+    "Semiring": "mmsb._core.semiring",
+    "Semirings": "mmsb._core.semiring",
+    "CsrMatrix": "mmsb._core.semiring",
+    "UfuncSemiring": "mmsb.semiring",
 }
 _ERRORS = (
     "ArenaFullError",

@@ -15,6 +15,6 @@ cdef class Semiring:
 cdef class CsrMatrix:
     cdef mmsb_csr csr
     cdef readonly uint64_t entries
-    cdef bytes row_start
-    cdef bytes columns
-    cdef object values
+    cdef readonly bytes row_start
+    cdef readonly bytes columns
+    cdef readonly object values

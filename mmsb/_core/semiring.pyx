@@ -152,13 +152,13 @@ cdef class Weight:
 cdef class Semirings:
     """The built-in semirings that run when the CPU features named in `disable` (comma-separated) are not used.
 
-    ValueError on an unknown name. `builtin` is the table that uses what MMSB_DISABLE_CPU leaves.
+    None stands for what MMSB_DISABLE_CPU names; `builtin` is made so. ValueError on an unknown name.
     """
 
-    def __cinit__(self, str disable=""):
+    def __cinit__(self, str disable=None):
         cdef uint32_t features = mmsb_cpu_detect()
         cdef const char *unknown = NULL
-        cdef bytes names = disable.encode()
+        cdef bytes names = disable.encode() if disable is not None else mmsb_cpu_environment()
         if mmsb_cpu_disable(&features, names, &unknown) != MMSB_OK:
             raise ValueError(f"{unknown.decode()!r} is no CPU feature")
         mmsb_semirings_init(&self.table, features)
@@ -298,7 +298,7 @@ cdef class Semiring:
         return f"<Semiring {self.name} over {self.dtype}>"
 
     def add(self, dst, x):
-        """dst = dst ⊕ x, lane by lane. Whether a byte of `dst` changed."""
+        """Sets dst = dst ⊕ x, lane by lane. Whether a byte of `dst` changed."""
         cdef Lanes to = operand(self, dst, "dst", True)
         cdef Lanes source = operand(self, x, "x")
         source.as_many(to.count, "x")
@@ -309,7 +309,7 @@ cdef class Semiring:
         return changed
 
     def scale(self, dst, weight, x):
-        """dst = weight ⊗ x. `weight` is a number or a buffer of as many lanes as `x`."""
+        """Sets dst = weight ⊗ x. `weight` is a number or a buffer of as many lanes as `x`."""
         cdef Lanes to = operand(self, dst, "dst", True)
         cdef Lanes source = operand(self, x, "x")
         source.as_many(to.count, "x")
@@ -319,7 +319,7 @@ cdef class Semiring:
             self.row.scale(self.row, to.at, w.at, source.at, to.count, w.per_lane)
 
     def accumulate(self, dst, weight, x):
-        """dst = dst ⊕ (weight ⊗ x), with `weight` as in scale. Whether a byte of `dst` changed."""
+        """Sets dst = dst ⊕ (weight ⊗ x), with `weight` as in scale. Whether a byte of `dst` changed."""
         cdef Lanes to = operand(self, dst, "dst", True)
         cdef Lanes source = operand(self, x, "x")
         source.as_many(to.count, "x")
@@ -347,7 +347,7 @@ cdef class Semiring:
         return lane_value(self.row.dtype, &out)
 
     def combine(self, dst, operands, weights=None):
-        """dst = the ⊕ over `operands` of weight ⊗ operand, beginning with zero. Whether a byte of `dst` changed.
+        """Sets dst = the ⊕ over `operands` of weight ⊗ operand, beginning with zero. Whether a byte of `dst` changed.
 
         `operands` are buffers as long as `dst`, `weights` a buffer with one lane for each; without, nothing is
         multiplied.
@@ -381,7 +381,7 @@ cdef class Semiring:
         return changed
 
     def csr(self, dst, CsrMatrix matrix not None, x, rows=None):
-        """dst = matrix ⊗ x: dst[r] is the ⊕ over the entries of row r of value ⊗ x[column].
+        """Sets dst = matrix ⊗ x: dst[r] is the ⊕ over the entries of row r of value ⊗ x[column].
 
         `x` has as many lanes as the matrix has columns, `dst` as many as it has rows. With `rows` (uint32) only those
         lanes of `dst` are computed, the others stay. Whether a byte of `dst` changed.
@@ -418,7 +418,8 @@ cdef class CsrMatrix:
 
     `row_start` (uint64, rows + 1 of them) says where the entries of each row begin, `columns` (uint32) and `values`
     (lanes of the semirings it is used with) hold the entries, row after row. Signed integers of the same size will do.
-    The index arrays are copied, the values are not. SemiringError when the arrays do not describe a matrix.
+    The index arrays are copied, the values are not. SemiringError when the arrays do not describe a matrix. All three
+    are attributes, the copies as bytes; `entries` counts the entries.
     """
 
     def __cinit__(self, row_start, columns, values, uint64_t column_count):
@@ -446,13 +447,7 @@ cdef class CsrMatrix:
         return self.csr.rows, self.csr.columns
 
 
-cdef Semirings table_of_the_environment():
-    """The table that runs; an unknown name in MMSB_DISABLE_CPU is for a State to refuse."""
-    cdef Semirings table = Semirings()
-    cdef uint32_t features = mmsb_cpu_detect()
-    mmsb_cpu_disable(&features, mmsb_cpu_environment(), NULL)
-    mmsb_semirings_init(&table.table, features)
-    return table
-
-
-builtin = table_of_the_environment()
+try:
+    builtin = Semirings()
+except ValueError:  # an unknown name in MMSB_DISABLE_CPU is for a State to refuse
+    builtin = Semirings("")

@@ -1,6 +1,5 @@
 """Every semiring, type, level and operation against the literal definitions; its laws; and the C harness."""
 
-import ctypes
 import itertools
 import math
 import random
@@ -291,45 +290,6 @@ def test_operands_that_do_not_fit_are_refused():
         semiring.add(dst, 3)
     with pytest.raises(ValueError, match="avx3"):
         Semirings("avx3")
-
-
-BINARY = ctypes.CFUNCTYPE(ctypes.c_double, ctypes.c_double, ctypes.c_double)
-
-
-def test_a_semiring_of_two_c_functions():
-    """It gives what the built-in one gives, where the order of folds does not matter."""
-    least, total = BINARY(lambda a, b: min(a, b)), BINARY(lambda a, b: a + b)
-    addresses = [ctypes.cast(function, ctypes.c_void_p).value for function in (least, total)]
-    built = builtin.get("min-plus", "f8")
-    made = Semiring.from_cfuncs("mine", "f8", *addresses, zero=math.inf, one=0.0, laws=built.laws, domain=built.domain)
-    assert (made.name, made.zero, made.one, made.laws, made.domain) == ("mine", math.inf, 0, built.laws, built.domain)
-    x, w, many = np.arange(100.0), np.arange(100.0)[::-1].copy(), [np.arange(9.0), np.ones(9)]
-    matrix = CsrMatrix(np.array([0, 3, 3, 5], "u8"), np.array([0, 1, 2, 2, 0], "u4"), np.arange(5.0), 3)
-    results = []
-    for semiring in (made, built):
-        dst, part, row = np.full(100, 50.0), np.zeros(9), np.zeros(3)
-        found = [semiring.accumulate(dst, w, x), semiring.add(dst, x), semiring.combine(part, many, np.ones(2))]
-        found += [semiring.csr(row, matrix, np.arange(3.0)), semiring.fold_add(x), semiring.fold_mul(x)]
-        results.append((found, dst.tolist(), part.tolist(), row.tolist()))
-    assert results[0] == results[1]
-    for wrong in ({"add": 0}, {"laws": ["add-lucky"]}, {"zero": "none"}, {"name": ""}, {"dtype": "f2"}):
-        given_ = {"name": "mine", "dtype": "f8", "add": addresses[0], "mul": addresses[1], "zero": 0.0, "one": 0.0}
-        with pytest.raises(mmsb.SemiringError):
-            Semiring.from_cfuncs(**{**given_, **wrong})
-
-
-def test_capsules_are_checked():
-    with pytest.raises(mmsb.SemiringError, match="capsule"):
-        Semiring.from_capsule(object())
-    new = ctypes.pythonapi.PyCapsule_New
-    new.restype, new.argtypes = ctypes.py_object, [ctypes.c_void_p, ctypes.c_char_p, ctypes.c_void_p]
-    room = ctypes.create_string_buffer(1024)
-    with pytest.raises(mmsb.SemiringError, match="capsule"):
-        Semiring.from_capsule(new(ctypes.addressof(room), b"other", None))
-    for damage, complaint in (((0, 8), "size"), ((0, 500), "name")):
-        struct.pack_into("<Q", room, *damage)
-        with pytest.raises(mmsb.SemiringError, match=complaint):
-            Semiring.from_capsule(new(ctypes.addressof(room), b"mmsb.semiring", None))
 
 
 @pytest.mark.parametrize(
