@@ -167,6 +167,10 @@ class PropagationError(MMSBError, RuntimeError):
     """A function that computes a page tried to change the State, or to start another wave."""
 
 
+class MergePageError(MMSBError, ValueError):
+    """What is asked for does not fit a page (`page_id`) that merges what is written to it; `reason` says why."""
+
+
 class DeviceBufferError(MMSBError, ValueError):
     """A handle (`buffer`) that is none of the device's buffers: it was freed, or never allocated here."""
 

@@ -22,6 +22,7 @@ cdef class Engine:
     cdef int wave(self, bint partial) except -1
     cdef int run(self) except -1
     cdef int call(self) except -1
+    cdef int misfit(self) except -1
     cdef object fail_here(self, str reason)
     cdef object fill(self, mmsb_link *native, link, list sizes, Semiring semiring)
     cdef int publish(self, void *info, bint partial) except -1

@@ -12,6 +12,7 @@ from mmsb._core.semiring cimport Semiring
 from mmsb._core.state cimport Core, WAVE
 
 from mmsb import errors, links
+from mmsb._core.semiring_python import take_error
 
 # From this many edges on a wave lets other threads run meanwhile.
 cdef uint64_t RELEASE_GIL_EDGES = 4096
@@ -212,20 +213,33 @@ cdef class Engine:
     cdef int run(self) except -1:
         cdef int status
         cdef bint long_wave = self.graph.graph.edge_count > RELEASE_GIL_EDGES
-        while True:
-            if long_wave and self.calls == 0:
-                with nogil:
+        self.core.gate |= WAVE  # functions, and semirings in Python, change nothing
+        try:
+            while True:
+                if long_wave and self.calls == 0:
+                    with nogil:
+                        status = mmsb_propagate_run(&self.p)
+                else:
                     status = mmsb_propagate_run(&self.p)
-            else:
-                status = mmsb_propagate_run(&self.p)
-            if status == MMSB_WAVE_DONE:
-                return 0
-            if status == MMSB_WAVE_CALL:
-                self.call()
-            elif status == MMSB_BAD_LINK:
-                self.fail_here(self.p.why.decode())
-            else:
-                self.core.fail(status, 0, 0, 0)
+                if status == MMSB_WAVE_DONE:
+                    return 0
+                if status == MMSB_WAVE_CALL:
+                    self.call()
+                elif status == MMSB_BAD_LINK:
+                    self.misfit()
+                else:
+                    self.core.fail(status, 0, 0, 0)
+        finally:
+            self.core.gate &= ~WAVE
+
+    cdef int misfit(self) except -1:
+        """A native link could not compute the node at hand."""
+        page_id = self.graph.page_id(mmsb_propagate_node(&self.p))
+        semiring = self.kept.get(page_id)
+        error = take_error(semiring) if semiring is not None else None
+        self.core._failures[page_id] = error
+        self.fail_here(f"{type(error).__name__}: {error}" if error is not None else self.p.why.decode())
+        return 0
 
     cdef object fail_here(self, str reason):
         self.reasons[self.graph.page_id(mmsb_propagate_node(&self.p))] = reason
@@ -256,7 +270,6 @@ cdef class Engine:
                 arguments.append(memoryview(PyBytes_FromStringAndSize(<const char *>at, size)))
             else:
                 arguments.append(memoryview(self.core._slot(self.graph.page_id(rule.parents[i]))))
-        self.core.gate |= WAVE
         try:
             if dtype is not None:
                 import numpy
@@ -274,8 +287,6 @@ cdef class Engine:
             self.core._failures[page_id] = error
             self.fail_here(f"{type(error).__name__}: {error}")
             return 0
-        finally:
-            self.core.gate &= ~WAVE
         self.core._failures.pop(page_id, None)
         out = scratch
         if mmsb_propagate_returned(&self.p, &out[0]) != MMSB_OK:
