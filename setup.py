@@ -36,6 +36,7 @@ DIRECTIVES = {
     "boundscheck": False,
     "wraparound": False,
     "embedsignature": True,
+    "auto_pickle": False,  # loading runs no code, and makes no object out of unchecked numbers
 }
 
 OBJECTS = f"build/objects/{sysconfig.get_config_var('SOABI')}"

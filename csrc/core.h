@@ -151,8 +151,8 @@ int mmsb_core_touch(mmsb_core *core, mmsb_page_header *header, uint64_t page_id,
 /* Forgets those notes: a wave has covered them. */
 void mmsb_core_forget_touched(mmsb_core *core);
 
-/* Used by core.c, core_commit.c and propagate.c: the steps of a commit. begin_frame returns where its changes go, NULL without
- * memory. */
+/* Used by core.c, core_commit.c and propagate.c: the steps of a commit. begin_frame returns where its changes go, NULL
+ * without memory. */
 uint8_t *mmsb_core_begin_frame(mmsb_core *core, const mmsb_commit_info *info, uint8_t kind, uint64_t body_max);
 int mmsb_core_publish(mmsb_core *core, uint8_t *end, bool sync);
 /* Writes the head of the frame under construction anew, for the segment that is in place now. *used: its bytes so far.

@@ -14,15 +14,17 @@ int mmsb_propagate_init(mmsb_propagation *p, mmsb_core *core, mmsb_graph *graph)
     return MMSB_OK;
 }
 
-static void free_blocks(mmsb_propagation *p) {
-    const mmsb_alloc *alloc = p->alloc;
+/* The newest block has a header of 8 bytes that leads to the one before. One of them is kept from wave to wave. */
+static void free_blocks(mmsb_propagation *p, bool all) {
     while (p->blocks != NULL) {
-        void *next;
-        memcpy(&next, p->blocks, sizeof next);
-        alloc->release(alloc->context, p->blocks);
-        p->blocks = next;
+        void *older;
+        memcpy(&older, p->blocks, sizeof older);
+        if (older == NULL && !all) break;
+        p->alloc->release(p->alloc->context, p->blocks);
+        p->blocks = older;
     }
-    p->block_left = 0;
+    p->block_at = p->blocks != NULL ? (uint8_t *)p->blocks + 8 : NULL;
+    p->block_left = p->blocks != NULL ? p->oldest_bytes - 8 : 0;
 }
 
 void mmsb_propagate_release(mmsb_propagation *p) {
@@ -30,19 +32,20 @@ void mmsb_propagate_release(mmsb_propagation *p) {
     const mmsb_alloc *alloc = p->alloc;
     for (uint32_t node = 0; node < p->rules.size / sizeof(mmsb_rule); node++) mmsb_propagate_clear_rule(p, node);
     mmsb_wave_release(&p->wave);
-    free_blocks(p);
+    free_blocks(p, true);
     mmsb_buffer *buffers[] = {&p->rules,  &p->staged,       &p->changes,     &p->pages,   &p->changed,
                               &p->forced, &p->result.bytes, &p->result.runs, &p->visited, &p->failed};
     for (unsigned i = 0; i < sizeof buffers / sizeof *buffers; i++) mmsb_buffer_release(buffers[i], alloc);
 }
 
-/* Memory until the wave's end. The newest block has a header of 8 bytes that leads to the one before. */
+/* Memory until the wave's end. */
 static uint8_t *take(mmsb_propagation *p, uint64_t bytes) {
     bytes = mmsb_align_up(bytes, 8);
     if (MMSB_UNLIKELY(p->block_left < bytes)) {
         uint64_t size = mmsb_max_u64(BLOCK_BYTES, bytes + 8);
         uint8_t *block = p->alloc->allocate(p->alloc->context, size);
         if (block == NULL) return NULL;
+        if (p->blocks == NULL) p->oldest_bytes = size;
         memcpy(block, &p->blocks, sizeof p->blocks);
         p->blocks = block;
         p->block_at = block + 8;
@@ -220,7 +223,10 @@ static int end_delta(mmsb_propagation *p, uint32_t node, const uint8_t *whole, u
     p->used = payload_at + payload_bytes;
     mmsb_staged *staged = meet(p, node);
     staged->changed = true;
-    if (push_node(p, &p->changed, node) != MMSB_OK) return MMSB_NO_MEMORY;
+    if (!mmsb_buffer_reserve(&p->changed, p->alloc, p->changed.size + sizeof(mmsb_wave_delta))) return MMSB_NO_MEMORY;
+    *(mmsb_wave_delta *)(void *)(p->changed.data + p->changed.size) =
+        (mmsb_wave_delta){payload_at - core->building.changes_at, payload_bytes, node, code};
+    p->changed.size += sizeof(mmsb_wave_delta);
     if (mmsb_graph_node_at(p->graph, node)->out.count == 0) return MMSB_OK;
 
     mmsb_page_header *header;
@@ -320,6 +326,26 @@ int mmsb_propagate_returned(mmsb_propagation *p, const uint8_t *bytes) {
     return status;
 }
 
+/* A page passed through was equal to its parent before the parent's one change, so that change is its own, byte for
+ * byte. Returns the change, or NULL where the page must be computed. */
+static const mmsb_link_change *passed_change(const mmsb_propagation *p, const mmsb_rule *rule, uint64_t size) {
+    const mmsb_link *link = &rule->link;
+    const mmsb_link_page *parent = (const mmsb_link_page *)(const void *)p->pages.data;
+    if (link->type != MMSB_LINK_COPY || link->copy_count != 1 || link->copies->bytes != size || parent->size != size ||
+        parent->whole || parent->change_count != 1)
+        return NULL;
+    return parent->changes;
+}
+
+static int put_change(mmsb_propagation *p, uint32_t node, const mmsb_link_change *change) {
+    uint64_t page_id = mmsb_graph_node_at(p->graph, node)->page_id;
+    uint8_t *payload, *start = delta_room(p, page_id, change->payload_bytes, 0, &payload);
+    if (start == NULL) return MMSB_NO_MEMORY;
+    *start = change->code;
+    memcpy(payload, change->payload, change->payload_bytes);
+    return end_delta(p, node, NULL, change->code, (uint64_t)(payload - p->core->frame.data), change->payload_bytes);
+}
+
 /* Computes the node at hand. */
 static int compute(mmsb_propagation *p) {
     uint32_t node = mmsb_propagate_node(p);
@@ -338,6 +364,12 @@ static int compute(mmsb_propagation *p) {
     staged->whole = false;
     if (!gather(p, rule, whole)) return mmsb_propagate_failed(p);
     if (rule->link.type == MMSB_LINK_CALL) return MMSB_WAVE_CALL;
+    const mmsb_link_change *passed = passed_change(p, rule, header->size);
+    if (passed != NULL) {
+        p->computed++;
+        p->level_at++;
+        return put_change(p, node, passed);
+    }
     int status = mmsb_link_compute(&rule->link, (const mmsb_link_page *)(const void *)p->pages.data, old, header->size,
                                    p->alloc, &p->result, &p->why);
     if (status != MMSB_OK) return status;
@@ -367,6 +399,21 @@ static mmsb_page_header *header_of(const mmsb_propagation *p, uint32_t node) {
     return mmsb_arena_header(&p->core->arena, mmsb_graph_node_at(p->graph, node)->page_id);
 }
 
+/* What mmsb_core_apply would do with the frame, without looking for its deltas and pages again. */
+static void apply_deltas(mmsb_propagation *p) {
+    mmsb_core *core = p->core;
+    const mmsb_wave_delta *deltas = (const mmsb_wave_delta *)(const void *)p->changed.data;
+    const uint8_t *changes = core->frame.data + core->building.changes_at;
+    for (uint64_t i = 0; i < p->changed.size / sizeof *deltas; i++) {
+        mmsb_page_header *header;
+        uint8_t *page = page_bytes(p, deltas[i].node, &header);
+        core->kernels.delta_apply(page, header->size, deltas[i].code, changes + deltas[i].at, deltas[i].bytes);
+        header->epoch++;
+        core->deltas++;
+        core->delta_bytes += deltas[i].bytes;
+    }
+}
+
 int mmsb_propagate_publish(mmsb_propagation *p, const mmsb_commit_info *info, const uint8_t *blob,
                            uint64_t blob_bytes) {
     mmsb_core *core = p->core;
@@ -381,13 +428,9 @@ int mmsb_propagate_publish(mmsb_propagation *p, const mmsb_commit_info *info, co
     p->refused = status == MMSB_NO_SPACE;
     if (status != MMSB_OK) return status;
 
-    const uint8_t *changes, *end;
-    bool described = false;
-    mmsb_core_last_changes(core, &changes, &end);
-    status = mmsb_core_apply(core, changes, end, &described);
+    apply_deltas(p);
     mmsb_core_mark_applied(core);
     core->commits++;
-    if (status != MMSB_OK) core->poisoned = true; /* every page was there a moment ago: memory is damaged */
     const uint32_t *nodes = (const uint32_t *)(const void *)p->visited.data;
     for (uint64_t i = 0; i < p->visited.size / sizeof *nodes; i++)
         header_of(p, nodes[i])->flags &= (uint16_t)~MMSB_PAGE_STALE;
@@ -401,5 +444,5 @@ int mmsb_propagate_publish(mmsb_propagation *p, const mmsb_commit_info *info, co
 void mmsb_propagate_end(mmsb_propagation *p) {
     mmsb_wave_stop(&p->wave);
     p->running = false;
-    free_blocks(p);
+    free_blocks(p, false);
 }

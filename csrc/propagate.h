@@ -27,6 +27,13 @@ typedef struct mmsb_staged {
     bool whole, changed, failed;
 } mmsb_staged;
 
+/* A delta of the wave; `at`: of its payload, counted from the frame's first change. */
+typedef struct mmsb_wave_delta {
+    uint64_t at, bytes;
+    uint32_t node;
+    uint8_t code;
+} mmsb_wave_delta;
+
 typedef struct mmsb_propagation {
     const mmsb_alloc *alloc;
     mmsb_core *core;
@@ -36,14 +43,14 @@ typedef struct mmsb_propagation {
     mmsb_buffer staged;  /* mmsb_staged per node */
     mmsb_buffer changes; /* mmsb_link_change of this wave */
     mmsb_buffer pages;   /* mmsb_link_page: the parents of the page at hand */
-    mmsb_buffer changed; /* u32: nodes whose bytes came out different, in order */
+    mmsb_buffer changed; /* mmsb_wave_delta: of the pages that came out different, in order */
     mmsb_buffer visited; /* u32: nodes that were looked at */
     mmsb_buffer failed;  /* u32: nodes that could not be computed, or depend on one */
     mmsb_buffer forced;  /* u32: nodes to be computed whatever their parents did */
     mmsb_link_result result;
     void *blocks; /* memory of this wave; it goes at the wave's end */
     uint8_t *block_at;
-    uint64_t block_left;
+    uint64_t block_left, oldest_bytes;
     uint64_t number;       /* of the wave */
     uint64_t used;         /* bytes of the frame */
     const uint32_t *level; /* nodes of the level at hand */

@@ -22,12 +22,15 @@ static bool reserve_zero(mmsb_buffer *buffer, const mmsb_alloc *alloc, size_t by
 
 int mmsb_wave_begin(mmsb_wave *wave, mmsb_graph *graph, uint32_t kinds) {
     size_t count = graph->node_count; /* also bounds the levels: a path passes a node once */
-    if (!reserve_zero(&wave->next, wave->alloc, count * sizeof(uint32_t)) ||
-        !reserve_zero(&wave->levels, wave->alloc, count * sizeof(mmsb_wave_level)) ||
-        !reserve_zero(&wave->waiting, wave->alloc, (count / 64 + 1) * sizeof(uint64_t)) ||
-        !mmsb_buffer_reserve(&wave->nodes, wave->alloc, count * sizeof(uint32_t)) ||
-        !mmsb_buffer_reserve(&wave->keys, wave->alloc, count * 2 * sizeof(mmsb_graph_key)))
-        return MMSB_NO_MEMORY;
+    if (wave->reserved < count || wave->reserved == 0) {
+        if (!reserve_zero(&wave->next, wave->alloc, count * sizeof(uint32_t)) ||
+            !reserve_zero(&wave->levels, wave->alloc, count * sizeof(mmsb_wave_level)) ||
+            !reserve_zero(&wave->waiting, wave->alloc, (count / 64 + 1) * sizeof(uint64_t)) ||
+            !mmsb_buffer_reserve(&wave->nodes, wave->alloc, count * sizeof(uint32_t)) ||
+            !mmsb_buffer_reserve(&wave->keys, wave->alloc, count * 2 * sizeof(mmsb_graph_key)))
+            return MMSB_NO_MEMORY;
+        wave->reserved = count;
+    }
     mmsb_graph_settle(graph);
     wave->graph = graph;
     wave->kinds = kinds;

@@ -26,6 +26,7 @@ typedef struct mmsb_wave {
     mmsb_buffer waiting; /* u64: bit l is set when level l has nodes */
     mmsb_buffer nodes;   /* u32: what next gave */
     mmsb_buffer keys;    /* mmsb_graph_key, twice: of the level that next sorts */
+    uint64_t reserved;   /* nodes that all of these have room for */
     uint64_t queued;     /* nodes that next has not given yet */
     uint32_t level;      /* no lower one has nodes */
     uint32_t kinds;

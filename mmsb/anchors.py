@@ -29,6 +29,7 @@ class Anchors:
     def __init__(self, log: FileLog, head: bytes = bytes(32)) -> None:
         self.log = log
         self.lock = threading.Lock()
+        self.torn = False  # whether an exception (of a signal handler, say) left the position half moved
         self.start(head, 0, HEADER_BYTES, None)
 
     def start(self, head: bytes, number: int, offset: int, seek: tuple[int, int, int, dict[int, str]] | None) -> None:
@@ -36,6 +37,7 @@ class Anchors:
 
         `seek`: (seq, time_ns, last_crc, sources) there, None at the beginning of a segment.
         """
+        self.begun = (head, number, offset, seek)
         self.head = head
         self.number = number
         self.offset = offset
@@ -56,6 +58,9 @@ class Anchors:
 
     def feed(self) -> int:
         """Hashes the commits up to where the log ends now. Returns how many bytes of log that were."""
+        if self.torn:
+            self.begin_again()
+        self.torn = True
         fed = 0
         self.log.settle()
         for segment in list(self.log.segments):
@@ -75,7 +80,22 @@ class Anchors:
             self.offset = cursor.offset
             self.seek = (cursor.seq, cursor.time_ns, cursor.last_crc, dict(cursor.sources))
             self.log.check_read(cursor, segment)
+        self.torn = False
         return fed
+
+    def begin_again(self) -> None:
+        """Goes back to the newest anchor that the log holds: whether the last one was appended, only the log knows."""
+        self.start(*self.begun)
+        self.log.settle()
+        for segment in list(self.log.segments):
+            if segment.number < self.begun[1]:
+                continue
+            cursor = cursor_of(segment, self.log.buffer(segment))
+            if segment.number == self.begun[1] and self.begun[3] is not None:
+                cursor.seek(self.begun[2], *self.begun[3])
+            for frame in cursor:
+                if frame.kind == "anchor":
+                    self.passed(segment, cursor, frame.anchor, frame.seq, frame.time_ns)
 
     def catch_up(self) -> None:
         """Hashes most of what is new, while writers go on."""
@@ -94,8 +114,10 @@ class Anchors:
             if not self.pending:
                 return
             anchor = self.hasher.digest()
+            self.torn = True
             state._append_anchor(anchor, False)
             self.log.settle()
             active = self.log.active
             sources = state._segment_sources()
             self.start(anchor, active.number, active.tail, (state.seq, state.time_ns, state.last_crc, sources))
+            self.torn = False

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol
 
+from mmsb._core.index import KINDS
 from mmsb.errors import CorruptCheckpointError, CorruptLogError, FormatVersionError, RetentionError
 from mmsb.links import NO_LINKS, Links
 
@@ -16,6 +18,7 @@ if TYPE_CHECKING:
     from mmsb.state import State
 
 IMAGES_BYTES = 256 << 20
+LINKED = KINDS["link"] | KINDS["unlink"]
 
 
 class Base(Protocol):
@@ -266,7 +269,7 @@ def bases_of(state: State) -> Bases:
 def segments_between(log: Any, since: int, until: int) -> list[Segment]:
     """The segments that hold commits since+1..until, ascending."""
     segments = list(log.segments)
-    ends = [segment.base_seq for segment in segments[1:]] + [until]
+    ends = [*(segment.base_seq for segment in segments[1:]), until][: len(segments)]
     return [segment for segment, end in zip(segments, ends, strict=True) if segment.base_seq < until and end > since]
 
 
@@ -283,23 +286,29 @@ class _NoPages:
         """Nothing was touched."""
 
 
+_NO_PAGES = _NoPages()
+
+
 def links_at(state: State, seq: int, core: Any = None) -> Links:
     """The links of the state at `seq`; with `core`, whose pages are those of that state, it is told of them."""
     base = bases_of(state).before(seq)
-    links = Links(core if core is not None else _NoPages())
+    links = Links(core if core is not None else _NO_PAGES)
     links.load(base.links())
-    from mmsb.history import log
-
-    seqs = {c.seq for kind in ("link", "unlink") for c in log(state, since=base.seq + 1, until=seq, kind=kind)}
-    for at in sorted(seqs):
-        for commit in log(state, since=at, until=at):
-            for change in commit.changes:
+    for segment in segments_between(state._log, base.seq, seq):
+        reader = state._indexes.of(segment, seq)
+        first, last = max(base.seq, segment.base_seq) + 1, min(seq, reader.index.seq)
+        at = reader.index.next_commit(reader.data, first, last, None, LINKED) if first <= last else None
+        while at is not None:
+            for change in reader.index.frame(reader.data, at, reader.sources, state).changes():
                 if change.kind in ("link", "unlink"):
                     links.describe(change, at)
+            at = reader.index.next_commit(reader.data, at + 1, last, None, LINKED) if at < last else None
     return links
 
 
-def rebuild(state: State, seq: int, *, from_checkpoint: bool = False) -> Core:
+def rebuild(
+    state: State, seq: int, *, from_checkpoint: bool = False, progress: Callable[[int, int], None] | None = None
+) -> Core:
     """A core with the state at `seq`, replayed from the oldest kept state (or from the newest checkpoint before it).
 
     CorruptLogError when the log is damaged on the way.
@@ -308,13 +317,13 @@ def rebuild(state: State, seq: int, *, from_checkpoint: bool = False) -> Core:
     base = bases.before(seq) if from_checkpoint else bases.oldest()
     core = state.scratch()
     base.load_into(core)
-    replay(state, core, seq)
+    replay(state, core, seq, progress)
     return core
 
 
-def replay(state: State, core: Core, seq: int) -> None:
-    """Applies the commits after core.seq up to `seq` to a core."""
-    log = state._log
+def replay(state: State, core: Core, seq: int, progress: Callable[[int, int], None] | None = None) -> None:
+    """Applies the commits after core.seq up to `seq` to a core. `progress(done, total)` counts them by segment."""
+    log, begin = state._log, core.seq
     for segment in segments_between(log, core.seq, seq):
         cursor = log.cursor(segment)
         if core.seq > segment.base_seq:
@@ -322,6 +331,8 @@ def replay(state: State, core: Core, seq: int) -> None:
         core._replay(cursor, seq)
         if core.seq < seq:
             log.check_read(cursor, segment)
+        if progress is not None:
+            progress(core.seq - begin, seq - begin)
     if core.seq != seq:
         raise CorruptLogError(
             f"The log ends at commit {core.seq} instead of {seq}. Run `mmsb verify` on the store.",

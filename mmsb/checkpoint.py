@@ -502,14 +502,9 @@ class Checkpoints:
         It is the truth about what came before it: CorruptCheckpointError when it is damaged and the log does not
         reach back to the beginning. A reader is then shown what follows the oldest other checkpoint.
         """
-        broken: CorruptCheckpointError | None = None
-        seqs = [seq for seq, _ in self.store.checkpoint_paths()]
-        for seq in reversed(seqs):
-            try:
-                if self.head(seq).base:
-                    return self.load(seq)
-            except CorruptCheckpointError as error:
-                broken = broken or error
+        image, broken = self.newest_base()
+        if image is not None:
+            return image
         segments = self.store.segment_paths()
         if segments[0][0] == 1 if segments else broken is None and not self.store.identity.parent_seq:
             return None
@@ -519,7 +514,7 @@ class Checkpoints:
                 0,
                 "history before the first segment is gone, and so is the checkpoint that stood for it",
             )
-        for seq in seqs if read_only else []:
+        for seq, _ in self.store.checkpoint_paths() if read_only else []:
             try:
                 image = self.load(seq)
             except CorruptCheckpointError:
@@ -527,6 +522,17 @@ class Checkpoints:
             self.skipped.append(broken)
             return image
         raise broken
+
+    def newest_base(self) -> tuple[Image | None, CorruptCheckpointError | None]:
+        """The newest usable checkpoint that calls itself a base, and the first error met on the way to it."""
+        broken: CorruptCheckpointError | None = None
+        for seq, _ in reversed(self.store.checkpoint_paths()):
+            try:
+                if self.head(seq).base:
+                    return self.load(seq), broken
+            except CorruptCheckpointError as error:
+                broken = broken or error
+        return None, broken
 
     def remember(self, image: Image, epochs: dict[int, tuple[int, int]]) -> None:
         """`image` is the newest checkpoint now."""

@@ -151,9 +151,7 @@ def _forget(state: State, going: list[Segment]) -> None:
             if segment in log.unsynced:
                 log.unsynced.remove(segment)
                 log.release(segment)
-            log.segments.remove(segment)
-            log.buffers.forget(segment.number)
-            state._indexes.forget(segment)
+        log.forget(going)
 
 
 def _delete(files: Files, paths: list[str]) -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import queue
 import threading
+from collections import deque
 from typing import Any
 
 from mmsb._core.files import Files
@@ -73,16 +75,21 @@ def decompress_head(files: Files, path: str, count: int) -> bytes:
 
 
 class Compressor:
-    """A thread that compresses sealed segments: aside, read back, compared, renamed; then the raw one goes."""
+    """A thread that compresses sealed segments: aside, read back, compared, renamed; then the raw one goes.
 
-    def __init__(self, files: Files, store: Any) -> None:
+    What fails is added to `failures`; the raw segment stays, which is as good.
+    """
+
+    def __init__(self, files: Files, failures: deque[Exception]) -> None:
         self.files = files
-        self.store = store
+        self.failures = failures
         self.jobs: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self.thread: threading.Thread | None = None
 
     def add(self, segment: Any) -> None:
-        """A segment that is sealed and synced."""
+        """A segment that is sealed and synced. One that is compressed already is passed over."""
+        if segment.path.endswith(".zst"):
+            return
         if self.thread is None:
             self.thread = threading.Thread(target=self.run, name="mmsb compressor", daemon=True)
             self.thread.start()
@@ -99,8 +106,10 @@ class Compressor:
         while (segment := self.jobs.get()) is not None:
             try:
                 self.compress(segment)
-            except OSError:
-                continue  # the raw segment stays; it is as good
+            except FileNotFoundError:
+                continue  # compacted away meanwhile
+            except Exception as error:  # whatever it is, it must not end the thread
+                self.failures.append(error)
 
     def compress(self, segment: Any) -> None:
         """Replaces one raw segment file by a compressed one."""
@@ -109,9 +118,13 @@ class Compressor:
         packed = compress_block(data, LEVEL)
         path = raw_path + ".zst"
         self.files.write_file(path, packed)
-        if decompress_block(self.files.read_file(path, len(packed)), len(data)) != data:
+        try:
+            same = decompress_block(self.files.read_file(path, len(packed)), len(data)) == data
+        except ValueError:
+            same = False
+        if not same:
             self.files.unlink(path)
-            return
+            raise OSError(errno.EIO, "the compressed segment did not read back as it was written", path)
         segment.path = path
         self.files.unlink(raw_path)
         self.files.sync_directory(os.path.dirname(path))

@@ -11,6 +11,18 @@ def allowed_plugins() -> frozenset[str] | None:
     return None if value is None else frozenset(name.strip() for name in value.split(",") if name.strip())
 
 
+def anchor_key() -> bytes | None:
+    """The key in the file that MMSB_ANCHOR_KEY_FILE names, None when it is not set. ValueError, OSError."""
+    path = os.environ.get("MMSB_ANCHOR_KEY_FILE")
+    if not path:
+        return None
+    with open(path, "rb") as file:
+        key = file.read(33)
+    if len(key) != 32:
+        raise ValueError(f"{path}, which MMSB_ANCHOR_KEY_FILE names, is no anchor key: it has not 32 bytes.")
+    return key
+
+
 def strict_plugins() -> bool:
     """Whether MMSB_PLUGINS_STRICT=1 asks that a plugin that fails raises."""
     return os.environ.get("MMSB_PLUGINS_STRICT") == "1"

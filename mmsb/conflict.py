@@ -33,7 +33,15 @@ def check_rebase(state: State, page_id: int, epoch: int, ranges: list[tuple[int,
     resized = epoch > now or len(later) != now - epoch
     if rebase and not overlaps and not resized:
         return
-    reason = "was resized since" if resized else "moved on" if not overlaps else "was changed in the same bytes"
+    reason = (
+        "is not that far"
+        if epoch > now
+        else "was resized since"
+        if resized
+        else "moved on"
+        if not overlaps
+        else "was changed in the same bytes"
+    )
     raise ConflictError(
         f"Page {page_id} {reason}: expected epoch {epoch}, it is at {now}. "
         "Read the page again and decide anew" + ("." if rebase or overlaps else ", or pass rebase=True."),

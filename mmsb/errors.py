@@ -160,7 +160,7 @@ class DerivedPageError(MMSBError, ValueError):
 
 
 class StalePageError(MMSBError, RuntimeError):
-    """The page (`page_id`) is not up to date with what it depends on; `reason` says why, `__cause__` is the exception."""
+    """The page (`page_id`) is not up to date with what it depends on (`reason`); `__cause__` is what its function raised."""
 
 
 class PropagationError(MMSBError, RuntimeError):

@@ -27,14 +27,13 @@ def fork(state: State, at: int | str | datetime, path: Any = None) -> State:
     from mmsb.checkpoint import image_at
     from mmsb.store import Identity
 
+    if path is not None and os.path.lexists(path):
+        raise NotAStoreError(f"{os.fsdecode(path)} exists already. Fork to a new path.", path=path)
     seq = state.at(at).seq
     image = image_at(state, seq, None)
     image.branch = state.branch + 1
     if path is None:
         return state._opener(_image=image)
-    path = os.fspath(path)
-    if os.path.lexists(path):
-        raise NotAStoreError(f"{path} exists already. Fork to a new path.", path=path)
     identity, base = as_base(image, Identity(os.urandom(16), os.urandom(16), time.time_ns()))
     return state._opener(path, _identity=identity, _base=base)
 

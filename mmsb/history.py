@@ -118,6 +118,8 @@ def _limit(state: State, when: int | str | datetime | None, *, first: bool) -> i
     if isinstance(when, datetime):
         time_ns = time_ns_of(when)
         return time_seq(state, time_ns - 1) + 1 if first else time_seq(state, time_ns)
+    if isinstance(when, bool) or not (isinstance(when, str) or hasattr(when, "__index__")):
+        raise TypeError(f"a moment is a seq, a label or an aware datetime, not {type(when).__name__}")
     return resolve(state, when) if isinstance(when, str) else when.__index__()
 
 
@@ -139,6 +141,9 @@ def log(
     """
     if kind is not None and kind not in KINDS:
         raise ValueError(f"There is no change of kind {kind!r}. Use one of {', '.join(KINDS)}.")
+    for what, text in (("source", source), ("label", label)):
+        if text is not None and not isinstance(text, str):
+            raise TypeError(f"{what} is a str or None, not {type(text).__name__}")
     wanted = Filter(
         None if page is None else _page_id(state, page), source, label, KINDS[kind] if kind is not None else 0, kind
     )
@@ -344,9 +349,9 @@ def last_write(state: State, page: Any, at: int = 0, length: int = 1, before: in
     """
     state._check_open()
     page_id = _page_id(state, page)
-    if at < 0 or length < 1:
+    if at < 0 or length < 1 or at + length > 1 << 62:
         raise PageRangeError(
-            f"Bytes {at} to {at + length} are no range. Give at >= 0 and length >= 1.",
+            f"Bytes {at} to {at + length} are no range of a page. Give at >= 0 and length >= 1.",
             page_id=page_id,
             at=at,
             length=length,

@@ -5,6 +5,7 @@ A data link says how a child is computed from its parents; links of the other ki
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -146,7 +147,7 @@ class Links:
     """All links of one state: by child and kind. `failed`: why a page could not be computed, by page."""
 
     def __init__(self, core: Any) -> None:
-        self.core = core
+        self.core = weakref.proxy(core)  # it owns these links
         self.table: dict[tuple[int, str], Link] = {}
         self.uses: dict[int, int] = {}  # how many links a page is a parent in
         self.failed: dict[int, str] = {}

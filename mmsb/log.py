@@ -17,9 +17,9 @@ from mmsb._core.files import Files, Mapping, Memory
 from mmsb._core.log import END, HEADER_BYTES, Cursor, Frame, SegmentHead
 from mmsb._core.state import Core
 from mmsb.anchors import Anchors
-from mmsb.errors import CommitInDoubtError, CorruptLogError, StoreFullError
+from mmsb.errors import CommitInDoubtError, CorruptLogError, MMSBError, RetentionError, StoreFullError
 from mmsb.horizon import Horizon, Mark
-from mmsb.segments import Buffers, Segment, cursor_of
+from mmsb.segments import Buffers, Segment, cursor_of, read_segment, unfit
 
 if TYPE_CHECKING:
     from mmsb.state import State
@@ -193,6 +193,13 @@ class Log:
                 last_crc,
             )
 
+    def forget(self, segments: list[Segment]) -> None:
+        """Takes segments out of the log. Call it inside _exclusive()."""
+        for segment in segments:
+            self.segments.remove(segment)
+            self.buffers.forget(segment.number)
+            self.state._indexes.forget(segment)
+
     def protect(self) -> None:
         """In a forked child: nothing there can write to the log of its parent."""
         for segment in self.segments:
@@ -284,6 +291,40 @@ class FileLog(Log):
     def anchor_head(self) -> bytes:
         """The newest anchor; zeros before the first."""
         return self.anchors.head
+
+    def buffer(self, segment: Segment) -> Any:
+        """As Log.buffer. RetentionError when the writer of the store compacted the segment away."""
+        try:
+            return super().buffer(segment)
+        except FileNotFoundError as error:
+            raise self.gone(segment) from error
+
+    def read_anew(self, segment: Segment) -> bytes:
+        """All bytes of a segment's file as it is now. Errors as those of buffer()."""
+        whole = Segment(segment.head, segment.head.capacity, path=segment.path)
+        try:
+            return read_segment(self.files, whole)
+        except FileNotFoundError as error:
+            raise self.gone(segment) from error
+
+    def gone(self, segment: Segment) -> MMSBError:
+        """The error of a segment whose file is not there: history before a new base was compacted, or it was lost.
+
+        A reader beside the writer that compacted goes on with what is kept of what it knows.
+        """
+        base, _ = self.state._checkpoints.newest_base()
+        if base is None or base.segment <= segment.number:
+            return unfit(segment.path, segment.base_seq + 1, "the file is missing")
+        with self.state._exclusive():
+            if self.first_seq < base.seq <= self.state.seq:
+                self.base = base
+                self.forget([old for old in self.segments if old.number < base.segment])
+        return RetentionError(
+            f"The writer of the store compacted its history meanwhile: it begins at seq {base.seq} now. Ask for that "
+            "or what follows, or open the store again.",
+            seq=segment.base_seq + 1,
+            first_seq=base.seq,
+        )
 
     def roll(self, state: State, needed_bytes: int) -> None:
         """Makes a new active segment. StoreFullError when the disk is full; nothing changed then."""
@@ -403,8 +444,10 @@ class FileLog(Log):
     def release(self, segment: Segment) -> None:
         """A sealed, synced segment needs its descriptor and mapping no more; it is read with pread."""
         segment.memory = None
-        self.files.close(segment.fd)
-        segment.fd = -1
+        fd, segment.fd = segment.fd, -1
+        if fd < 0:
+            return  # listed twice: a signal handler raised while a segment was being made
+        self.files.close(fd)
         self.store.sealed(segment)
 
     def append_anchor(self, state: State) -> None:

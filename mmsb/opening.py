@@ -18,6 +18,13 @@ from mmsb.recovery import Recovery, attach_last
 from mmsb.state import DURABILITIES, State
 from mmsb.store import Identity, Store, create, explain
 
+# Least and most of the options that are a number of bytes.
+BOUNDS = {
+    "max_bytes": (1, (1 << 63) - 1),
+    "history": (0, (1 << 63) - 1),
+    "segment_bytes": (SEGMENT_BYTES_LEAST, 1 << 35),
+    "checkpoint_bytes": (0, (1 << 63) - 1),
+}
 # Every State that is open in this process, so that a forked child can be told that none of them is its own.
 _open_states: weakref.WeakSet[State] = weakref.WeakSet()
 
@@ -65,24 +72,37 @@ def open(
     automatic checkpoints (None: only on request and at close). compress: sealed segments are compressed with zstandard
     in the background. anchor_key: 32 secret bytes that key the anchors. disable_cpu: CPU features not to use.
     clock: function that gives ns since 1970. files, mapped: the file operations, for tests and special disks.
-    name: what other processes may call a State in memory.
+    name: a name of the State, for people (it is in repr()) and for what other processes may call it.
 
     A path to a file is taken as a one-file checkpoint (State.stop): the State starts from it, in memory. start: such a
     file, from which a new store at `path` (or, without a path, a State in memory) starts.
 
     Raises NotAStoreError, StoreLockedError, FormatVersionError, CorruptLogError, StoreFullError, ValueError.
     """
-    _check_options(path, durability, segment_bytes, history, max_bytes, anchor_key)
+    path = None if path is None else os.fsdecode(path)
+    _check_options(
+        path if path is not None or start is None else os.fsdecode(start),
+        read_only,
+        durability=durability,
+        segment_bytes=segment_bytes,
+        history=history,
+        max_bytes=max_bytes,
+        checkpoint_bytes=checkpoint_bytes,
+        compress=compress,
+        anchor_key=anchor_key,
+        disable_cpu=disable_cpu,
+    )
+    if start is not None and not os.path.isfile(start):
+        raise NotAStoreError(f"There is no one-file checkpoint at {os.fsdecode(start)}. Check the path.", path=start)
     if start is not None and path is not None and os.path.lexists(os.path.join(path, "store")):
         raise NotAStoreError(f"A store is at {path} already. Open it without start=, or choose a new path.", path=path)
     files = files or Files()
     how: dict[str, Any] = {"name": name, "max_bytes": max_bytes, "disable": disable_cpu, "clock": clock}
     if _image is not None:
         return _from_image(_state_class(files, **how), files, _image, history, segment_bytes, clock)
-    path = start if path is None else path
+    path = os.fsdecode(start) if path is None and start is not None else path
     if path is None:
         return _in_memory(_state_class(files, **how), files, history, segment_bytes, clock)
-    path = os.fspath(path)
     lock_fd = -1
     if os.path.isfile(path):
         from mmsb.checkpoint import MAGIC, read_image
@@ -100,7 +120,7 @@ def open(
         if start is not None:
             from mmsb.fork import first_base
 
-            identity, _base = first_base(files, os.fspath(start), identity)
+            identity, _base = first_base(files, os.fsdecode(start), identity)
         try:
             lock_fd = create(files, path, identity, _base)
         except OSError as error:
@@ -109,14 +129,30 @@ def open(
         store = Store(files, path, lock=not read_only, anchor_key=anchor_key, lock_fd=lock_fd)
     except OSError as error:
         raise full(error, path, 4096) or explain(error, path) from error
-    state = _state_class(files, **how)
+
+    def recovered() -> State:
+        state = _state_class(files, **how)
+        try:
+            _recover(
+                state,
+                store,
+                files,
+                durability or "process",
+                read_only,
+                segment_bytes,
+                mapped,
+                checkpoint_bytes,
+                compress,
+            )
+        except BaseException:
+            if state._log is not None:
+                state._log.close()
+            raise
+        return state
+
     try:
-        _recover(
-            state, store, files, durability or "process", read_only, segment_bytes, mapped, checkpoint_bytes, compress
-        )
+        state = store.steadily(recovered, lambda state: state.recovered.damage is None) if read_only else recovered()
     except BaseException as error:
-        if state._log is not None:
-            state._log.close()
         store.close()
         if isinstance(error, OSError) and not isinstance(error, StoreFullError):
             raise full(error, path, 0) or explain(error, path) from error
@@ -125,25 +161,35 @@ def open(
     return state
 
 
-def _check_options(path: Any, durability: Any, segment_bytes: Any, history: Any, max_bytes: Any, key: Any) -> None:
+def _check_options(path: str | None, read_only: bool, **options: Any) -> None:
+    """Raises TypeError or ValueError for options that cannot be meant; `path` is None for a State in memory."""
+    durability, key, disable = options["durability"], options["anchor_key"], options["disable_cpu"]
+    if path == "":
+        raise ValueError("The path is empty. Name a directory, or leave the path out for a State in memory.")
     if durability is not None and durability not in DURABILITIES:
         raise ValueError(f"Unknown durability {durability!r}. Use one of {', '.join(DURABILITIES)}.")
     if durability is not None and (durability == "none") != (path is None):
         raise ValueError(
             "durability 'none' is for a State in memory and the others need a path. Leave durability out, or change it."
         )
-    if segment_bytes is not None and (segment_bytes < SEGMENT_BYTES_LEAST or segment_bytes > 1 << 35):
-        raise ValueError(f"segment_bytes must be {SEGMENT_BYTES_LEAST} to {1 << 35}, not {segment_bytes}.")
-    if segment_bytes is not None and segment_bytes % 4096:
-        raise ValueError(f"segment_bytes must be a multiple of 4096, not {segment_bytes}.")
-    if history is not None and history < 0:
-        raise ValueError(f"history is a number of bytes, not {history}.")
-    if history is not None and path is not None and not os.path.isfile(path):
+    for name, (least, most) in BOUNDS.items():
+        number = options[name]
+        if number is None:
+            continue
+        if isinstance(number, bool) or not isinstance(number, int):
+            raise TypeError(f"{name} is a number of bytes (int) or None, not {type(number).__name__}.")
+        if not least <= number <= most:
+            raise ValueError(f"{name} must be {least} to {most}, not {number}. Leave it out for the default.")
+    if options["segment_bytes"] is not None and options["segment_bytes"] % 4096:
+        raise ValueError(f"segment_bytes must be a multiple of 4096, not {options['segment_bytes']}.")
+    if options["history"] is not None and path is not None and not os.path.isfile(path):
         raise ValueError("history bounds a State in memory. A stored one keeps all until state.compact().")
-    if max_bytes is not None and max_bytes < 1:
-        raise ValueError(f"max_bytes must be at least 1, not {max_bytes}. Leave it out for no bound.")
     if key is not None and (not isinstance(key, bytes) or len(key) != 32):
         raise ValueError("anchor_key must be 32 bytes.")
+    if disable is not None and not isinstance(disable, str):
+        raise TypeError(f"disable_cpu is a str such as 'avx2,avx512' or None, not {type(disable).__name__}.")
+    if path is None and (read_only or options["compress"] or key is not None):
+        raise ValueError("read_only, compress and anchor_key are of a stored State. Give a path, or leave them out.")
 
 
 def _in_memory(state: State, files: Files, history: Any, segment_bytes: Any, clock: Any) -> State:
@@ -204,7 +250,7 @@ def _recover(
         log.anchors.start(image.anchor, *position, (image.seq, image.time_ns, image.last_crc, sources))
     if log.horizon.mark is not None:
         state.durable_seq = min(log.horizon.mark.durable_seq, state.seq)
-    state._recovered = recovery.run(position, dict(sources))
+    state.recovered = recovery.run(position, dict(sources))
     if log.horizon.mark is not None:
         state.durable_seq = min(log.horizon.mark.durable_seq, state.seq)
     if read_only:
@@ -218,7 +264,11 @@ def _recover(
     if compress:
         from mmsb.compression import Compressor
 
-        store.on_sealed = Compressor(files, store).add
+        store.compressor = Compressor(files, log.failures)
+        for segment in log.segments[:-1]:
+            # Of earlier sessions. Those that are not synced yet follow when they are.
+            if segment not in log.unsynced:
+                store.compressor.add(segment)
     state._sync_commits = durability == "power"
     state._wake_me()
     state._start_engine()

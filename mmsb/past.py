@@ -33,6 +33,7 @@ __all__ = ["PastPage", "PastState", "at", "rebuild", "resolve"]
 
 CONTENTS_BYTES = 64 << 20
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+TIME_NS_MOST = (1 << 64) - 1
 
 
 class Facts(NamedTuple):
@@ -48,12 +49,12 @@ class Facts(NamedTuple):
 
 
 def time_ns_of(moment: datetime) -> int:
-    """Nanoseconds since 1970 of an aware datetime. ValueError for a naive one."""
+    """Nanoseconds since 1970 of an aware datetime, the largest timestamp for one beyond it. ValueError: a naive one."""
     if moment.tzinfo is None or moment.utcoffset() is None:
         raise ValueError(
             "A datetime without a time zone is ambiguous. Use an aware one, like datetime.now(timezone.utc)."
         )
-    return (moment - EPOCH) // (EPOCH.resolution) * 1000
+    return min((moment - EPOCH) // EPOCH.resolution * 1000, TIME_NS_MOST)
 
 
 def datetime_of(time_ns: int) -> datetime:

@@ -289,7 +289,7 @@ class Propagation(Merging):
         for edge in gone:
             engine.graph.remove_edge(edge.parent, child, kind)
         if kind == "data":
-            engine.clear_rule(child, Link("call") if child in engine.functions else Link("none"))
+            engine.clear_rule(child)
             self._failures.pop(child, None)
         self._announce("edge_removed", [(edge.parent, child, kind) for edge in gone])
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from mmsb._core.log import END, HEADER_BYTES, Cursor
 from mmsb.errors import CorruptLogError
 from mmsb.horizon import Horizon, Mark
-from mmsb.segments import Segment, cursor_of, read_head
+from mmsb.segments import Segment, cursor_of, read_head, unfit
 
 if TYPE_CHECKING:
     from mmsb.log import FileLog
@@ -25,7 +25,10 @@ if TYPE_CHECKING:
 
 @dataclass
 class Recovered:
-    """What opening found: bytes cut off a torn tail and where they were saved; damage that a read-only open passed."""
+    """What opening found: bytes cut off a torn tail and where they were saved; damage that a read-only open passed.
+
+    A State in memory found nothing. `damage`: the State shows what is before it; None when all is intact.
+    """
 
     torn_bytes: int = 0
     saved: list[str] = field(default_factory=list)
@@ -40,18 +43,6 @@ def damaged(path: Any, offset: int, seq: int, reason: str | None, durable: int) 
         "before the damage.",
         path=path,
         offset=offset,
-        seq=seq,
-        reason=reason,
-    )
-
-
-def unfit(path: str, seq: int | None, reason: str) -> CorruptLogError:
-    """The error of a file that is missing, or is not the one that belongs there."""
-    return CorruptLogError(
-        f"{path} does not fit the store: {reason}. Restore the store's files from one backup, or open it with "
-        "read_only=True to save what is before the damage.",
-        path=path,
-        offset=0,
         seq=seq,
         reason=reason,
     )

@@ -73,16 +73,31 @@ class Buffers:
 
 
 def read_segment(files: Files, segment: Segment) -> bytes:
-    """The file's bytes, decompressed when it is compressed."""
+    """The file's bytes, decompressed when it is compressed. FileNotFoundError when it is gone."""
     while True:
         path = segment.path
         assert path is not None
         try:
             return read_raw(files, segment, path) if not path.endswith(".zst") else read_packed(files, segment, path)
         except FileNotFoundError:
+            # It may have been compressed just now, by this process or by the one that writes the store.
             if segment.path == path:
-                raise
-            # It was compressed just now, under another name.
+                packed = path + ".zst"
+                if path.endswith(".zst") or not os.path.exists(packed):
+                    raise
+                segment.path = packed
+
+
+def unfit(path: str | None, seq: int | None, reason: str) -> CorruptLogError:
+    """The error of a file that is missing, or is not the one that belongs there."""
+    return CorruptLogError(
+        f"{path} does not fit the store: {reason}. Restore the store's files from one backup, or open it with "
+        "read_only=True to save what is before the damage.",
+        path=path,
+        offset=0,
+        seq=seq,
+        reason=reason,
+    )
 
 
 def read_raw(files: Files, segment: Segment, path: str) -> bytes:

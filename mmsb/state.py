@@ -18,6 +18,7 @@ from mmsb.edit import Edit
 from mmsb.errors import ConflictError, InvalidDeltaError, MMSBError, ReadOnlyError, UnsupportedLocationError
 from mmsb.index import Indexes
 from mmsb.propagation import Propagation
+from mmsb.recovery import Recovered
 
 if TYPE_CHECKING:
     from mmsb.history import Commit
@@ -31,6 +32,8 @@ class State(Propagation):
     """One versioned memory: pages of raw bytes that change only by deltas, recorded in one log.
 
     Made by :func:`mmsb.open`. Safe to use from several threads. Not usable after fork().
+
+    `name`: as given to open(). `recovered`: what opening found, see mmsb.recovery.Recovered.
     """
 
     _opener: Callable[..., State]  # mmsb.open, for forks; set there, because opening comes after State
@@ -45,11 +48,13 @@ class State(Propagation):
         clock: Callable[[], int] | None = None,
     ) -> None:
         self._start(files, max_bytes=max_bytes, disable=disable, clock=clock)
+        if name is not None and not (isinstance(name, str) and name):
+            raise TypeError(f"A State is named by a non-empty str, not by {name!r}.")
         self.name = name
         self._log: Any = None
         self._store: Any = None
         self._checkpoints: Any = None
-        self._recovered: Any = None
+        self.recovered = Recovered()
         self._indexes = Indexes(self)
         self._digests: Any = None
         self._engine = None
@@ -383,12 +388,18 @@ class State(Propagation):
         """The newest checkpoint Image not after `seq`, or None."""
         return self._checkpoints.before(seq) if self._checkpoints is not None else None
 
-    def replay(self, until: int | None = None) -> Core:
-        """Rebuilds the pages from the log, from the oldest kept state on, in a core of its own. Nothing is changed."""
-        from mmsb.past import rebuild
+    def replay(
+        self, until: int | str | datetime | None = None, progress: Callable[[int, int], None] | None = None
+    ) -> Core:
+        """Rebuilds the pages from the log, from the oldest kept state on, in a core of its own. Nothing is changed.
+
+        `until`: a moment as for at() (default: now). `progress(done, total)` is called with commits, segment by
+        segment. Raises as at() does, and CorruptLogError where the log is damaged.
+        """
+        from mmsb.past import rebuild, resolve
 
         self._check_open()
-        return rebuild(self, self.seq if until is None else until)
+        return rebuild(self, self.seq if until is None else resolve(self, until), progress=progress)
 
     def stats(self) -> dict[str, Any]:
         """Facts and counters: seq, pages, arena, log, commits, durability."""
@@ -443,13 +454,15 @@ class State(Propagation):
     def _close_store(self) -> None:
         if self._log.flusher is not None:
             self._log.flusher.stop()
-        if self._store.on_sealed is not None:
-            self._store.on_sealed.__self__.stop()
-        if self.poisoned:
-            return
-        if self._checkpoints.pays(self):
-            self._checkpoints.write(self)
-        self._log.sync(self, clean=True)
+        try:
+            if self.poisoned:
+                return
+            if self._checkpoints.pays(self):
+                self._checkpoints.write(self)
+            self._log.sync(self, clean=True)
+        finally:
+            if self._store.compressor is not None:
+                self._store.compressor.stop()  # after the sync, which hands it the last segments
 
     def __enter__(self) -> State:
         self._check_open()
@@ -464,4 +477,5 @@ class State(Propagation):
     def __repr__(self) -> str:
         if self.closed:
             return "<State closed>"
-        return f"<State seq={self.seq} pages={self.page_count} {self.path or 'in memory'}>"
+        name = f" {self.name!r}" if self.name is not None else ""
+        return f"<State{name} seq={self.seq} pages={self.page_count} {self.path or 'in memory'}>"

@@ -16,8 +16,9 @@ import re
 import socket
 import struct
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mmsb import horizon
 from mmsb._core.files import Files
@@ -32,10 +33,14 @@ from mmsb.errors import (
 )
 from mmsb.segments import Segment
 
+if TYPE_CHECKING:
+    from mmsb.compression import Compressor
+
 FORMAT = struct.Struct("<8sII16s16sQ16sQ32sQ")
 MAGIC = b"MMSBSTR1"
 STORE_BYTES = 256
 LOCK_BYTES = 256
+READ_ATTEMPTS = 32
 VERSION = 1
 SEGMENT_NAME = re.compile(r"^(\d{8})\.seg(\.zst)?$")
 CHECKPOINT_NAME = re.compile(r"^(\d{20})\.ckpt$")
@@ -149,12 +154,15 @@ class Store:
         """Reads the file `store`. NotAStoreError, FormatVersionError, CorruptLogError, ValueError about the key."""
         if not os.path.isdir(self.path):
             raise NotAStoreError(f"{path} is a file, not the directory of a store. Check the path.", path=path)
-        if not os.path.exists(self.identity_path):
+        if not os.path.lexists(self.identity_path) or os.path.isdir(self.identity_path):
             raise NotAStoreError(f"{path} is not an mmsb store: it has no file 'store'. Check the path.", path=path)
         identity = decode_identity(self.files.read_file(self.identity_path, 4096), self.identity_path)
         if identity.keyed != (self.anchor_key is not None):
             need = "needs its anchor_key" if identity.keyed else "has no keyed anchors"
-            raise ValueError(f"The store at {path} {need}. Open it {'with' if identity.keyed else 'without'} one.")
+            raise ValueError(
+                f"The store at {path} {need}. Open it {'with' if identity.keyed else 'without'} one; the command line "
+                "takes it from the file that MMSB_ANCHOR_KEY_FILE names."
+            )
         return identity
 
     @property
@@ -206,6 +214,29 @@ class Store:
         names = sorted(os.listdir(folder)) if os.path.isdir(folder) else []
         return [(int(name[:20]), os.path.join(folder, name)) for name in names if CHECKPOINT_NAME.match(name)]
 
+    def listing(self) -> list[str]:
+        """Names of the segments and checkpoints that are there now, ascending."""
+        paths = [path for _, path in self.segment_paths()] + [path for _, path in self.checkpoint_paths()]
+        return [os.path.basename(path) for path in paths]
+
+    def steadily(self, attempt: Callable[[], Any], is_whole: Callable[[Any], bool]) -> Any:
+        """What attempt() returns to a reader.
+
+        A result that is not whole, or an error, may only mean that the writer of the store deleted or renamed a file
+        between two looks at it (compaction, compression). So the attempt is repeated when the files changed under it,
+        a bounded number of times; the last one stands.
+        """
+        for _ in range(READ_ATTEMPTS - 1):
+            names = self.listing()
+            try:
+                result = attempt()
+                if is_whole(result) or self.listing() == names:
+                    return result
+            except (MMSBError, OSError):
+                if self.listing() == names:
+                    raise
+        return attempt()
+
     def hasher(self, head: bytes) -> object:
         """The BLAKE3 hash of the anchor that follows `head`, before any commit was fed to it."""
         import blake3
@@ -216,10 +247,10 @@ class Store:
 
     def sealed(self, segment: Segment) -> None:
         """A segment was sealed and synced: compressed in the background where asked for."""
-        if self.on_sealed is not None:
-            self.on_sealed(segment)
+        if self.compressor is not None:
+            self.compressor.add(segment)
 
-    on_sealed: Any = None
+    compressor: Compressor | None = None
 
     def close(self) -> None:
         """Gives the lock back."""
@@ -242,6 +273,8 @@ def create(files: Files, path: str, identity: Identity, base: tuple[int, bytes] 
     if os.path.lexists(path) and not os.path.isdir(path):
         raise NotAStoreError(f"{path} exists and is not a directory. Choose another path.", path=path)
     if not os.path.isdir(path):
+        if not os.path.isdir(os.path.dirname(path)):
+            raise NotAStoreError(f"There is no directory for a new store at {path}. Make its parent first.", path=path)
         files.mkdir(path)
         files.sync_directory(os.path.dirname(path))
     elif not os.path.exists(os.path.join(path, "store")):
@@ -311,4 +344,6 @@ def explain(error: OSError, path: str) -> OSError:
             seq=None,
             reason=str(error.strerror),
         )
+    if error.errno in (errno.ENAMETOOLONG, errno.EINVAL):
+        return NotAStoreError(f"No store can be at {where} ({error.strerror}). Check the path.", path=where)
     return error

@@ -8,12 +8,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from mmsb._core.log import END
+from mmsb._core.log import END, HEADER_BYTES
 from mmsb.checkpoint import Image
 from mmsb.digest import core_digest
-from mmsb.errors import CorruptLogError, MMSBError
+from mmsb.errors import CorruptLogError, MMSBError, RetentionError
 from mmsb.horizon import HORIZON_BYTES, SLOTS_AT, read_slots
-from mmsb.segments import Segment, cursor_of, read_head, read_segment
+from mmsb.segments import Segment, cursor_of
 
 if TYPE_CHECKING:
     from mmsb._core.state import Core
@@ -74,7 +74,12 @@ def verify(state: State, progress: Progress | None = None) -> Report:
     if state._checkpoints is None:
         return Verification(state, progress).run()
     with state._checkpoints.lock:
-        return Verification(state, progress).run()
+        if not state.read_only:
+            return Verification(state, progress).run()
+        report: Report = state._store.steadily(
+            lambda: Verification(state, progress).run(), lambda report: not report.findings
+        )
+        return report
 
 
 class Verification:
@@ -84,9 +89,9 @@ class Verification:
         self.state, self.progress = state, progress
         self.report = Report()
         self.log, self.store, self.base = state._log, state._store, state._log.base
-        damage = state._recovered.damage if state._recovered is not None else None
+        damage = state.recovered.damage
         if damage is not None:
-            self.report.add(str(damage), path=damage.path, offset=damage.offset, seq=damage.seq)
+            self.report.add(str(damage), **{fact: damage.facts[fact] for fact in ("path", "offset", "seq")})
         with state._exclusive():
             self.log.settle()
             self.head = state.seq
@@ -118,7 +123,9 @@ class Verification:
         for segment in self.segments:
             try:
                 before = self.segment(segment, before)
-            except (CorruptLogError, MMSBError, OSError) as error:
+            except RetentionError:
+                raise  # compacted away by the writer of the store
+            except (MMSBError, OSError) as error:
                 self.report.add(
                     str(error), path=segment.path, offset=getattr(error, "offset", None), seq=self.scratch.seq + 1
                 )
@@ -145,7 +152,7 @@ class Verification:
         """Checks what does not lie on the way along the log."""
         if self.store is not None:
             for head in self.places.values():
-                if head.seq <= self.scratch.seq:
+                if head.seq <= self.scratch.seq and not self.is_later((head.segment, head.offset)):
                     self.misplaced(head.seq)
             for seq in sorted(self.checkpoints):
                 self.lone_checkpoint(seq)
@@ -176,13 +183,8 @@ class Verification:
         """The segment's bytes, read anew from the file."""
         if segment.path is None:
             return self.log.buffer(segment)
-        try:
-            head = read_head(self.log.files, segment.path)
-            data = read_segment(self.log.files, Segment(head, head.capacity, path=segment.path))
-        except FileNotFoundError:  # it was compressed between two looks at its path
-            head = read_head(self.log.files, segment.path)
-            data = read_segment(self.log.files, Segment(head, head.capacity, path=segment.path))
-        if head.encode() != segment.head.encode():
+        data = self.log.read_anew(segment)
+        if data[:HEADER_BYTES] != segment.head.encode():
             self.report.add(
                 f"The header of {segment.path} changed since it was opened. Restore the file.",
                 path=segment.path,
@@ -335,6 +337,11 @@ class Verification:
         if head is not None and (head.seq, head.time_ns, head.last_crc, head.anchor) != found:
             self.misplaced(head.seq)
 
+    def is_later(self, place: tuple[int, int]) -> bool:
+        """Whether a place lies in what the writer of the store appended since a reader opened it."""
+        last = self.segments[-1].number if self.segments else 0
+        return self.state.read_only and place > (last, self.tails.get(last, 0))
+
     def misplaced(self, seq: int) -> None:
         """Notes a checkpoint that points to a wrong place."""
         self.report.add(
@@ -345,7 +352,8 @@ class Verification:
 
     def lone_checkpoint(self, seq: int) -> None:
         """A checkpoint whose commit was not met on the way."""
-        if self.load(seq) is not None and seq > self.scratch.seq:
+        taken_since = self.state.read_only and seq > self.head
+        if self.load(seq) is not None and seq > self.scratch.seq and not taken_since:
             self.report.add(
                 f"There is a checkpoint at {seq}, and the log could be followed up to commit {self.scratch.seq} only. "
                 "Opened with read_only=True the store shows it.",
@@ -403,7 +411,7 @@ class Verification:
         known = {
             "": r"store|lock|horizon|log|checkpoints|torn",
             "log": r"\d{8}\.seg(\.zst)?|\d{8}\.seg(\.zst)?\.new",
-            "checkpoints": r"\d{20}\.ckpt(\.new)?",
+            "checkpoints": r"\d{20}\.ckpt(\.new)*",
         }
         for folder, pattern in known.items():
             where = os.path.join(store.path, folder) if folder else store.path

@@ -20,6 +20,16 @@ cdef uint64_t SHORT_OPS = 64
 cdef uint64_t SHORT_BYTES = 1 << 17
 
 
+cdef uint64_t epoch_of(object if_epoch) except? 0xffffffffffffffff:
+    """An expected epoch from Python, None for any. One that no page can have matches none."""
+    if if_epoch is None:
+        return MMSB_ANY_EPOCH
+    if isinstance(if_epoch, bool) or not hasattr(if_epoch, "__index__"):
+        raise TypeError(f"if_epoch is an int or None, not {type(if_epoch).__name__}")
+    number = if_epoch.__index__()
+    return number if 0 <= number < MMSB_ANY_EPOCH else MMSB_ANY_EPOCH - 1
+
+
 cdef class Batch:
     """Operations that become one commit when the `with` block ends; an exception inside discards them all.
 
@@ -173,7 +183,7 @@ cdef class Batch:
         op.kind = MMSB_OP_WRITE
         op.page_id = page_id
         op.offset = offset_of(at, page_id)
-        op.if_epoch = MMSB_ANY_EPOCH if if_epoch is None else <uint64_t>if_epoch
+        op.if_epoch = epoch_of(if_epoch)
         op.assigns = assigns
         try:
             PyObject_GetBuffer(data, &buffer, PyBUF_SIMPLE)
@@ -270,7 +280,7 @@ cdef class Batch:
         op.kind = MMSB_OP_DELTA
         op.page_id = page_id
         op.code = delta.code
-        op.if_epoch = MMSB_ANY_EPOCH if if_epoch is None else <uint64_t>if_epoch
+        op.if_epoch = epoch_of(if_epoch)
         op.data_bytes = delta.payload_bytes
         if rebase and if_epoch is not None:
             self.rebases.append((mmsb_batch_count(&self.batch), page_id, if_epoch, delta.ranges(), None))
@@ -394,52 +404,41 @@ cdef class Batch:
         self.staged[op.page_id] = (0, 0, b"")
         self.effects.append(("delete", op.page_id, None))
 
+    cdef int add_note(self, uint8_t kind, uint64_t page_id, bytes blob) except -1:
+        """An operation on a page that is nothing but bytes."""
+        cdef mmsb_op op
+        memset(&op, 0, sizeof(mmsb_op))
+        op.kind = kind
+        op.page_id = page_id
+        op.data_bytes = len(blob)
+        return self.add(&op, None, None, <const uint8_t *>PyBytes_AS_STRING(blob))
+
     def _link(self, child, link):
         """Stages that page `child` depends on others by `link` (mmsb.links.Link), which has been checked."""
-        cdef mmsb_op op
-        cdef bytes blob = link.encode()
-        memset(&op, 0, sizeof(mmsb_op))
-        op.kind = MMSB_OP_LINK
-        op.page_id = self.resolve(child)
-        op.data_bytes = len(blob)
-        self.add(&op, None, None, <const uint8_t *>PyBytes_AS_STRING(blob))
-        self.effects.append(("link", op.page_id, link))
+        cdef uint64_t page_id = self.resolve(child)
+        self.add_note(MMSB_OP_LINK, page_id, link.encode())
+        self.effects.append(("link", page_id, link))
 
     def _unlink(self, child, kind, parents=()):
         """Stages the end of such a link."""
-        cdef mmsb_op op
-        cdef bytes blob = links.encode_unlink(kind, parents)
-        memset(&op, 0, sizeof(mmsb_op))
-        op.kind = MMSB_OP_UNLINK
-        op.page_id = self.resolve(child)
-        op.data_bytes = len(blob)
-        self.add(&op, None, None, <const uint8_t *>PyBytes_AS_STRING(blob))
-        self.effects.append(("unlink", op.page_id, (kind, parents)))
+        cdef uint64_t page_id = self.resolve(child)
+        self.add_note(MMSB_OP_UNLINK, page_id, links.encode_unlink(kind, parents))
+        self.effects.append(("unlink", page_id, (kind, parents)))
 
     def rename(self, page, name):
         """Stages another name for a page, or none (None)."""
-        cdef mmsb_op op
         cdef bytes encoded = b"" if name is None else encode_name(name)
         cdef uint64_t page_id = self.resolve(page)
         if name is not None:
             self.check_name(name, page_id)
-        memset(&op, 0, sizeof(mmsb_op))
-        op.kind = MMSB_OP_RENAME
-        op.page_id = page_id
-        op.data_bytes = len(encoded)
-        self.add(&op, None, None, <const uint8_t *>PyBytes_AS_STRING(encoded))
+        self.add_note(MMSB_OP_RENAME, page_id, encoded)
         self.effects.append(("name", page_id, name))
 
     def set_metadata(self, page, value):
         """Stages new metadata for a page, replacing all of it (a mapping; empty: none)."""
-        cdef mmsb_op op
         cdef uint64_t page_id = self.resolve(page)
         cdef bytes blob = encode_metadata(self.state._merge_metadata(value, self.merge_of(page_id))) or b""
-        memset(&op, 0, sizeof(mmsb_op))
-        op.kind = MMSB_OP_METADATA
-        op.page_id = page_id
-        op.data_bytes = len(blob)
-        self.add(&op, None, None, <const uint8_t *>PyBytes_AS_STRING(blob))
+        self.add_note(MMSB_OP_METADATA, page_id, blob)
         self.effects.append(("metadata", page_id, blob))
 
     cdef int check_name(self, object name, uint64_t page_id) except -1:

@@ -39,6 +39,8 @@ cdef extern from "propagate.h" nogil:
         uint32_t *parents
         mmsb_link link
         bint used
+    ctypedef struct mmsb_wave_delta:
+        uint32_t node
     ctypedef struct mmsb_propagation:
         mmsb_buffer changed
         mmsb_buffer visited

@@ -17,6 +17,16 @@ cdef mmsb_kernels KERNELS
 mmsb_kernels_init(&KERNELS, 0)
 
 
+cdef uint64_t id_of(object page_id) except 0:
+    """A page id from Python. InvalidDeltaError when no page can have it."""
+    if isinstance(page_id, bool) or not hasattr(page_id, "__index__"):
+        raise TypeError(f"a delta is for a page id, not for a {type(page_id).__name__}")
+    number = page_id.__index__()
+    if not 1 <= number < 1 << 63:
+        raise errors.InvalidDeltaError(f"No page can have the id {number}. Use page.page_id.", page_id=number)
+    return number
+
+
 cdef Delta new_delta(uint64_t page_id, uint8_t code, const uint8_t *payload, uint64_t payload_bytes):
     """A Delta holding a copy of the encoded payload; the caller fills in the rest."""
     cdef Delta delta = Delta.__new__(Delta)
@@ -44,6 +54,11 @@ cdef class Delta:
     def __init__(self):
         raise TypeError("use Delta.from_ranges, Delta.from_mask or Delta.between")
 
+    def __reduce__(self):
+        """Deltas are not pickled: TypeError. Whoever unpickles runs the code of whoever pickled."""
+        raise TypeError("A Delta is not pickled. Send its page_id, ranges() and values, and make it anew with "
+                        "Delta.from_ranges().")
+
     cdef const uint8_t *payload_address(self) noexcept:
         if self.big_payload is None:
             return self.inline_payload
@@ -61,6 +76,7 @@ cdef class Delta:
 
         Raises InvalidDeltaError when the ranges overlap, descend, are empty or do not add up to len(values).
         """
+        cdef uint64_t owner = id_of(page_id)
         cdef bytes data = bytes(values)
         merged = []
         total = 0
@@ -96,7 +112,7 @@ cdef class Delta:
             n = mmsb_delta_from_runs(runs, count, <const uint8_t *>PyBytes_AS_STRING(data), out, &code)
             if n <= 0:
                 raise_status(<int>n)
-            delta = new_delta(page_id, code, out, <uint64_t>n)
+            delta = new_delta(owner, code, out, <uint64_t>n)
         finally:
             PyMem_Free(runs)
             PyMem_Free(out)
@@ -135,6 +151,7 @@ cdef class Delta:
     @staticmethod
     def between(page_id, old, new, source=None, intent=None):
         """The delta that turns the bytes `old` into `new` (equal length), or None when they are equal."""
+        cdef uint64_t owner = id_of(page_id)
         cdef const uint8_t[::1] before = memoryview(old).cast("B")
         cdef const uint8_t[::1] after = memoryview(new).cast("B")
         cdef uint64_t n = before.shape[0]
@@ -153,7 +170,7 @@ cdef class Delta:
             size = KERNELS.delta_diff(&before[0], &after[0], n, 0, out, &code)
             if size == 0:
                 return None
-            delta = new_delta(page_id, code, out, <uint64_t>size)
+            delta = new_delta(owner, code, out, <uint64_t>size)
         finally:
             PyMem_Free(out)
         delta.source = source
@@ -238,7 +255,12 @@ cdef class Delta:
     def apply_to(self, buffer):
         """Writes the values into a writable buffer of the page's size. InvalidDeltaError when they do not fit; then
         nothing was written."""
-        cdef uint8_t[::1] page = memoryview(buffer).cast("B")
+        cdef uint8_t[::1] page
+        target = memoryview(buffer)
+        if target.readonly or not target.c_contiguous:
+            raise BufferError("apply_to() writes into a writable buffer that is contiguous in memory. "
+                              "Pass a bytearray or a C-contiguous ndarray.")
+        page = target.cast("B")
         cdef mmsb_delta_view view
         cdef uint64_t n = page.shape[0]
         self.view(&view)

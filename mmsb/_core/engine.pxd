@@ -7,17 +7,19 @@ from mmsb._core.state cimport Core
 
 cdef class Engine:
     cdef mmsb_propagation p
-    cdef readonly Core core
+    cdef void *owner               # the Core
+    cdef object alive
     cdef readonly Graph graph
     cdef readonly dict functions   # by child's page id: (function, dtype, shape)
-    cdef dict kept                 # by child's page id: what the rule's pointers need alive
+    cdef dict kept                 # by child's page id: its semiring, and whether its rule calls Python
     cdef public object listener    # called with (what, page ids) around waves, None: nobody listens
     cdef public object policy      # None: a wave follows every commit at once
     cdef readonly uint64_t waves, computed, skipped
-    cdef uint32_t calls            # rules that are functions
+    cdef uint32_t calls            # rules that call Python
     cdef bint running
     cdef dict reasons
 
+    cdef Core c(self)
     cdef int committed(self) except -1
     cdef int wave(self, bint partial) except -1
     cdef int run(self) except -1

@@ -11,8 +11,10 @@ from mmsb._core.graph cimport Graph, Nodes
 from mmsb._core.semiring cimport Semiring
 from mmsb._core.state cimport Core, WAVE
 
+import weakref
+
 from mmsb import errors, links
-from mmsb._core.semiring_python import take_error
+from mmsb._core.semiring_python import calls_python, take_error
 
 # From this many edges on a wave lets other threads run meanwhile.
 cdef uint64_t RELEASE_GIL_EDGES = 4096
@@ -26,7 +28,9 @@ cdef class Engine:
     """The graph of a State and the waves over it. `policy` decides when they run; the State decides everything else."""
 
     def __cinit__(self, Core core not None):
-        self.core = core
+        # The Core owns its engine; were it owned by it too, a State that is dropped would not go away.
+        self.owner = <void *>core
+        self.alive = weakref.ref(core)
         self.graph = Graph()
         self.functions = {}
         self.kept = {}
@@ -37,6 +41,12 @@ cdef class Engine:
 
     def __dealloc__(self):
         mmsb_propagate_release(&self.p)
+
+    cdef Core c(self):
+        """The State. StateClosedError when it is gone and only its engine was kept."""
+        if self.alive() is None:
+            raise errors.StateClosedError("The State of this engine is gone. Open it again.")
+        return <Core>self.owner
 
     # ---- rules
 
@@ -86,17 +96,18 @@ cdef class Engine:
         nodes = array("I", [self.graph.node(parent) for parent in link.parents])
         if mmsb_propagate_set_rule(&self.p, self.graph.node(child), &native, &nodes[0]) != MMSB_OK:
             raise MemoryError()
-        self.kept[child] = semiring
-        self.calls += link.type == "call"
+        calls = link.type == "call" or (semiring is not None and calls_python(semiring))
+        self.kept[child] = semiring, calls
+        self.calls += calls
 
-    def clear_rule(self, child, link):
+    def clear_rule(self, child):
         """The page is no longer computed."""
         cdef uint32_t node = self.graph.find(child)
         if node != MMSB_NO_NODE:
             mmsb_propagate_clear_rule(&self.p, node)
-        self.kept.pop(child, None)
         self.functions.pop(child, None)
-        self.calls -= link.type == "call"
+        _, calls = self.kept.pop(child, (None, False))
+        self.calls -= calls
 
     def force(self, child):
         """The page is computed in the next wave, whole."""
@@ -118,23 +129,24 @@ cdef class Engine:
     @property
     def pending(self):
         """Number of touched pages that no wave has covered."""
-        return self.core.core.touched.size // sizeof(mmsb_touched)
+        return self.c().core.touched.size // sizeof(mmsb_touched)
 
     def clock(self):
         """Nanoseconds on the State's clock; never goes back."""
         import time
 
-        return self.core.clock() if self.core.clock is not None else time.monotonic_ns()
+        return self.c().clock() if self.c().clock is not None else time.monotonic_ns()
 
     def propagate(self):
         """Runs one wave now, over everything that is not up to date; also over what failed before."""
-        for page_id in self.core._stale_pages():
-            if self.core._links.of(page_id) is not None:
+        for page_id in self.c()._stale_pages():
+            if self.c()._links.of(page_id) is not None:
                 self.force(page_id)
         self.wave(False)
 
     def wave_now(self):
         """Runs one wave over what was touched and forced."""
+        self.c()
         self.wave(False)
 
     def forced_pages(self):
@@ -146,9 +158,9 @@ cdef class Engine:
     def compute(self, page_id):
         """Runs one wave over a stale page and the stale pages that it depends on."""
         wanted = [page_id, *self.graph.ancestors(page_id, "data")]
-        stale = set(self.core._stale_pages())
+        stale = set(self.c()._stale_pages())
         for one in wanted:
-            if one in stale and self.core._links.of(one) is not None:
+            if one in stale and self.c()._links.of(one) is not None:
                 self.force(one)
         self.wave(True)
 
@@ -156,13 +168,14 @@ cdef class Engine:
         """Marks what depends on touched pages as stale. Returns the pages that were not stale before."""
         cdef Nodes nodes = Nodes()
         cdef Nodes touched = Nodes()
-        cdef mmsb_touched *entries = <mmsb_touched *>self.core.core.touched.data
+        cdef Core core = self.c()
+        cdef mmsb_touched *entries = <mmsb_touched *>core.core.touched.data
         cdef uint64_t i
         cdef uint32_t node
         cdef mmsb_page_header *header
         if not mmsb_buffer_reserve(&touched.buffer, &mmsb_alloc_libc, self.pending * sizeof(uint32_t) + 4):
             raise MemoryError()
-        for i in range(self.core.core.touched.size // sizeof(mmsb_touched)):
+        for i in range(core.core.touched.size // sizeof(mmsb_touched)):
             node = mmsb_graph_find(&self.graph.graph, entries[i].page_id)
             if node != MMSB_NO_NODE:
                 (<uint32_t *>touched.buffer.data)[touched.buffer.size // sizeof(uint32_t)] = node
@@ -172,7 +185,7 @@ cdef class Engine:
             raise MemoryError()
         marked = []
         for i in range(nodes.count()):
-            header = mmsb_arena_header(&self.core.core.arena, self.graph.page_id(nodes.at()[i]))
+            header = mmsb_arena_header(&core.core.arena, self.graph.page_id(nodes.at()[i]))
             if not header.flags & MMSB_PAGE_STALE:
                 header.flags |= MMSB_PAGE_STALE
                 marked.append(self.graph.page_id(nodes.at()[i]))
@@ -182,22 +195,31 @@ cdef class Engine:
 
     cdef int wave(self, bint partial) except -1:
         cdef mmsb_commit_info info
-        cdef Core core = self.core
+        cdef Core core = <Core>self.owner
         cdef int status
         if self.running:
             raise errors.PropagationError("A function of a wave cannot start a wave. Do it after the wave.")
-        core.begin_exclusive()
+        # A short wave that calls nobody runs in one go under the interpreter's lock, like any short operation.
+        cdef bint exclusive = self.calls != 0 or self.graph.graph.edge_count > RELEASE_GIL_EDGES or core.gate != 0
+        if exclusive:
+            core.begin_exclusive()
         self.running = True
         try:
             if self.listener is not None:
                 self.listener("begun", [])
-            core.prepare_info(&info, None, None, None)
-            info.sync = False
+            memset(&info, 0, sizeof(mmsb_commit_info))
+            info.if_epoch = MMSB_ANY_EPOCH
+            # A wave that follows its commit at once happens at the same time.
+            if self.policy is None and not partial:
+                info.time_ns = core.core.time_ns
+            elif core.clock is not None:
+                info.time_ns = core.clock()
             status = mmsb_propagate_begin(&self.p, &info, partial)
             if status != MMSB_OK:
                 core.fail(status, 0, 0, 0)
             try:
-                self.reasons = {}
+                if self.reasons:
+                    self.reasons = {}
                 self.run()
                 if self.p.visited.size or partial:
                     self.publish(&info, partial)
@@ -207,13 +229,15 @@ cdef class Engine:
                 mmsb_propagate_end(&self.p)
         finally:
             self.running = False
-            core.end_exclusive()
+            if exclusive:
+                core.end_exclusive()
         return 0
 
     cdef int run(self) except -1:
         cdef int status
         cdef bint long_wave = self.graph.graph.edge_count > RELEASE_GIL_EDGES
-        self.core.gate |= WAVE  # functions, and semirings in Python, change nothing
+        cdef Core core = <Core>self.owner
+        core.gate |= WAVE  # functions, and semirings in Python, change nothing
         try:
             while True:
                 if long_wave and self.calls == 0:
@@ -228,16 +252,16 @@ cdef class Engine:
                 elif status == MMSB_BAD_LINK:
                     self.misfit()
                 else:
-                    self.core.fail(status, 0, 0, 0)
+                    core.fail(status, 0, 0, 0)
         finally:
-            self.core.gate &= ~WAVE
+            core.gate &= ~WAVE
 
     cdef int misfit(self) except -1:
         """A native link could not compute the node at hand."""
         page_id = self.graph.page_id(mmsb_propagate_node(&self.p))
-        semiring = self.kept.get(page_id)
+        semiring, _ = self.kept[page_id]
         error = take_error(semiring) if semiring is not None else None
-        self.core._failures[page_id] = error
+        (<Core>self.owner)._failures[page_id] = error
         self.fail_here(f"{type(error).__name__}: {error}" if error is not None else self.p.why.decode())
         return 0
 
@@ -255,6 +279,7 @@ cdef class Engine:
         cdef const uint8_t *at
         cdef uint32_t i
         cdef uint8_t[::1] out
+        cdef Core core = <Core>self.owner
         entry = self.functions.get(page_id)
         if entry is None:
             self.fail_here("its function is not registered")
@@ -269,7 +294,7 @@ cdef class Engine:
                 at = mmsb_propagate_bytes(&self.p, rule.parents[i], &size)
                 arguments.append(memoryview(PyBytes_FromStringAndSize(<const char *>at, size)))
             else:
-                arguments.append(memoryview(self.core._slot(self.graph.page_id(rule.parents[i]))))
+                arguments.append(memoryview(core._slot(self.graph.page_id(rule.parents[i]))))
         try:
             if dtype is not None:
                 import numpy
@@ -284,36 +309,40 @@ cdef class Engine:
                     raise ValueError(f"the function returned {len(content)} bytes for a page of {len(scratch)}")
                 scratch = bytearray(content)
         except Exception as error:
-            self.core._failures[page_id] = error
+            core._failures[page_id] = error
             self.fail_here(f"{type(error).__name__}: {error}")
             return 0
-        self.core._failures.pop(page_id, None)
+        core._failures.pop(page_id, None)
         out = scratch
         if mmsb_propagate_returned(&self.p, &out[0]) != MMSB_OK:
             raise MemoryError()
         return 0
 
     cdef int publish(self, void *info, bint partial) except -1:
-        cdef Core core = self.core
+        cdef Core core = <Core>self.owner
         cdef const uint32_t *failed = <const uint32_t *>self.p.failed.data
         cdef const uint32_t *visited = <const uint32_t *>self.p.visited.data
-        cdef const uint32_t *changed = <const uint32_t *>self.p.changed.data
+        cdef const mmsb_wave_delta *changed = <const mmsb_wave_delta *>self.p.changed.data
         cdef mmsb_page_header *header
         cdef uint64_t i, page_id
         cdef int status
         cdef bytes blob = b""
-        fresh = []
+        fresh = None
         for i in range(self.p.visited.size // sizeof(uint32_t)):
             page_id = self.graph.page_id(visited[i])
             header = mmsb_arena_header(&core.core.arena, page_id)
             if header.flags & MMSB_PAGE_STALE:
+                fresh = fresh or []
                 fresh.append(page_id)
-        reasons = {}
-        for i in range(self.p.failed.size // sizeof(uint32_t)):
-            page_id = self.graph.page_id(failed[i])
-            reasons[page_id] = self.reasons.get(page_id, "a page that it depends on could not be computed")
+        reasons = None
+        if self.p.failed.size:
+            reasons = {}
+            for i in range(self.p.failed.size // sizeof(uint32_t)):
+                page_id = self.graph.page_id(failed[i])
+                reasons[page_id] = self.reasons.get(page_id, "a page that it depends on could not be computed")
         if fresh or reasons or partial:
-            fresh = [page_id for page_id in fresh if page_id not in reasons]
+            reasons = reasons or {}
+            fresh = [page_id for page_id in fresh or () if page_id not in reasons]
             blob = links.encode_wave(reasons, fresh, partial)
         while True:
             status = mmsb_propagate_publish(&self.p, <mmsb_commit_info *>info,
@@ -328,8 +357,8 @@ cdef class Engine:
         if fresh or reasons:
             core._links.settle(reasons, fresh)
         if self.listener is not None:
-            self.listener("wave", [self.graph.page_id(changed[i])
-                                   for i in range(self.p.changed.size // sizeof(uint32_t))])
+            self.listener("wave", [self.graph.page_id(changed[i].node)
+                                   for i in range(self.p.changed.size // sizeof(mmsb_wave_delta))])
             if reasons:
                 self.listener("stale", list(reasons))
         return 0

@@ -17,6 +17,14 @@ cdef int64_t checked(int64_t result, object path) except -1:
     return result
 
 
+cdef bytes path_bytes(object path):
+    """A path for C. ValueError for one with a zero byte, which C would take for the path's end."""
+    encoded = os.fsencode(path)
+    if 0 in encoded:
+        raise ValueError(f"The path {path!r} has a zero byte in it. Check the path.")
+    return encoded
+
+
 cdef class Files:
     """The operating system's files. With `faulty`, one that a test can arm to lie (see arm())."""
 
@@ -43,7 +51,7 @@ cdef class Files:
 
     def open(self, path, int flags, int mode=0o600):
         """A descriptor (O_CLOEXEC and O_NOFOLLOW added). A file that it creates has `mode` whatever the umask."""
-        cdef int fd = <int>checked(self.table.open(self.table.context, os.fsencode(path), flags, mode), path)
+        cdef int fd = <int>checked(self.table.open(self.table.context, path_bytes(path), flags, mode), path)
         if flags & os.O_CREAT:
             try:
                 os.fchmod(fd, mode)
@@ -98,14 +106,14 @@ cdef class Files:
         checked(result, None)
 
     def rename(self, source, to):
-        checked(self.table.rename(self.table.context, os.fsencode(source), os.fsencode(to)), source)
+        checked(self.table.rename(self.table.context, path_bytes(source), path_bytes(to)), source)
 
     def unlink(self, path):
-        checked(self.table.unlink(self.table.context, os.fsencode(path)), path)
+        checked(self.table.unlink(self.table.context, path_bytes(path)), path)
 
     def mkdir(self, path):
         """A directory with mode 0700 whatever the umask."""
-        checked(self.table.mkdir(self.table.context, os.fsencode(path), 0o700), path)
+        checked(self.table.mkdir(self.table.context, path_bytes(path), 0o700), path)
         os.chmod(path, 0o700)
 
     def size(self, int fd):

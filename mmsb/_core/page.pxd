@@ -4,11 +4,11 @@ from mmsb._core.state cimport Core
 
 cdef class Slot:
     cdef Core state
+    cdef uint64_t page_id
     cdef uint64_t handle
     cdef uint64_t size
     cdef uint8_t *address
     cdef bint orphan
-    cdef object __weakref__
 
 cdef class Page:
     cdef readonly Core state

@@ -5,6 +5,7 @@ from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_FillInfo, PyB
 from cpython.buffer cimport PyObject_GetBuffer
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.long cimport PyLong_AsLongLongAndOverflow, PyLong_CheckExact
+from cpython.ref cimport PyObject
 from libc.string cimport memcpy
 
 from mmsb._core.c_mmsb cimport *
@@ -55,7 +56,12 @@ cdef class Slot:
         PyBuffer_FillInfo(buffer, self, self.address, <Py_ssize_t>self.size, 1, flags)
 
     def __dealloc__(self):
-        if not self.orphan or self.state is None:
+        if self.state is None:
+            return
+        if not self.orphan:
+            # The collector empties a State that is garbage before it comes to what the State's views hold.
+            if self.state._slots is not None and self.state._slots.get(self.page_id) == <size_t><PyObject *>self:
+                del self.state._slots[self.page_id]
             return
         # Another thread may be inside the arena without the GIL; then it takes the slot on its way out.
         if self.state.gate & BUSY:
@@ -198,13 +204,21 @@ cdef class Page:
         return self.read()
 
     def read_into(self, buffer, at=0):
-        """Fills a writable contiguous buffer with the bytes from `at` on. Returns their number."""
+        """Fills a writable contiguous buffer with the bytes from `at` on. Returns their number.
+
+        PageRangeError when the page ends before the buffer does, BufferError for one that is read-only or not
+        contiguous.
+        """
         cdef Core state = self.state
         cdef mmsb_page_header *header
         cdef uint64_t offset = offset_of(at, self.page_id)
         cdef Py_buffer target
         cdef int token
-        PyObject_GetBuffer(buffer, &target, PyBUF_SIMPLE | PyBUF_WRITABLE)
+        try:
+            PyObject_GetBuffer(buffer, &target, PyBUF_SIMPLE | PyBUF_WRITABLE)
+        except (ValueError, BufferError) as error:
+            raise BufferError(f"read_into() fills a writable buffer that is contiguous in memory ({error}). "
+                              "Pass a bytearray or a C-contiguous ndarray.") from None
         try:
             token = state.enter(CLOSED | FORKED)
             try:

@@ -31,7 +31,9 @@ cdef class Core:
     cdef readonly dict _names
     cdef readonly dict _name_of
     cdef readonly dict _metadata
-    cdef readonly object _slots
+    # Addresses of the Slots that show pages, by page id; a Slot takes itself out. No weak references: what they call
+    # is Python, and a signal handler may raise there, in the middle of a commit.
+    cdef dict _slots
     cdef object clock
     cdef object engine       # Engine, None while no page depends on another
     cdef int (*touched_hook)(void *engine) except -1

@@ -7,6 +7,7 @@ from mmsb._core.files import Files
 from mmsb._core.log import Cursor
 from mmsb._core.page import Slot
 from mmsb._core.semiring import Semiring
+from mmsb.links import Links
 
 class Core:
     seq: int
@@ -22,6 +23,9 @@ class Core:
     _names: dict[str, int]
     _name_of: dict[int, str]
     _metadata: dict[int, bytes]
+    _links: Links
+    _failures: dict[int, Exception]
+    stale_reads: bool
     _active_tail: int
     _sync_commits: bool
     def _start(
@@ -31,6 +35,12 @@ class Core:
         disable: str | None = None,
         clock: Callable[[], int] | None = None,
     ) -> None: ...
+    def _flag_page(
+        self, page_id: int, *, source: bool | None = None, derived: bool | None = None, stale: bool | None = None
+    ) -> None: ...
+    def _stale_pages(self) -> list[int]: ...
+    def _is_stale(self, page_id: int) -> bool: ...
+    def _forget_touched(self) -> None: ...
     def _exclusive(self) -> AbstractContextManager[Core]: ...
     def _close_gate(self, *, closed: bool = False, forked: bool = False, read_only: bool = False) -> None: ...
     def _check_open(self) -> None: ...

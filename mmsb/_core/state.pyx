@@ -18,6 +18,7 @@ from cpython.pythread cimport (
     PyThread_release_lock,
     WAIT_LOCK,
 )
+from cpython.ref cimport PyObject
 from libc.string cimport memset
 
 from mmsb._core.c_mmsb cimport *
@@ -28,7 +29,6 @@ from mmsb._core.log cimport Cursor, Frame
 from mmsb._core.page cimport Page, Slot, as_bytes_like
 from mmsb._core.semiring cimport Semiring
 
-import weakref
 
 from mmsb import errors, links
 from mmsb._core.semiring_python import calls_python, take_error
@@ -43,10 +43,13 @@ cdef bint keep_slot(void *context, uint64_t page_id, uint64_t handle, uint64_t s
     cdef Core core = <Core>context
     cdef Slot slot
     try:
-        slot = core._slots.pop(page_id, None)
-    except Exception:
-        return False
-    if slot is None or slot.handle != handle:
+        address = core._slots.pop(page_id, None)
+        if address is None:
+            return False
+        slot = <Slot><PyObject *><size_t>address
+    except BaseException:
+        return True  # out of memory: better lost than handed out under a view
+    if slot.handle != handle:
         return False
     slot.orphan = True
     return True
@@ -92,7 +95,7 @@ cdef class Core:
         self._names = {}
         self._name_of = {}
         self._metadata = {}
-        self._slots = weakref.WeakValueDictionary()
+        self._slots = {}
         self._links = links.Links(self)
         self._failures = {}
         self.merges = [None]
@@ -334,9 +337,12 @@ cdef class Core:
                 if type(source) is not str:
                     raise TypeError(f"source must be a str or None, not {type(source).__name__}")
                 index = len(self.source_names)
-                encoded = source.encode()
+                try:
+                    encoded = source.encode()
+                except UnicodeEncodeError:
+                    raise ValueError(f"The source {source!r} has no UTF-8 form. Use ordinary text.") from None
                 if len(encoded) == 0 or len(encoded) > 4096:
-                    raise ValueError("source must have 1 to 4096 bytes of UTF-8")
+                    raise ValueError("A source has 1 to 4096 bytes of UTF-8. Use None for no source.")
                 self.source_names.append(encoded)
                 self.source_indices[source] = index
             self.last_source = source
@@ -661,14 +667,16 @@ cdef class Core:
         cdef int token = self.enter(CLOSED | FORKED)
         try:
             header = self.header(page_id)
-            slot = self._slots.get(page_id)
+            address = self._slots.get(page_id)
+            slot = None if address is None else <Slot><PyObject *><size_t>address
             if slot is None or slot.handle != header.handle:
                 slot = Slot.__new__(Slot)
                 slot.state = self
+                slot.page_id = page_id
                 slot.handle = header.handle
                 slot.size = header.size
                 slot.address = mmsb_arena_bytes(&self.core.arena, header.handle)
-                self._slots[page_id] = slot
+                self._slots[page_id] = <size_t><PyObject *>slot
             return slot
         finally:
             self.leave(token)

@@ -51,7 +51,8 @@ def open_store(path: str, read_only: bool = True) -> Iterator[State]:
 
     Reading goes on before damage: what is intact is shown, and the command then ends with the damage as its error.
     """
-    from mmsb.errors import NotAStoreError
+    from mmsb.config import anchor_key
+    from mmsb.errors import MMSBError, NotAStoreError
     from mmsb.opening import open as open_state
 
     if os.path.isdir(path):
@@ -60,9 +61,15 @@ def open_store(path: str, read_only: bool = True) -> Iterator[State]:
         is_store = read_only and is_checkpoint(path)
     if not is_store:
         raise NotAStoreError(f"There is no store at {path}. Check the path.", path=path)
-    with open_state(path, read_only=read_only) as state:
-        if state._recovered is not None and state._recovered.damage is not None:
-            click.get_current_context().find_root().meta[DAMAGE] = state._recovered.damage
+    try:
+        state = open_state(path, read_only=read_only, anchor_key=anchor_key())
+    except ValueError as error:
+        if isinstance(error, MMSBError):
+            raise
+        raise click.UsageError(str(error)) from error  # the environment says something that does not fit the store
+    with state:
+        if state.recovered.damage is not None:
+            click.get_current_context().find_root().meta[DAMAGE] = state.recovered.damage
         yield state
 
 

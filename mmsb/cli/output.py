@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -65,8 +66,8 @@ class Failure(click.ClickException):
     def __init__(self, error: Exception) -> None:
         text = str(error)
         if isinstance(error, OSError) and not isinstance(error, errors.MMSBError):
-            name = error.filename if error.filename is not None else ""
-            text = f"{name}: {error.strerror}" if error.strerror else text
+            name = f"{os.fsdecode(error.filename)}: " if isinstance(error.filename, str | bytes) else ""
+            text = f"{name}{error.strerror}" if error.strerror else text
         super().__init__(text)
         self.error = error
         expected = isinstance(error, errors.MMSBError) and not isinstance(error, FAULTS)

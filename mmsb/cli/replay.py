@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from mmsb.cli.common import open_store, store_argument
-from mmsb.cli.output import json_option, print_facts, print_json
+from mmsb.cli.output import json_option, print_facts, print_json, progress
 
 if TYPE_CHECKING:
     from mmsb.state import State
@@ -73,7 +73,8 @@ def command(ctx: click.Context, store: str, until: int | None, wants_json: bool)
             raise click.UsageError(f"{store} ends at seq {state.seq}; --until {until} lies beyond it.")
         seq = state.seq if until is None else until
         begin_ns = time.monotonic_ns()
-        core = state.replay(seq)
+        with progress(f"replay {store}") as show:
+            core = state.replay(seq, progress=show)
         duration_ns = time.monotonic_ns() - begin_ns
         counts = core._commit_stats()
         from mmsb.digest import core_digest

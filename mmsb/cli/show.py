@@ -50,7 +50,7 @@ def array_of(data: bytes, dtype: str, shape: tuple[int, ...] | None) -> Any:
 
     try:
         kind = numpy.dtype(dtype)
-    except TypeError as error:
+    except (TypeError, ValueError, SyntaxError) as error:
         raise click.BadParameter(f"{dtype!r}: {error}", param_hint="--dtype") from None
     if kind.hasobject:
         raise click.BadParameter(f"{dtype!r} holds Python objects, a page holds bytes", param_hint="--dtype")

@@ -8,6 +8,7 @@ import pytest
 
 import mmsb
 from mmsb._core.files import Files
+from mmsb.compression import Compressor
 
 AT = 60
 
@@ -119,21 +120,16 @@ def test_a_failing_disk_during_compaction_costs_nothing(tmp_path, error):
 def test_killed_while_segments_are_compressed(tmp_path):
     digests = history(tmp_path / "s")
 
-    def work(state):
-        for segment in state._log.segments[:-1]:
-            state._store.on_sealed(segment)
-        state._store.on_sealed.__self__.stop()
-
     nth = 1
     while True:
         shutil.rmtree(tmp_path / "c", ignore_errors=True)
         shutil.copytree(tmp_path / "s", tmp_path / "c")
 
         def compress(state):
-            from mmsb.compression import Compressor
-
-            state._store.on_sealed = Compressor(state._log.files, state._store).add
-            work(state)
+            compressor = Compressor(state._log.files, state._log.failures)
+            for segment in state._log.segments[:-1]:
+                compressor.add(segment)
+            compressor.stop()
 
         cut_short = killed(tmp_path / "c", nth, compress)
         check(tmp_path / "c", digests, {0})

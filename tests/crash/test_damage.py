@@ -139,8 +139,9 @@ def test_a_torn_tail_is_saved_zeroed_and_gone_on_from(tmp_path):
     data[tail - 20] ^= 0xFF
     data[tail + 8 : tail + 40] = bytes(range(1, 33))
     segment.write_bytes(data)
-    for _ in range(2):
+    for opening in range(2):
         with mmsb.open(tmp_path / "crashed") as state:
+            assert (state.recovered.torn_bytes > 0) == (opening == 0) == bool(state.recovered.saved)
             assert state.seq == 1 and state.page("a").read() == bytes(100)
             assert not state.verify().findings
     (saved,) = (tmp_path / "crashed" / "torn").iterdir()

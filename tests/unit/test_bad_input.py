@@ -120,7 +120,23 @@ def test_location_and_durability(state):
         mmsb.open("somewhere", durability="none")
 
 
+def test_names_of_states(tmp_path):
+    for wrong in (7, "", b"world"):
+        with pytest.raises(TypeError, match="named"):
+            mmsb.open(name=wrong)
+    for path in (None, tmp_path / "s"):
+        with mmsb.open(path, name="world") as state:
+            assert state.name == "world" and "'world'" in repr(state)
+
+
 def test_foreign_deltas(state):
+    for page_id in (0, -1, 1 << 63, 1 << 70):
+        with pytest.raises(mmsb.InvalidDeltaError):
+            mmsb.Delta.from_ranges(page_id, [(0, 1)], b"x")
+        with pytest.raises(mmsb.InvalidDeltaError):
+            mmsb.Delta.between(page_id, b"x", b"y")
+    with pytest.raises(TypeError):
+        mmsb.Delta.from_ranges("a", [(0, 1)], b"x")
     with pytest.raises(mmsb.InvalidDeltaError):
         state.apply(mmsb.Delta.from_ranges(1, [(99, 2)], b"xx"))
     with pytest.raises(mmsb.PageNotFoundError):

@@ -132,6 +132,24 @@ def test_cpu_lowered_by_the_environment():
     assert result.returncode == 2 and "nonsense" in result.stderr and "Traceback" not in result.stderr
 
 
+def test_a_wrong_environment_is_a_usage_error(store):
+    result = process("info", str(store), env=os.environ | {"MMSB_DISABLE_CPU": "nonsense"})
+    assert result.returncode == 2 and "nonsense" in result.stderr and "Traceback" not in result.stderr
+
+
+def test_a_store_with_keyed_anchors(tmp_path):
+    key = tmp_path / "key"
+    key.write_bytes(bytes(range(32)))
+    with mmsb.open(tmp_path / "s", anchor_key=key.read_bytes()) as state:
+        state.create_page(8)
+    assert "MMSB_ANCHOR_KEY_FILE" in process("verify", str(tmp_path / "s")).stderr
+    result = process("verify", str(tmp_path / "s"), env=os.environ | {"MMSB_ANCHOR_KEY_FILE": str(key)})
+    assert result.returncode == 0 and "nothing found" in result.stdout
+    key.write_bytes(bytes(31))
+    result = process("verify", str(tmp_path / "s"), env=os.environ | {"MMSB_ANCHOR_KEY_FILE": str(key)})
+    assert result.returncode == 2 and "32 bytes" in result.stderr
+
+
 # ---- reading commands
 
 
@@ -280,6 +298,8 @@ def test_png_refuses_what_is_no_image(shape):
         ["screen", "--offset", "20", "--length", "9"],
         ["screen", "--dtype", "nonsense"],
         ["screen", "--dtype", "object"],
+        ["screen", "--dtype", "f4,(1000000000,)f8"],
+        ["screen", "--dtype", "f4,("],
         ["screen", "--shape", "7"],
         ["screen", "--at", "0"],
     ],
@@ -510,6 +530,14 @@ def test_names_that_the_terminal_cannot_write(tmp_path):
         state.create_page(1, name="\u65e5")
     result = process("pages", tmp_path / "s", env=os.environ | {"PYTHONIOENCODING": "latin-1"})
     assert result.returncode == 0 and "\\u65e5" in result.stdout and result.stdout.isascii()
+
+
+def test_output_to_a_full_disk(store):
+    with open("/dev/full", "w") as full:
+        result = subprocess.run(
+            [sys.executable, "-m", "mmsb", "info", store], stdout=full, stderr=subprocess.PIPE, text=True
+        )
+    assert (result.returncode, result.stderr) == (1, "Error: No space left on device\n")
 
 
 def test_output_of_a_closed_pipe(store):

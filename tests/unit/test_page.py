@@ -1,5 +1,8 @@
 """Pages: creating, reading, writing, views, edits, resizing, deleting."""
 
+import gc
+import sys
+
 import numpy
 import pytest
 
@@ -229,3 +232,15 @@ def test_write_from_the_pages_own_view(state):
     page = state.create_page(64, data=bytes(range(64)))
     page.write(page.view()[0:32], at=16)
     assert page.read() == bytes(range(16)) + bytes(range(32)) + bytes(range(48, 64))
+
+
+def test_garbage_of_a_state_and_its_views_goes_quietly(monkeypatch):
+    unraisable = []
+    monkeypatch.setattr(sys, "unraisablehook", unraisable.append)
+    for _ in range(20):
+        state = mmsb.open()
+        held = {"state": state, "view": state.create_page(64).view()}
+        held["itself"] = held
+        del state, held
+    gc.collect()
+    assert unraisable == []

@@ -150,6 +150,25 @@ def test_the_past_is_read_only_and_bounded():
             page.read()
 
 
+def test_replay_says_how_far_it_is_and_what_it_cannot_reach(rng):
+    with mmsb.open(segment_bytes=4096) as state:
+        history = random_history(state, rng, 100)
+        seen = []
+        core = state.replay(progress=lambda done, total: seen.append((done, total)))
+        assert core_digest(core) == history.digests[-1] and len(seen) == len(state._log.segments) > 2
+        assert seen == sorted(seen) and seen[-1] == (100, 100)
+        text = next(iter(history.labels.values()))
+        seq = max(seq for seq, name in history.labels.items() if name == text)
+        assert core_digest(state.replay(text)) == history.digests[seq]
+        for beyond in (101, -1, "no such label"):
+            with pytest.raises(mmsb.UnknownMomentError):
+                state.replay(beyond)
+    with mmsb.open(history=1, segment_bytes=4096) as state:
+        random_history(state, rng, 200)
+        with pytest.raises(mmsb.RetentionError):
+            state.replay(state.first_seq - 1)
+
+
 def test_a_deleted_page_lives_on_in_the_past():
     with mmsb.open() as state:
         page = state.create_page(3, name="a", data=b"abc")

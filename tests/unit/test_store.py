@@ -1,5 +1,6 @@
 """Stored States: reopening, checkpoints, compaction, forks, verification, one-file checkpoints, compression."""
 
+import errno
 import os
 import time
 from datetime import UTC, datetime
@@ -7,6 +8,8 @@ from datetime import UTC, datetime
 import pytest
 
 import mmsb
+from mmsb._core.files import Files
+from mmsb.compression import Compressor
 from mmsb.testing.model import picture_of
 
 
@@ -160,6 +163,32 @@ def test_compressed_segments_read_the_same(tmp_path):
     assert any(name.endswith(".zst") for name in os.listdir(tmp_path / "s" / "log"))
     with mmsb.open(tmp_path / "s") as state:
         assert {n: state.at(n).digest() for n in digests} == digests and not state.verify().findings
+
+
+def test_segments_of_earlier_sessions_are_compressed_too(tmp_path):
+    with fill(mmsb.open(tmp_path / "s", segment_bytes=4096), 600) as state:
+        digests = {n: state.at(n).digest() for n in (50, 300, 600)}
+    with mmsb.open(tmp_path / "s", segment_bytes=4096, compress=True) as state:
+        head = state._log.active.path
+    names = os.listdir(tmp_path / "s" / "log")
+    assert len(names) > 3 and [name for name in names if not name.endswith(".zst")] == [os.path.basename(head)]
+    with mmsb.open(tmp_path / "s") as state:
+        assert {n: state.at(n).digest() for n in digests} == digests and not state.verify().findings
+
+
+def test_a_compression_that_fails_is_reported_and_costs_nothing(tmp_path):
+    fill(mmsb.open(tmp_path / "s", segment_bytes=4096), 600).close()
+    files = Files(faulty=True)
+    with mmsb.open(tmp_path / "s", files=files, segment_bytes=4096) as state:
+        compressor = Compressor(files, state._log.failures)
+        files.arm("rename", 1, "fail", errno.ENOSPC)
+        for segment in state._log.segments[:-1]:
+            compressor.add(segment)
+        compressor.stop()
+        (failure,) = state.stats()["log"]["failures"]
+        assert "No space" in failure and state._log.segments[0].path.endswith(".seg")
+        assert all(segment.path.endswith(".zst") for segment in state._log.segments[1:-1])
+        assert not state.verify().findings
 
 
 def test_labels_and_datetimes():

@@ -1,0 +1,133 @@
+"""Arguments of the wrong type or beyond any bound: refused with a sentence, never taken for something else."""
+
+import os
+import pickle
+from datetime import UTC, datetime
+
+import numpy
+import pytest
+
+import mmsb
+
+
+@pytest.fixture
+def state():
+    with mmsb.open() as state:
+        yield state
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"max_bytes": 1 << 63},
+        {"max_bytes": 0},
+        {"history": -1},
+        {"segment_bytes": 4095},
+        {"segment_bytes": 5000},
+        {"segment_bytes": 1 << 36},
+        {"read_only": True},
+        {"compress": True},
+        {"anchor_key": bytes(32)},
+        {"anchor_key": bytes(31)},
+        {"path": ""},
+        {"path": "a\0b"},
+        {"path": "s", "checkpoint_bytes": -1},
+        {"path": "s", "history": 5},
+    ],
+)
+def test_options_that_cannot_be_meant(tmp_path, monkeypatch, options):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ValueError, match=r"\w\."):
+        mmsb.open(**options)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"max_bytes": True},
+        {"max_bytes": "1"},
+        {"segment_bytes": 4096.0},
+        {"history": 1.5},
+        {"path": "s", "checkpoint_bytes": "all"},
+        {"disable_cpu": 5},
+        {"path": 5},
+        {"start": 5},
+    ],
+)
+def test_options_of_other_types(tmp_path, monkeypatch, options):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(TypeError):
+        mmsb.open(**options)
+    assert not list(tmp_path.iterdir())
+
+
+def test_paths(tmp_path):
+    for wrong in (tmp_path / "no" / "parent", tmp_path / ("x" * 300)):
+        with pytest.raises(mmsb.NotAStoreError):
+            mmsb.open(wrong)
+    for wrong in (tmp_path / "nothing", tmp_path):
+        with pytest.raises(mmsb.NotAStoreError, match="one-file checkpoint"):
+            mmsb.open(tmp_path / "s", start=wrong)
+    assert not list(tmp_path.iterdir())
+    (tmp_path / "odd" / "store").mkdir(parents=True)
+    with pytest.raises(mmsb.NotAStoreError, match="no file 'store'"):
+        mmsb.open(tmp_path / "odd")
+    assert os.listdir(tmp_path / "odd") == ["store"]
+    for path in (os.fsencode(tmp_path / "bytes"), str(tmp_path / "\udcff odd"), tmp_path / "line\nbreak"):
+        with mmsb.open(path) as state:
+            state.create_page(8, name="a")
+        with mmsb.open(path, read_only=True) as state:
+            assert "a" in state
+    with mmsb.open() as state, pytest.raises(mmsb.NotAStoreError, match="exists"):
+        state.fork(path=tmp_path)
+
+
+def test_expected_epochs(state):
+    page = state.create_page(8)
+    page.write(b"x")
+    for never in (-1, 2, (1 << 64) - 1, 1 << 64, 1 << 200):
+        for rebase in (False, True):
+            with pytest.raises(mmsb.ConflictError) as caught:
+                page.write(b"y", if_epoch=never, rebase=rebase)
+            assert caught.value.epoch == 1
+    for wrong in (1.0, "1", True):
+        with pytest.raises(TypeError, match="if_epoch"):
+            page.write(b"y", if_epoch=wrong)
+    assert page.read() == b"x" + bytes(7) and page.write(b"z", if_epoch=1).epoch == 2
+
+
+def test_buffers_to_read_into(state):
+    page = state.create_page(8, data=b"12345678")
+    delta = mmsb.Delta.from_ranges(page.page_id, [(0, 1)], b"x")
+    for use in (page.read_into, delta.apply_to):
+        for wrong in (b"12345678", memoryview(bytearray(16))[::2], numpy.zeros((2, 4), "u1", order="F")):
+            with pytest.raises(BufferError, match="Pass a bytearray"):
+                use(wrong)
+        for wrong in ("text", None):
+            with pytest.raises(TypeError):
+                use(wrong)
+    fitting = numpy.zeros((2, 4), "u1")
+    assert page.read_into(fitting) == 8 and fitting.tobytes() == b"12345678"
+
+
+def test_sources_and_moments(state):
+    page = state.create_page(8)
+    for source in ("", "x" * 5000, "\udc00"):
+        with pytest.raises(ValueError, match="source"):
+            page.write(b"x", source=source)
+    for filters in ({"source": 5}, {"label": b"x"}, {"since": 1.5}, {"until": True}):
+        with pytest.raises(TypeError):
+            state.log(**filters)
+    with pytest.raises(mmsb.PageRangeError):
+        state.last_write(page, at=1 << 70)
+    assert state.at(datetime.max.replace(tzinfo=UTC)).seq == state.seq == 1
+    assert state.at(datetime.min.replace(tzinfo=UTC)).seq == 0
+    assert len(list(state.log(until=datetime.max.replace(tzinfo=UTC)))) == 1
+
+
+def test_nothing_is_pickled(state):
+    page = state.create_page(8)
+    for thing in (state, page, page.write(b"x"), state.batch(), next(state.log()), state.at(1)):
+        with pytest.raises(TypeError):
+            pickle.dumps(thing)
