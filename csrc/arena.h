@@ -21,8 +21,8 @@ typedef struct mmsb_page_header {
     uint64_t epoch;
     uint32_t generation; /* preserve the page before the first write of another generation */
     uint16_t flags;      /* MMSB_PAGE_* */
-    uint8_t kind;        /* 0: raw bytes */
-    uint8_t reserved;
+    uint8_t kind;        /* MMSB_PAGE_KIND_* */
+    uint8_t merge;       /* of a merge page: place of its semiring in core.merges; 0: not known yet */
 } mmsb_page_header;
 
 _Static_assert(sizeof(mmsb_page_header) == 32, "a page costs 32 bytes beside its slot");

@@ -180,6 +180,16 @@ void mmsb_core_mark_applied(mmsb_core *core) {
                      __ATOMIC_RELEASE);
 }
 
+/* Leaves in core->scratch what a write to a merge page makes of the bytes at `offset`. */
+static int join(mmsb_core *core, const mmsb_page_header *header, const uint8_t *bytes, uint64_t offset,
+                const uint8_t *data, uint64_t length) {
+    const mmsb_semiring *semiring = core->merges[header->merge];
+    if (semiring == NULL) return MMSB_NO_SEMIRING;
+    if (!mmsb_buffer_reserve(&core->scratch, core->alloc, length)) return MMSB_NO_MEMORY;
+    if (length != 0) memcpy(core->scratch.data, bytes, length);
+    return mmsb_merge_write(semiring, core->scratch.data, offset, data, length);
+}
+
 int mmsb_core_write(mmsb_core *core, uint64_t page_id, uint64_t offset, const uint8_t *data, uint64_t length,
                     const mmsb_commit_info *info, mmsb_written *written) {
     if (MMSB_UNLIKELY(core->poisoned)) return MMSB_POISONED;
@@ -189,12 +199,17 @@ int mmsb_core_write(mmsb_core *core, uint64_t page_id, uint64_t offset, const ui
     if (MMSB_UNLIKELY(info->if_epoch != MMSB_ANY_EPOCH && info->if_epoch != header->epoch)) return MMSB_EPOCH_MISMATCH;
     if (MMSB_UNLIKELY(header->flags & MMSB_PAGE_DERIVED)) return MMSB_PAGE_IS_DERIVED;
 
+    uint8_t *page = mmsb_arena_bytes(&core->arena, header->handle);
+    if (MMSB_UNLIKELY(header->kind == MMSB_PAGE_KIND_MERGE) && !info->assigns) {
+        int status = join(core, header, page + offset, offset, data, length);
+        if (status != MMSB_OK) return status;
+        data = core->scratch.data;
+    }
     uint8_t *p =
         mmsb_core_begin_frame(core, info, MMSB_FRAME_COMMIT, 1 + MMSB_VARINT_BYTES_MAX + MMSB_DELTA_BOUND(length) + 8);
     if (MMSB_UNLIKELY(p == NULL)) return MMSB_NO_MEMORY;
     uint8_t *code = p;
     p = mmsb_varint_put(p + 1, page_id);
-    uint8_t *page = mmsb_arena_bytes(&core->arena, header->handle);
     int64_t bytes = core->kernels.delta_diff(page + offset, data, length, offset, p, code);
     if (bytes <= 0) return (int)bytes;
     if (MMSB_UNLIKELY(header->flags & MMSB_PAGE_SOURCE) && !mmsb_core_reserve_touched(core, 1, (uint64_t)bytes))

@@ -10,6 +10,7 @@
 #include "batch.h"
 #include "clock.h"
 #include "io.h"
+#include "merge.h"
 #include "segment.h"
 
 /* Shared with other processes that attach: the first page of a memfd. Log positions, see mmsb_log_position. */
@@ -54,7 +55,7 @@ typedef struct mmsb_core {
     int io_errno;        /* of the failure that poisoned the core */
     bool poisoned;       /* a write or sync failed: no further commit */
     mmsb_buffer frame;   /* the frame under construction */
-    mmsb_buffer scratch; /* bytes a delta from outside would leave, while it is compared with the page */
+    mmsb_buffer scratch; /* what a delta from outside or a merge would leave, while it is compared with the page */
     mmsb_building building;
     uint64_t frame_needs; /* after MMSB_NO_SPACE: bytes of the frame that did not fit */
     mmsb_buffer handles;  /* slots taken for the commit under construction, in the order of use */
@@ -64,7 +65,8 @@ typedef struct mmsb_core {
     bool touched_whole;        /* not all of them were kept: the pages in `touched` may have changed anywhere */
     mmsb_buffer source_ids;    /* u32 per source of the State: its id in the active segment, 0 when not yet defined */
     uint32_t source_next;      /* next id of the active segment */
-    uint64_t commits, deltas, delta_bytes; /* statistics since open */
+    uint64_t commits, deltas, delta_bytes;            /* statistics since open */
+    const mmsb_semiring *merges[MMSB_MERGES_MAX + 1]; /* of merge pages, by header.merge; [0] is NULL */
 
     /* Asked when a page lets go of a slot (it was deleted or resized). True: the asked one keeps the slot and gives it
      * back to the arena later. NULL: nobody does. */
@@ -85,6 +87,7 @@ typedef struct mmsb_commit_info {
     uint32_t source;     /* index in the State's table of sources; 0: none */
     bool sync;           /* durable before it returns */
     bool skip_unchanged; /* make no commit when the batch turns out to change nothing */
+    bool assigns;        /* a single write overwrites, also in a merge page */
     const uint8_t *source_name, *label, *intent;
     uint64_t source_bytes, label_bytes, intent_bytes;
 } mmsb_commit_info;
@@ -107,7 +110,8 @@ void mmsb_core_use_segment(mmsb_core *core, const mmsb_active *active, const uin
 
 /* Writes data[0,length) at `offset` of a page, as one commit. Returns 1 when bytes changed, 0 when none did (no
  * commit then), or PAGE_NOT_FOUND, OUT_OF_BOUNDS, EPOCH_MISMATCH, NO_MEMORY, FRAME_TOO_LARGE, NO_SPACE (give the core
- * a segment with room for `frame_needs` bytes and call again), POISONED, or IO: then the commit is in doubt and the
+ * a segment with room for `frame_needs` bytes and call again), NO_SEMIRING (put that of the page into `merges`, its
+ * place into the header, and call again), BAD_LANES, MERGE_FAILED, POISONED, or IO: then the commit is in doubt and the
  * core poisoned. On every other failure nothing changed. `data` may lie inside a page. */
 int mmsb_core_write(mmsb_core *core, uint64_t page_id, uint64_t offset, const uint8_t *data, uint64_t length,
                     const mmsb_commit_info *info, mmsb_written *written);

@@ -23,7 +23,7 @@ static int apply_delta(mmsb_core *core, const mmsb_change *change) {
 }
 
 static int apply_create(mmsb_core *core, const mmsb_change *change) {
-    if (change->size == 0 || change->page_kind != MMSB_PAGE_KIND_RAW) return MMSB_BAD_FRAME;
+    if (change->size == 0 || change->page_kind >= MMSB_PAGE_KINDS) return MMSB_BAD_FRAME;
     /* A hostile count must not make the table grow without end: every page costs at least a slot. */
     if (change->count > MMSB_PAGE_ID_MAX || change->page_id > MMSB_PAGE_ID_MAX - change->count) return MMSB_BAD_FRAME;
     if (core->handles.size == 0) {
@@ -51,7 +51,7 @@ static int apply_create(mmsb_core *core, const mmsb_change *change) {
 
 int mmsb_core_load_page(mmsb_core *core, uint64_t page_id, uint64_t size, uint64_t epoch, uint8_t kind, uint16_t flags,
                         const uint8_t *content, uint64_t content_bytes) {
-    if (page_id == 0 || content_bytes > size) return MMSB_BAD_SIZE;
+    if (page_id == 0 || content_bytes > size || kind >= MMSB_PAGE_KINDS) return MMSB_BAD_SIZE;
     int status = mmsb_arena_ensure_ids(&core->arena, page_id);
     if (status != MMSB_OK) return status;
     mmsb_page_header *header = mmsb_arena_entry(&core->arena, page_id);

@@ -14,6 +14,8 @@ typedef struct staged_page {
     bool copied; /* base is a copy of ours */
     bool deleted;
     bool derived; /* computed from others */
+    uint8_t kind;
+    uint8_t merge; /* place of a merge page's semiring in core->merges */
 } staged_page;
 
 typedef struct staging {
@@ -73,6 +75,8 @@ static int stage_page(staging *s, uint64_t page_id, staged_page **out) {
                         .size = header->size,
                         .epoch = header->epoch,
                         .derived = (header->flags & MMSB_PAGE_DERIVED) != 0,
+                        .kind = header->kind,
+                        .merge = header->merge,
                         .base = mmsb_arena_bytes(&core->arena, header->handle)};
     s->sources |= (header->flags & MMSB_PAGE_SOURCE) != 0;
     int status = add_page(s, &page);
@@ -121,21 +125,30 @@ static int end_delta(staging *s, staged_page *page, uint64_t payload_at, int64_t
     return MMSB_OK;
 }
 
-/* A delta made elsewhere may name bytes that do not change here. What it would leave of its hull goes into
- * core->scratch, to be compared with the page like any other write. */
-static int spread_delta(mmsb_core *core, const staged_page *page, const mmsb_op *op, const uint8_t *payload,
-                        uint64_t *offset, uint64_t *length) {
+/* A delta made elsewhere may name bytes that do not change here, and a write to a merge page is joined with what is
+ * there. What either would leave of the bytes that it spans goes into core->scratch, to be compared with the page like
+ * any other write. `semiring` NULL: no merge page. */
+static int spread_delta(mmsb_core *core, const staged_page *page, const mmsb_op *op, const mmsb_semiring *semiring,
+                        const uint8_t *payload, uint64_t *offset, uint64_t *length) {
     mmsb_delta_view view;
     int status = mmsb_delta_parse(op->code, payload, op->data_bytes, page->size, &view);
     if (status != MMSB_OK) return status;
     *offset = view.first;
     *length = view.end - view.first;
-    if (!mmsb_buffer_reserve(&core->scratch, core->alloc, *length)) return MMSB_NO_MEMORY;
-    memcpy(core->scratch.data, page->base + view.first, *length);
+    if (!mmsb_buffer_reserve(&core->scratch, core->alloc, *length * 2)) return MMSB_NO_MEMORY;
+    uint8_t *scratch = core->scratch.data;
+    memcpy(scratch, page->base + view.first, *length);
+    if (semiring != NULL) return mmsb_merge_delta(semiring, scratch, &view, scratch + *length);
     mmsb_run_cursor run = {0};
-    while (mmsb_delta_next_run(&view, &run))
-        memcpy(core->scratch.data + (run.offset - view.first), run.values, run.length);
+    while (mmsb_delta_next_run(&view, &run)) memcpy(scratch + (run.offset - view.first), run.values, run.length);
     return MMSB_OK;
+}
+
+static int join_write(mmsb_core *core, const staged_page *page, const mmsb_op *op, const mmsb_semiring *semiring,
+                      const uint8_t *data) {
+    if (!mmsb_buffer_reserve(&core->scratch, core->alloc, op->data_bytes)) return MMSB_NO_MEMORY;
+    if (op->data_bytes != 0) memcpy(core->scratch.data, page->base + op->offset, op->data_bytes);
+    return mmsb_merge_write(semiring, core->scratch.data, op->offset, data, op->data_bytes);
 }
 
 static int stage_write(staging *s, const mmsb_op *op) {
@@ -146,15 +159,20 @@ static int stage_write(staging *s, const mmsb_op *op) {
     if (op->if_epoch != MMSB_ANY_EPOCH && op->if_epoch != page->epoch) return MMSB_EPOCH_MISMATCH;
     if (page->derived) return MMSB_PAGE_IS_DERIVED;
     if ((status = copy_page(s, page)) != MMSB_OK) return status;
+    bool merges = page->kind == MMSB_PAGE_KIND_MERGE && !op->assigns;
+    const mmsb_semiring *semiring = merges ? core->merges[page->merge] : NULL;
+    if (merges && semiring == NULL) return MMSB_NO_SEMIRING;
     const uint8_t *data = mmsb_batch_data(s->batch, op);
     uint64_t offset = op->offset, length = op->data_bytes;
     if (op->kind == MMSB_OP_DELTA) {
-        status = spread_delta(core, page, op, data, &offset, &length);
-        if (status != MMSB_OK) return status;
-        data = core->scratch.data;
+        status = spread_delta(core, page, op, semiring, data, &offset, &length);
     } else if (offset > page->size || length > page->size - offset) {
         return MMSB_OUT_OF_BOUNDS;
+    } else if (merges) {
+        status = join_write(core, page, op, semiring, data);
     }
+    if (status != MMSB_OK) return status;
+    if (op->kind == MMSB_OP_DELTA || merges) data = core->scratch.data;
     status = reserve(s, 1 + MMSB_VARINT_BYTES_MAX + MMSB_DELTA_BOUND(length) + 8);
     if (status != MMSB_OK) return status;
     uint8_t *start = core->frame.data + s->used;
@@ -177,7 +195,8 @@ static int stage_create(staging *s, const mmsb_op *op) {
 
     /* Pages of a large creation are staged only when the batch goes on to touch them (s->pages is not filled here for
      * them): a batch that creates a million pages and writes them pays once. */
-    staged_page page = {.size = op->size};
+    staged_page page = {.size = op->size, .kind = op->page_kind};
+    if (op->page_kind == MMSB_PAGE_KIND_MERGE) page.merge = op->code;
     for (uint64_t id = op->page_id; id < op->page_id + op->count; id++) {
         if (mmsb_arena_entry(&core->arena, id)->flags & (MMSB_PAGE_LIVE | MMSB_PAGE_DELETED)) return MMSB_PAGE_EXISTS;
         if (s->page_places != 0 && find_place(s->pages, s->page_places, id)->page_id != 0) return MMSB_PAGE_EXISTS;

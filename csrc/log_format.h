@@ -55,7 +55,13 @@ enum {
     MMSB_CREATE_CONTENT = 4,
 };
 
-#define MMSB_PAGE_KIND_RAW 0
+/* What a page is, in CREATE changes, checkpoints and digests. */
+enum {
+    MMSB_PAGE_KIND_RAW = 0,
+    MMSB_PAGE_KIND_MERGE = 1, /* writes are joined with what is there; its metadata name the semiring */
+    MMSB_PAGE_KINDS,
+};
+
 #define MMSB_ANCHOR_BYTES 32
 
 #endif

@@ -401,6 +401,10 @@ static int compute(mmsb_propagation *p) {
     int status = mmsb_link_compute(&rule->link, (const mmsb_link_page *)(const void *)p->pages.data, old, header->size,
                                    p->alloc, &p->result, &p->why);
     if (status != MMSB_OK) return status;
+    if (rule->link.semiring != NULL && mmsb_semiring_take_failure(rule->link.semiring)) {
+        p->why = "its semiring failed";
+        return MMSB_BAD_LINK;
+    }
     status = p->result.whole ? put_whole(p, node, p->result.bytes.data) : put_runs(p, node);
     p->computed++;
     p->level_at++;

@@ -96,6 +96,10 @@ struct mmsb_semiring {
      * Returns changed. */
     bool (*rows)(const mmsb_semiring *self, uint8_t *y, const mmsb_csr *a, const uint8_t *x, const uint8_t *list,
                  uint64_t first, uint64_t count);
+
+    /* NULL, or set to 1 by a function that could not do its work, as code of another language may: what came out is
+     * not used then, and whoever called clears it (mmsb_semiring_take_failure). */
+    uint8_t *failed;
 };
 
 typedef enum mmsb_semiring_id {
@@ -125,6 +129,13 @@ const mmsb_semiring *mmsb_semirings_find(const mmsb_semirings *table, const char
 
 /* Bytes of one lane, 0 for a type that does not exist. */
 uint32_t mmsb_dtype_bytes(uint32_t dtype);
+
+/* Whether a function of the row has failed since this was asked last. */
+static inline bool mmsb_semiring_take_failure(const mmsb_semiring *row) {
+    if (MMSB_LIKELY(row->failed == NULL || *row->failed == 0)) return false;
+    *row->failed = 0;
+    return true;
+}
 
 /* Whether a row from elsewhere may be used; *why (not NULL) says what is wrong with it. */
 bool mmsb_semiring_check(const mmsb_semiring *row, const char **why);

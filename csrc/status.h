@@ -32,7 +32,10 @@
     X(EDGE_NOT_FOUND, -25, "no such edge")                                    \
     X(PAGE_HAS_EDGES, -26, "the page has edges")                              \
     X(PAGE_IS_DERIVED, -27, "the page is computed from others")               \
-    X(BAD_LINK, -28, "the link does not fit its pages")
+    X(BAD_LINK, -28, "the link does not fit its pages")                       \
+    X(BAD_LANES, -29, "the bytes are no whole lanes of a merge page")         \
+    X(NO_SEMIRING, -30, "the semiring of a merge page is not known yet")      \
+    X(MERGE_FAILED, -31, "the semiring of a merge page failed")
 
 typedef enum mmsb_status {
 #define MMSB_STATUS_ENUM(name, value, text) MMSB_##name = value,

@@ -45,6 +45,7 @@ _ERRORS = (
     "InvalidDeltaError",
     "LinkError",
     "MMSBError",
+    "MergePageError",
     "MetadataError",
     "MissingPackageError",
     "NotAStoreError",

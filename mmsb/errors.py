@@ -172,6 +172,10 @@ class PropagationError(MMSBError, RuntimeError):
     """
 
 
+class MergePageError(MMSBError, ValueError):
+    """What is asked for does not fit a page (`page_id`) that merges what is written to it; `reason` says why."""
+
+
 class DeviceBufferError(MMSBError, ValueError):
     """A handle (`buffer`) that is none of the device's buffers: it was freed, or never allocated here."""
 

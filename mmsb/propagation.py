@@ -13,19 +13,21 @@ from typing import TYPE_CHECKING, Any
 
 from mmsb._core.batch import Batch
 from mmsb._core.engine import Engine
-from mmsb._core.semiring import Semiring, builtin
-from mmsb._core.state import Core
+from mmsb._core.semiring import Semiring
 from mmsb.errors import (
     EdgeNotFoundError,
     GraphCycleError,
     LinkError,
+    MMSBError,
     PageNotFoundError,
+    PluginError,
+    SemiringError,
     StalePageError,
-    UnknownSemiringError,
 )
 from mmsb.graph import add_edges
 from mmsb.links import KINDS, Link
 from mmsb.linktable import NOT_COMPUTED, corrupt
+from mmsb.merging import Merging
 
 if TYPE_CHECKING:
     from mmsb._core.graph import Graph
@@ -47,13 +49,11 @@ class Deferred:
         """Nothing happens now."""
 
 
-class Propagation(Core):
+class Propagation(Merging):
     """The part of State that makes pages depend on pages."""
 
     _engine: Engine | None
     _policy: Any = None
-    # Finds semirings that are not built in: (name, dtype) to a Semiring. Set where plugins are known.
-    _find_semiring: Callable[[str, str], Any] | None = None
 
     # ---- the graph
 
@@ -154,16 +154,8 @@ class Propagation(Core):
         )
 
     def _semiring_of(self, link: Link) -> Semiring | None:
-        """The semiring of a link. UnknownSemiringError."""
-        if not link.semiring:
-            return None
-        try:
-            return builtin.get(link.semiring, link.dtype)
-        except UnknownSemiringError:
-            if self._find_semiring is None:
-                raise
-            found: Semiring = self._find_semiring(link.semiring, link.dtype)
-            return found
+        """The semiring of a link. UnknownSemiringError, PluginError."""
+        return self._semiring(link.semiring, link.dtype) if link.semiring else None
 
     def _check_link(self, child: int, link: Link) -> None:
         """LinkError when a native link does not fit its pages as they are."""
@@ -252,6 +244,9 @@ class Propagation(Core):
     def _add_links(self, wanted: list[tuple[int, Link]], source: str | None) -> None:
         """Commits links; the graph takes their edges first, because it says whether there is a cycle."""
         engine = self._need_engine()
+        for child, link in wanted:
+            if link.kind == "data" and self._merges(child):
+                raise self._refused(child, link.parents, "a merge page is written, and not computed")
         edges = [(parent, child, link.kind) for child, link in wanted for parent in dict.fromkeys(link.parents)]
         graph = engine.graph
         with self._exclusive():
@@ -284,6 +279,17 @@ class Propagation(Core):
     def _set_rule(self, engine: Engine, child: int, link: Link) -> None:
         sizes = [self._page_info(parent)[0] for parent in link.parents]
         engine.set_rule(child, link, sizes, self._semiring_of(link))
+
+    def _set_without_semiring(self, engine: Engine, child: int, link: Link, error: MMSBError) -> None:
+        """A link of the log whose semiring is not there: the page is stale, and every wave fails to compute it."""
+
+        def refuse(*pages: Any) -> None:
+            raise error.with_traceback(None)
+
+        self._set_rule(engine, child, Link("call", parents=link.parents))
+        engine.functions[child] = (refuse, None, None)
+        if not self.read_only:
+            self._links.settle({child: f"{type(error).__name__}: {error}"}, ())
 
     def undepend(
         self,
@@ -368,8 +374,8 @@ class Propagation(Core):
         else:
             try:
                 self._check_link(child, link)
-            except UnknownSemiringError as error:
-                self._links.settle({child: str(error)}, ())
+            except (PluginError, SemiringError) as error:
+                self._set_without_semiring(engine, child, link, error)
                 return
         self._set_rule(engine, child, link)
 

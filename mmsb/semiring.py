@@ -1,4 +1,4 @@
-"""UfuncSemiring: a semiring made of two numpy functions, with the methods of the compiled ones."""
+"""Semirings in Python: UfuncSemiring, made of two numpy functions, and what the first MMSB did with any semiring."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from mmsb._core.semiring import DTYPES, LAWS, CsrMatrix
+from mmsb._core.semiring import DTYPES, LAWS, CsrMatrix, Semiring, builtin
+from mmsb._core.semiring_python import matrix_rows
 from mmsb.errors import SemiringError
 
 Lanes = np.ndarray[Any, np.dtype[Any]]
@@ -158,12 +159,31 @@ class UfuncSemiring:
         wanted = np.arange(len(to)) if rows is None else np.frombuffer(memoryview(rows).cast("B"), np.uint32)
         if wanted.size and int(wanted.max()) >= len(to):
             raise SemiringError(f"rows has numbers beyond the matrix's {len(to)} rows.", operand="rows")
-        products = self._call(self._mul, values, source[columns])
-        begins, ends = starts[:-1].astype(np.int64)[wanted], starts[1:].astype(np.int64)[wanted]
-        sums = np.full(len(wanted), self._zero, self.dtype)
-        for step in range(int((ends - begins).max(initial=0))):
-            longer = np.flatnonzero(begins + step < ends)
-            sums[longer] = self._call(self._add, sums[longer], products[begins[longer] + step])
         result = to.copy()
-        result[wanted] = sums
+        result[wanted] = np.frombuffer(matrix_rows(self, starts, columns, values, source, wanted), self.dtype)
         return self._put(to, result)
+
+
+def fold_add(semiring: Any, values: Iterable[float]) -> Any:
+    """The ⊕ of numbers (int or float), zero of none. The first MMSB's name; `semiring.fold_add` takes lanes."""
+    return semiring.fold_add(np.array(list(values), semiring.dtype))
+
+
+def fold_mul(semiring: Any, values: Iterable[float]) -> Any:
+    """The ⊗ of numbers (int or float), one of none."""
+    return semiring.fold_mul(np.array(list(values), semiring.dtype))
+
+
+def accumulate(semiring: Any, a: float, b: float) -> tuple[Any, Any]:
+    """(a ⊕ b, a ⊗ b) of two numbers."""
+    return fold_add(semiring, (a, b)), fold_mul(semiring, (a, b))
+
+
+def tropical_semiring() -> Semiring:
+    """(min, +, ∞, 0) over float64: min-plus under the first MMSB's name."""
+    return builtin.get("min-plus", "float64")
+
+
+def boolean_semiring() -> Semiring:
+    """(or, and, 0, 1) over uint8: or-and under the first MMSB's name."""
+    return builtin.get("or-and", "uint8")

@@ -58,6 +58,7 @@ class State(Propagation):
         self._indexes = Indexes(self)
         self._digests: Any = None
         self._engine = None
+        self._semirings = {}
         self._closing = threading.Lock()
         self._pid = os.getpid()
 
@@ -78,13 +79,19 @@ class State(Propagation):
         metadata: Mapping[str, Any] | None = None,
         data: Any = None,
         source: str | None = None,
+        merge: str | None = None,
+        dtype: Any = None,
     ) -> Page:
         """Creates a page of `size` bytes (default: those of `data`), zero where `data` does not reach.
 
-        Raises PageSizeError, DuplicateNameError, MetadataError, ArenaFullError, UnsupportedLocationError.
+        `merge`, `dtype`: the semiring of a merge page (docs/understand/merge-pages.md), whose zero then stands where
+        `data` does not reach. Raises PageSizeError, DuplicateNameError, MetadataError, ArenaFullError,
+        UnsupportedLocationError; MergePageError, UnknownSemiringError, PluginError.
         """
         with Batch(self, source=source) as batch:
-            return batch.create_page(size, name=name, metadata=metadata, data=data, location=location)
+            return batch.create_page(
+                size, name=name, metadata=metadata, data=data, location=location, merge=merge, dtype=dtype
+            )
 
     def create_pages(self, count: int, size: int, *, source: str | None = None) -> range:
         """Creates `count` unnamed pages of `size` zero bytes in one commit. Returns their ids."""
@@ -153,6 +160,7 @@ class State(Propagation):
     ) -> Delta | None:
         """Commits a delta made elsewhere. Returns the Delta of the bytes that changed, None when none did.
 
+        On a merge page its values are operands, and it must name whole lanes: page ⊕ values, never an overwriting.
         `source` and `intent` default to the delta's own. Raises InvalidDeltaError, PageNotFoundError, ConflictError.
         """
         if not isinstance(delta, Delta):
@@ -182,14 +190,19 @@ class State(Propagation):
                     page_id=page.page_id,
                 )
             try:
+                if page.merge is not None:
+                    return page.write(content, 0, source, intent)
                 return page.write(content, 0, source, intent, if_epoch=epoch)
             except ConflictError:
                 continue  # somebody was faster; decide again on what is there now
 
     def _clone(self, page: Page, name: str | None, source: str | None) -> Page:
         with self._exclusive():
-            content, notes = page.read(), dict(page.metadata)
-        return self.create_page(len(content), name=name, metadata=notes, data=content, source=source)
+            content, notes, rule = page.read(), dict(page.metadata), page.merge
+        merge, dtype = rule if rule is not None else (None, None)
+        return self.create_page(
+            len(content), name=name, metadata=notes, data=content, source=source, merge=merge, dtype=dtype
+        )
 
     def _check_rebase(self, page_id: int, epoch: int, ranges: list[tuple[int, int]], rebase: bool) -> None:
         conflict.check_rebase(self, page_id, epoch, ranges, rebase)

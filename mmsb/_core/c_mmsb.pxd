@@ -1,6 +1,8 @@
 # Every C declaration that the Cython floor uses beside the kernels' own. All noexcept nogil.
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
+from mmsb._core.c_semiring cimport mmsb_semiring
+
 
 cdef extern from "status.h" nogil:
     const char *mmsb_status_text(int status)
@@ -26,6 +28,9 @@ cdef extern from "status.h" nogil:
         MMSB_POISONED
         MMSB_PAGE_EXISTS
         MMSB_PAGE_IS_DERIVED
+        MMSB_BAD_LANES
+        MMSB_NO_SEMIRING
+        MMSB_MERGE_FAILED
         MMSB_BAD_LINK
         MMSB_CYCLE
         MMSB_EDGE_EXISTS
@@ -113,6 +118,7 @@ cdef extern from "log_format.h" nogil:
         MMSB_CREATE_METADATA
         MMSB_CREATE_CONTENT
         MMSB_ANCHOR_BYTES
+        MMSB_PAGE_KIND_MERGE
 
 
 cdef extern from "frame.h" nogil:
@@ -208,6 +214,7 @@ cdef extern from "batch.h" nogil:
         uint8_t kind
         uint8_t code
         uint8_t page_kind
+        bint assigns
     ctypedef struct mmsb_batch:
         mmsb_buffer ops
         mmsb_buffer data
@@ -222,6 +229,8 @@ cdef extern from "batch.h" nogil:
                               uint64_t payload_bytes)
     int mmsb_batch_overlay(const mmsb_batch *batch, uint64_t page_id, uint64_t first_op, uint64_t offset,
                            uint8_t *bytes, uint64_t length)
+    int mmsb_batch_merge(const mmsb_batch *batch, uint64_t page_id, uint64_t first_op, const mmsb_semiring *semiring,
+                         uint8_t *page, uint64_t page_bytes, uint8_t *spare)
 
 
 cdef extern from "memory.h" nogil:
@@ -290,6 +299,7 @@ cdef extern from "arena.h" nogil:
         uint32_t generation
         uint16_t flags
         uint8_t kind
+        uint8_t merge
     ctypedef struct mmsb_arena:
         uint64_t max_bytes
         uint64_t bytes_asked
@@ -351,6 +361,7 @@ cdef extern from "core.h" nogil:
         uint64_t commits
         uint64_t deltas
         uint64_t delta_bytes
+        const mmsb_semiring *merges[256]
         bint (*keep_slot)(void *context, uint64_t page_id, uint64_t handle, uint64_t size) noexcept
         void *keep_context
     ctypedef struct mmsb_touched:
@@ -362,6 +373,7 @@ cdef extern from "core.h" nogil:
         uint32_t source
         bint sync
         bint skip_unchanged
+        bint assigns
         const uint8_t *source_name
         const uint8_t *label
         const uint8_t *intent

@@ -45,6 +45,7 @@ cdef extern from "semiring.h" nogil:
                         uint64_t count, uint64_t lanes) noexcept nogil
         bint (*rows)(const mmsb_semiring *self, uint8_t *y, const mmsb_csr *a, const uint8_t *x,
                      const uint8_t *list, uint64_t first, uint64_t count) noexcept nogil
+        uint8_t *failed
     ctypedef struct mmsb_semirings:
         uint32_t features
         mmsb_semiring rows[10][5]
@@ -52,6 +53,8 @@ cdef extern from "semiring.h" nogil:
         mmsb_semiring row
     void mmsb_semirings_init(mmsb_semirings *table, uint32_t features)
     const mmsb_semiring *mmsb_semirings_find(const mmsb_semirings *table, const char *name, uint32_t dtype)
+    uint32_t mmsb_dtype_bytes(uint32_t dtype)
+    bint mmsb_semiring_take_failure(const mmsb_semiring *row)
     bint mmsb_semiring_check(const mmsb_semiring *row, const char **why)
     bint mmsb_csr_check(const mmsb_csr *a, uint64_t entries, const char **why, uint64_t *at)
     bint mmsb_csr_rows_check(const mmsb_csr *a, const uint8_t *list, uint64_t count, uint64_t *at)

@@ -15,6 +15,7 @@ from mmsb._core.state cimport Core, WAVE
 import weakref
 
 from mmsb import errors, links
+from mmsb._core.semiring_python import calls_python, take_error
 
 # From this many edges on a wave lets other threads run meanwhile.
 cdef uint64_t RELEASE_GIL_EDGES = 4096
@@ -103,19 +104,18 @@ cdef class Engine:
         self.clear_rule(child)
         if mmsb_propagate_set_rule(&self.p, self.graph.node(child), &native, &nodes[0]) != MMSB_OK:
             raise MemoryError()
-        self.kept[child] = semiring
-        self.calls += link.type == "call"
+        calls = link.type == "call" or (semiring is not None and calls_python(semiring))
+        self.kept[child] = semiring, calls
+        self.calls += calls
 
     def clear_rule(self, child):
         """The page is no longer computed, or otherwise."""
         cdef uint32_t node = self.graph.find(child)
-        cdef mmsb_rule *rule
         if node != MMSB_NO_NODE and node < self.p.rules.size // sizeof(mmsb_rule):
-            rule = <mmsb_rule *>self.p.rules.data + node
-            self.calls -= rule.used and rule.link.type == MMSB_LINK_CALL
             mmsb_propagate_clear_rule(&self.p, node)
-        self.kept.pop(child, None)
         self.functions.pop(child, None)
+        _, calls = self.kept.pop(child, (None, False))
+        self.calls -= calls
 
     def force(self, child):
         """The page is computed in the next wave, whole."""
@@ -274,20 +274,34 @@ cdef class Engine:
     cdef int run(self) except -1:
         cdef int status
         cdef bint long_wave = self.graph.graph.edge_count > RELEASE_GIL_EDGES
-        while True:
-            if long_wave and self.calls == 0:
-                with nogil:
+        cdef Core core = <Core>self.owner
+        core.gate |= WAVE  # functions, and semirings in Python, change nothing
+        try:
+            while True:
+                if long_wave and self.calls == 0:
+                    with nogil:
+                        status = mmsb_propagate_run(&self.p)
+                else:
                     status = mmsb_propagate_run(&self.p)
-            else:
-                status = mmsb_propagate_run(&self.p)
-            if status == MMSB_WAVE_DONE:
-                return 0
-            if status == MMSB_WAVE_CALL:
-                self.call()
-            elif status == MMSB_BAD_LINK:
-                self.fail_here(self.p.why.decode())
-            else:
-                self.c().fail(status, 0, 0, 0)
+                if status == MMSB_WAVE_DONE:
+                    return 0
+                if status == MMSB_WAVE_CALL:
+                    self.call()
+                elif status == MMSB_BAD_LINK:
+                    self.misfit()
+                else:
+                    core.fail(status, 0, 0, 0)
+        finally:
+            core.gate &= ~WAVE
+
+    cdef int misfit(self) except -1:
+        """A native link could not compute the node at hand."""
+        page_id = self.graph.page_id(mmsb_propagate_node(&self.p))
+        semiring, _ = self.kept[page_id]
+        error = take_error(semiring) if semiring is not None else None
+        (<Core>self.owner)._failures[page_id] = error
+        self.fail_here(f"{type(error).__name__}: {error}" if error is not None else self.p.why.decode())
+        return 0
 
     cdef object fail_here(self, str reason):
         self.hold()
@@ -320,7 +334,6 @@ cdef class Engine:
                 arguments.append(memoryview(PyBytes_FromStringAndSize(<const char *>at, size)))
             else:
                 arguments.append(memoryview(core._slot(self.graph.page_id(rule.parents[i]))))
-        core.gate |= WAVE
         try:
             if dtype is not None:
                 import numpy
@@ -338,8 +351,6 @@ cdef class Engine:
             core._failures[page_id] = error
             self.fail_here(f"{type(error).__name__}: {error}")
             return 0
-        finally:
-            core.gate &= ~WAVE
         core._failures.pop(page_id, None)
         out = scratch
         if mmsb_propagate_returned(&self.p, &out[0]) != MMSB_OK:

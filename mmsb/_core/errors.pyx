@@ -27,6 +27,7 @@ cdef dict TABLE = {
     MMSB_EDGE_NOT_FOUND: (errors.EdgeNotFoundError, "Look at edges() for the edges there are."),
     MMSB_PAGE_HAS_EDGES: (errors.PageHasEdgesError, "Remove its edges first, or pass detach=True."),
     MMSB_PAGE_IS_DERIVED: (errors.DerivedPageError, "Write to the pages that it is computed from."),
+    MMSB_BAD_LANES: (errors.MergePageError, "Give whole lanes, or use page.assign()."),
     MMSB_BAD_LINK: (errors.LinkError, "Compare the link with the sizes of its pages and what they hold."),
 }
 

@@ -139,6 +139,12 @@ cdef class Page:
     def metadata(self, value):
         self.state.set_metadata(self, value)
 
+    @property
+    def merge(self):
+        """(name, dtype) of the semiring by which the page merges what is written to it, None for any other page."""
+        self.size
+        return self.state._merge_rule(self.page_id)
+
     # ---- reading
 
     @property
@@ -244,6 +250,7 @@ cdef class Page:
     def write(self, data, at=0, source=None, intent=None, if_epoch=None, bint rebase=False):
         """Puts bytes-like `data` at byte `at`. Returns the Delta of the bytes that differ, None when none does.
 
+        On a merge page it is page ⊕ data over whole lanes that is put there, without if_epoch; else MergePageError.
         `source`: who writes (str). `intent`: metadata of the commit (dict). `if_epoch`: only when the page is at that
         epoch; if it moved on, with `rebase` the write still happens when no later change overlaps it, else
         ConflictError. PageRangeError, InvalidDeltaError, TypeError on bad input; then nothing changed.
@@ -272,6 +279,14 @@ cdef class Page:
                                blob)
         finally:
             PyBuffer_Release(&buffer)
+
+    def assign(self, data, at=0, source=None, intent=None):
+        """As write, but overwrites what is there also on a merge page. Returns the Delta, None when nothing differs."""
+        batch = self.state.batch(source=source, intent=intent)
+        batch._skip_unchanged = True
+        with batch:
+            batch.assign(self, data, at)
+        return batch.deltas[0] if batch.seq is not None else None
 
     def _write_if(self, data, at, source, blob, if_epoch, rebase):
         with self.state.batch(source=source, intent=blob) as b:

@@ -47,6 +47,11 @@ cdef uint32_t dtype_of(name) except? 99:
     raise errors.SemiringError(f"{text!r} is no type of lanes. Use one of {known}.", dtype=text)
 
 
+def lane_type(name):
+    """The name of a lane type in full, "float64" for "f8". SemiringError when it is none."""
+    return DTYPES[dtype_of(name)][0]
+
+
 cdef class Lanes:
     """A contiguous buffer of whole lanes, for the time of one call."""
 

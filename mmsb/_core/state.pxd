@@ -2,6 +2,7 @@ from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
 from mmsb._core.c_mmsb cimport mmsb_commit_info, mmsb_core, mmsb_memory, mmsb_page_header, mmsb_written
 from mmsb._core.delta cimport Delta
+from mmsb._core.semiring cimport Semiring
 
 cdef enum:
     BUSY = 1  # a thread works inside without the GIL, or for longer than one call
@@ -37,6 +38,8 @@ cdef class Core:
     cdef object engine       # Engine, None while no page depends on another
     cdef int (*touched_hook)(void *engine) except -1
     cdef readonly object _links
+    cdef list merges         # Semirings of merge pages, as in core.merges; the first is None
+    cdef bint merges_call    # Python computes one of them
     cdef readonly dict _failures  # exceptions of functions, by page
     cdef object __weakref__
 
@@ -53,4 +56,8 @@ cdef class Core:
                      mmsb_commit_info *info, object source, bytes intent)
     cdef object fail(self, int status, uint64_t page_id, uint64_t at, uint64_t length)
     cpdef uint64_t page_id_of(self, object page) except? 0
+    cdef uint8_t merge_place(self, Semiring semiring) except 0
+    cdef Semiring merge_of(self, uint64_t page_id)
+    cdef int begin_commit(self) except -1
+    cdef void end_commit(self)
     cdef int after_commit(self) except -1

@@ -27,9 +27,11 @@ from mmsb._core.errors cimport raise_status
 from mmsb._core.files cimport Files
 from mmsb._core.log cimport Cursor, Frame
 from mmsb._core.page cimport Page, Slot, as_bytes_like
+from mmsb._core.semiring cimport Semiring
 
 
 from mmsb import errors, linktable
+from mmsb._core.semiring_python import calls_python, take_error
 
 # From this many bytes on a write lets other threads run meanwhile.
 cdef uint64_t RELEASE_GIL_BYTES = 1 << 17
@@ -96,6 +98,7 @@ cdef class Core:
         self._slots = {}
         self._links = linktable.Links(self)
         self._failures = {}
+        self.merges = [None]
         self.clock = clock
 
     # ---- coming in and going out
@@ -282,7 +285,51 @@ cdef class Core:
             raise errors.DerivedPageError(
                 f"Page {page_id} is computed from others. Write to these, or remove its link with state.undepend().",
                 page_id=page_id)
+        if status == MMSB_BAD_LANES:
+            raise errors.MergePageError(
+                f"Page {page_id} merges whole lanes, and the bytes are none. Give whole lanes, or use page.assign().",
+                page_id=page_id, at=at, length=length, reason="the bytes are no whole lanes")
+        if status == MMSB_MERGE_FAILED:
+            error = next((e for e in map(take_error, self.merges[1:]) if e is not None), None)
+            raise errors.MergePageError(
+                f"The semiring of page {page_id} failed ({type(error).__name__}: {error}). Nothing changed; mend it.",
+                page_id=page_id, reason="its semiring failed") from error
         raise_status(status)
+
+    # ---- merge pages
+
+    def _merges(self, page_id):
+        """Whether a page is a merge page."""
+        return self.header(page_id).kind == MMSB_PAGE_KIND_MERGE
+
+    cdef uint8_t merge_place(self, Semiring semiring) except 0:
+        """The place of a semiring in core.merges."""
+        cdef Py_ssize_t place
+        for place in range(1, len(self.merges)):
+            if self.merges[place] is semiring:
+                return <uint8_t>place
+        place = len(self.merges)
+        if place > 255:
+            raise errors.SemiringError("The merge pages of a State use at most 255 semirings. Use fewer.")
+        self.merges.append(semiring)
+        self.core.merges[place] = semiring.row
+        self.merges_call |= calls_python(semiring)
+        return <uint8_t>place
+
+    def _set_merge(self, page_id, Semiring semiring not None):
+        """Says by what a merge page merges."""
+        cdef uint8_t place = self.merge_place(semiring)
+        self.header(page_id).merge = place
+
+    cdef Semiring merge_of(self, uint64_t page_id):
+        """The semiring of a merge page, None for any other live page. PluginError when it is not there."""
+        cdef mmsb_page_header *header = self.header(page_id)
+        if header.kind != MMSB_PAGE_KIND_MERGE:
+            return None
+        if header.merge == 0:
+            self._learn_merge(page_id)
+            header = self.header(page_id)
+        return self.merges[header.merge]
 
     # ---- commits
 
@@ -327,6 +374,16 @@ cdef class Core:
             info.time_ns = self.clock()
         return 0
 
+    cdef int begin_commit(self) except -1:
+        """Before a commit that takes long or calls Python, in which nobody else comes in and nothing is changed."""
+        self.begin_exclusive()
+        self.gate |= WAVE
+        return 0
+
+    cdef void end_commit(self):
+        self.gate &= ~WAVE
+        self.end_exclusive()
+
     cdef inline int after_commit(self) except -1:
         if self.core.touched.size != 0 and self.engine is not None:
             self.touched_hook(<void *>self.engine)
@@ -343,24 +400,27 @@ cdef class Core:
         cdef int token, status
         while True:
             token = self.enter(CLOSED | FORKED | UNWRITABLE)
-            if length < RELEASE_GIL_BYTES and not info.sync:
+            if length < RELEASE_GIL_BYTES and not info.sync and not self.merges_call:
                 status = mmsb_core_write(&self.core, page_id, offset, data, length, info, &written)
                 if status > 0:
                     delta = new_delta(page_id, written.code, written.payload, written.payload_bytes)
                 self.leave(token)
             else:
                 self.leave(token)
-                self.begin_exclusive()
+                self.begin_commit()
                 try:
                     with nogil:
                         status = mmsb_core_write(&self.core, page_id, offset, data, length, info, &written)
                     if status > 0:
                         delta = new_delta(page_id, written.code, written.payload, written.payload_bytes)
                 finally:
-                    self.end_exclusive()
-            if status != MMSB_NO_SPACE:
+                    self.end_commit()
+            if status == MMSB_NO_SPACE:
+                self._make_room()
+            elif status == MMSB_NO_SEMIRING:
+                self._learn_merge(page_id)
+            else:
                 break
-            self._make_room()
         if status == 0:
             return None
         if status < 0:

@@ -5,4 +5,5 @@ BUILT_IN = {
     "builtin-exporters": "mmsb.builtin.exporters",
     "builtin-loopback": "mmsb.builtin.loopback",
     "builtin-policies": "mmsb.builtin.policies",
+    "builtin-semirings": "mmsb.builtin.semirings",
 }

@@ -12,6 +12,8 @@ import pytest
 
 import mmsb
 from mmsb._core.semiring import CsrMatrix, Semiring, builtin
+from mmsb._core.semiring_python import compiled
+from mmsb.semiring import accumulate, boolean_semiring, fold_add, fold_mul, tropical_semiring
 
 ROOT = Path(__file__).parents[2]
 BINARY = ctypes.CFUNCTYPE(ctypes.c_double, ctypes.c_double, ctypes.c_double)
@@ -37,12 +39,14 @@ def in_a_capsule(folder: Path) -> Semiring:
     return Semiring.from_capsule(capsule_of(ctypes.addressof(row)))
 
 
-@pytest.fixture(params=["cfuncs", "capsule", "ufuncs", "callables"])
+@pytest.fixture(params=["cfuncs", "capsule", "ufuncs", "callables", "called"])
 def custom(request, tmp_path):
     if request.param == "cfuncs":
         return Semiring.from_cfuncs("mine", "f8", *ADDRESSES, **FACTS)
     if request.param == "capsule":
         return in_a_capsule(tmp_path)
+    if request.param == "called":
+        return compiled(mmsb.UfuncSemiring("mine", "f8", np.maximum, np.add, **FACTS))
     if request.param == "ufuncs":
         return mmsb.UfuncSemiring("mine", "f8", np.maximum, np.add, **FACTS)
     return mmsb.UfuncSemiring("mine", "f8", lambda a, b: np.where(a > b, a, b), lambda a, b: a + b, **FACTS)
@@ -156,3 +160,24 @@ def test_numba_compiles_one():
         "mine", "f8", function(lambda a, b: max(a, b)), function(lambda a, b: a + b), **FACTS
     )
     assert list(everything(semiring)) == list(everything(BUILT))
+
+
+def test_what_the_first_mmsb_called_them():
+    tropical, boolean = tropical_semiring(), boolean_semiring()
+    assert (tropical.zero, tropical.one, boolean.zero, boolean.one) == (math.inf, 0.0, 0, 1)
+    assert fold_add(tropical, [3.0, 1.0, 2.0]) == 1.0 and fold_mul(tropical, [3.0, 1.0, 2.0]) == 6.0
+    assert fold_add(tropical, []) == math.inf and fold_mul(boolean, ()) == 1
+    assert accumulate(tropical, 2, 5) == (2.0, 7.0) and accumulate(boolean, 1, 0) == (1, 0)
+    custom = mmsb.UfuncSemiring("mine", "f8", np.maximum, np.add, **FACTS)
+    assert accumulate(custom, 2, 5) == (5.0, 7.0)
+
+
+def test_facts_that_are_none():
+    class Wrong(mmsb.UfuncSemiring):
+        pass
+
+    for fact, value in (("laws", ["add-lucky"]), ("name", ""), ("zero", "none"), ("dtype", "f2")):
+        wrong = Wrong("mine", "f8", np.maximum, np.add, **FACTS)
+        setattr(wrong, fact, value)
+        with pytest.raises(mmsb.SemiringError):
+            compiled(wrong)
