@@ -251,8 +251,7 @@ class Propagation(Merging):
 
         self._set_rule(engine, child, Link("call", parents=link.parents))
         engine.functions[child] = (refuse, None, None)
-        if not self.read_only:
-            self._links.settle({child: f"{type(error).__name__}: {error}"}, ())
+        self._links.settle({child: f"{type(error).__name__}: {error}"}, ())
 
     def undepend(
         self,
@@ -334,13 +333,13 @@ class Propagation(Merging):
         )
         engine.mark()
         for child, link in self._links.items():
-            if link.kind != "data":
-                continue
+            if link.kind != "data" or self.read_only:
+                continue  # nothing is computed
             try:
                 self._set_rule(engine, child, link)
             except (PluginError, SemiringError) as error:
                 self._set_without_semiring(engine, child, link, error)
-            if link.type == "call" and not self.read_only:
+            if link.type == "call":
                 self._links.settle({child: NOT_REGISTERED}, ())
         if not self.read_only:
             self._forget_touched()

@@ -9,7 +9,7 @@ from mmsb._core.c_mmsb cimport *
 from mmsb._core.c_propagate cimport *
 from mmsb._core.graph cimport Graph, Nodes
 from mmsb._core.semiring cimport Semiring
-from mmsb._core.state cimport Core, WAVE
+from mmsb._core.state cimport CLOSED, Core, FORKED, READONLY, WAVE
 
 import weakref
 
@@ -199,6 +199,7 @@ cdef class Engine:
         cdef int status
         if self.running:
             raise errors.PropagationError("A function of a wave cannot start a wave. Do it after the wave.")
+        core.leave(core.enter(CLOSED | FORKED | READONLY))
         # A short wave that calls nobody runs in one go under the interpreter's lock, like any short operation.
         cdef bint exclusive = self.calls != 0 or self.graph.graph.edge_count > RELEASE_GIL_EDGES or core.gate != 0
         if exclusive:
