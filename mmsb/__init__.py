@@ -23,6 +23,7 @@ _HOMES = {
     "Stepper": "mmsb.stepper",
     "cpu_report": "mmsb._core.kernels",
     "Link": "mmsb.links",
+    "get_include": "mmsb.headers",
     "Semiring": "mmsb._core.semiring",
     "Semirings": "mmsb._core.semiring",
     "CsrMatrix": "mmsb._core.semiring",

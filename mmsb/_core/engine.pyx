@@ -10,7 +10,7 @@ from mmsb._core.c_propagate cimport *
 from mmsb._core.graph cimport Graph, Nodes
 from mmsb._core.page cimport as_bytes_like
 from mmsb._core.semiring cimport Semiring
-from mmsb._core.state cimport Core, WAVE
+from mmsb._core.state cimport CLOSED, Core, FORKED, READONLY, WAVE
 
 import weakref
 
@@ -207,6 +207,8 @@ cdef class Engine:
         """Runs one wave. Whatever ends it early, the pages that it did not come to are known to be stale."""
         if self.running:
             raise errors.PropagationError("A function of a wave cannot start a wave. Do it after the wave.")
+        cdef Core core = <Core>self.owner
+        core.leave(core.enter(CLOSED | FORKED | READONLY))
         try:
             return self.compute_all(scope)
         except errors.StoreFullError as error:
