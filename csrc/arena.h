@@ -33,9 +33,9 @@ enum {
     MMSB_PAGE_DELETED = 4,   /* was live; the id is never used again */
     MMSB_PAGE_SOURCE = 8,    /* others depend on it: a change must be told */
     MMSB_PAGE_DERIVED = 16,  /* computed from others; only waves change it */
-    MMSB_PAGE_STALE = 32,    /* computed from what its parents were once */
+    MMSB_PAGE_STALE = 32,    /* an ancestor changed, and no wave has covered that */
     MMSB_PAGE_TOUCHED = 64,  /* stands in core.touched */
-    MMSB_PAGE_FAILED = 128,  /* stale, and to be computed whatever its parents did */
+    MMSB_PAGE_FAILED = 128,  /* stale as well: to be computed whatever its parents did */
 };
 
 /* Page ids start at 1. The bound keeps the header table (32 bytes each) within the address space. */

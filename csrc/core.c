@@ -220,7 +220,7 @@ int mmsb_core_write(mmsb_core *core, uint64_t page_id, uint64_t offset, const ui
     /* From the encoded delta and not from `data`, which another thread might have changed since the diff. */
     core->kernels.delta_apply(page, header->size, *code, p, (uint64_t)bytes);
     header->epoch++;
-    if (MMSB_UNLIKELY(header->flags & (MMSB_PAGE_SOURCE | MMSB_PAGE_STALE)))
+    if (MMSB_UNLIKELY(header->flags & (MMSB_PAGE_SOURCE | MMSB_PAGE_FAILED)))
         core->poisoned = mmsb_core_changed(core, header, page_id, *code, p, (uint64_t)bytes) != MMSB_OK;
     mmsb_core_mark_applied(core);
     core->commits++;

@@ -147,7 +147,7 @@ int mmsb_core_replay(mmsb_core *core, mmsb_log_cursor *cursor, uint64_t seq_unti
 
 /* Room for so many more notes, of `bytes` in all, so that taking them cannot fail when the frame is out. */
 bool mmsb_core_reserve_touched(mmsb_core *core, uint64_t count, uint64_t bytes);
-/* After a change to a page (code 0: of its size) that is stale or that others depend on: notes it for the next wave.
+/* After a change to a page (code 0: of its size) that failed or that others depend on: notes it for the next wave.
  * MMSB_OK or NO_MEMORY. */
 int mmsb_core_changed(mmsb_core *core, mmsb_page_header *header, uint64_t page_id, uint8_t code, const uint8_t *payload,
                       uint64_t payload_bytes);

@@ -18,7 +18,7 @@ static int apply_delta(mmsb_core *core, const mmsb_change *change) {
     header->epoch++;
     core->deltas++;
     core->delta_bytes += change->payload_bytes;
-    if (MMSB_LIKELY((header->flags & (MMSB_PAGE_SOURCE | MMSB_PAGE_STALE)) == 0) || status != MMSB_OK) return status;
+    if (MMSB_LIKELY((header->flags & (MMSB_PAGE_SOURCE | MMSB_PAGE_FAILED)) == 0) || status != MMSB_OK) return status;
     return mmsb_core_changed(core, header, change->page_id, change->kind, change->payload, change->payload_bytes);
 }
 
@@ -104,8 +104,8 @@ bool mmsb_core_reserve_touched(mmsb_core *core, uint64_t count, uint64_t bytes) 
 
 int mmsb_core_changed(mmsb_core *core, mmsb_page_header *header, uint64_t page_id, uint8_t code, const uint8_t *payload,
                       uint64_t payload_bytes) {
-    /* A stale page that is not computed is up to date when somebody writes it. */
-    if (!(header->flags & MMSB_PAGE_DERIVED)) header->flags &= (uint16_t)~(MMSB_PAGE_STALE | MMSB_PAGE_FAILED);
+    /* A page that is not computed is up to date when somebody writes it after the wave. */
+    if (!(header->flags & MMSB_PAGE_DERIVED)) header->flags &= (uint16_t)~MMSB_PAGE_FAILED;
     if (!(header->flags & MMSB_PAGE_SOURCE)) return MMSB_OK;
     bool known = (header->flags & MMSB_PAGE_TOUCHED) != 0;
     if (core->touched.size >= TOUCHED_MOST * sizeof(mmsb_touched) ||

@@ -465,8 +465,7 @@ int mmsb_propagate_publish(mmsb_propagation *p, const mmsb_commit_info *info, co
     for (uint64_t i = 0; i < p->visited.size / sizeof *nodes; i++)
         header_of(p, nodes[i])->flags &= (uint16_t)~(MMSB_PAGE_STALE | MMSB_PAGE_FAILED);
     nodes = (const uint32_t *)(const void *)p->failed.data;
-    for (uint64_t i = 0; i < p->failed.size / sizeof *nodes; i++)
-        header_of(p, nodes[i])->flags |= MMSB_PAGE_STALE | MMSB_PAGE_FAILED;
+    for (uint64_t i = 0; i < p->failed.size / sizeof *nodes; i++) header_of(p, nodes[i])->flags |= MMSB_PAGE_FAILED;
     if (p->scope == MMSB_WAVE_FULL) mmsb_core_forget_touched(core);
     p->mixed = p->scope == MMSB_WAVE_PARTIAL;
     p->forced.size = 0;

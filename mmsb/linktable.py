@@ -17,14 +17,16 @@ from mmsb.metadata import get_varint, put_varint
 
 NO_LINKS = b"\0"  # what Links.encode gives without links
 NOT_COMPUTED = "it was not computed yet"
+TELLING = ("data", "control")  # kinds of edges along which pages become stale
 Stored = tuple[list[tuple[int, Link]], dict[int, str], list[int]]  # links; failed, marked pages
 
 
 class Links:
     """All links of one state: by child and kind.
 
-    `failed`: pages that must be computed whatever their parents do, or cannot be, with the reason. `marked`: pages that
-    are stale only because an ancestor changed; the next wave over everything covers them.
+    A page is stale when it is in one of two lists. `failed`: it must be computed whatever its parents do, or cannot be,
+    for a reason. `marked`: an ancestor changed; the next wave over everything covers that. Both count only while the
+    page's header has the mark, too: writing a page that nobody computes takes the first away.
     """
 
     def __init__(self, core: Any) -> None:
@@ -33,7 +35,8 @@ class Links:
         self.uses: dict[int, int] = {}  # how many links a page is a parent in
         self.failed: dict[int, str] = {}
         self.marked: set[int] = set()
-        self.children: dict[int, list[int]] | None = None  # along data and control edges, while nothing is relinked
+        self.linked: dict[int, None] = {}  # pages that got a data link since the last wave over everything
+        self.children: dict[int, list[int]] = {}  # along data and control edges
         self.digested: bytes | None = None
 
     def __bool__(self) -> bool:
@@ -61,12 +64,18 @@ class Links:
     # ---- links come and go
 
     def link(self, child: int, link: Link) -> None:
-        """A commit has linked a page: a computed one is stale until a wave computes it."""
+        """A commit has linked a page."""
         self.add(child, link)
         if link.kind == "data":
-            self.settle({child: NOT_COMPUTED}, ())
-        elif link.kind == "control":
-            self.mark([parent for parent in link.parents if self.core._is_stale(parent)])
+            self.renew(child)
+        elif link.kind == "control" and any(self.core._is_stale(parent) for parent in link.parents):
+            self.mark([child, *self.below([child])])
+
+    def renew(self, child: int) -> None:
+        """A page is computed otherwise from now on: it is stale until a wave computes it."""
+        self.failed[child] = NOT_COMPUTED
+        self.core._flag_page(child, failed=True)
+        self.linked[child] = None
 
     def add(self, child: int, link: Link) -> None:
         """Takes a link in. One of another kind than data adds its parents to those there are."""
@@ -84,6 +93,8 @@ class Links:
             return
         left = tuple(parent for parent in link.parents if parent not in parents) if parents and kind != "data" else ()
         self.put(child, kind, replace(link, parents=left) if left else None)
+        if kind == "data":
+            self.linked.pop(child, None)
         if kind == "data" or not (self.of(child) or self.of(child, "control")):
             self.settle({}, [child])
 
@@ -95,66 +106,64 @@ class Links:
             if self.uses[parent] == 0:
                 del self.uses[parent]
                 self.core._flag_page(parent, source=False)
+            if kind in TELLING:
+                self.children[parent].remove(child)
         if link is not None:
             self.table[child, kind] = link
             for parent in link.parents:
                 self.uses[parent] = self.uses.get(parent, 0) + 1
                 if self.uses[parent] == 1:
                     self.core._flag_page(parent, source=True)
+                if kind in TELLING:
+                    self.children.setdefault(parent, []).append(child)
         if kind == "data":
             self.core._flag_page(child, derived=link is not None)
-        self.children = self.digested = None
+        self.digested = None
 
     # ---- what is stale
 
     def settle(self, failed: dict[int, str], fresh: Iterable[int]) -> None:
         """After a wave: what failed is stale, what was computed no longer is."""
-        for page_id in fresh:
+        for page_id in (*fresh, *failed):
             self.failed.pop(page_id, None)
             self.marked.discard(page_id)
-            self.core._flag_page(page_id, stale=False, failed=False)
-        for page_id, reason in failed.items():
-            self.failed[page_id] = reason
-            self.marked.discard(page_id)
-            self.core._flag_page(page_id, stale=True, failed=True)
+            self.core._flag_page(page_id, stale=False, failed=page_id in failed)
+        self.failed.update(failed)
 
     def below(self, pages: Iterable[int]) -> list[int]:
-        """Pages that are not stale and depend on one of `pages`, along data and control edges."""
-        if self.children is None:
-            self.children = {}
-            for child, link in self.items():
-                for parent in link.parents if link.kind in ("data", "control") else ():
-                    self.children.setdefault(parent, []).append(child)
+        """Pages that depend on one of `pages`, along data and control edges."""
         found: dict[int, None] = {}
         todo = list(pages)
         while todo:
             for child in self.children.get(todo.pop(), ()):
-                if child not in found and not self.core._is_stale(child):  # what lies below a stale page is stale
+                if child not in found:
                     found[child] = None
                     todo.append(child)
         return list(found)
 
     def mark(self, pages: Iterable[int]) -> None:
-        """These pages changed: what depends on them is stale until a wave covers it."""
-        self.note_marked(self.below(pages))
-
-    def note_marked(self, pages: Iterable[int]) -> None:
         """These pages are stale, because an ancestor changed."""
         for page_id in pages:
             self.marked.add(page_id)
             self.core._flag_page(page_id, stale=True)
 
+    def to_mark(self) -> list[int]:
+        """Pages that depend on what no wave has covered."""
+        return self.below([*self.core._touched_pages(), *self.linked])
+
     def cover(self) -> None:
-        """A wave has covered everything that was touched."""
+        """A wave has covered everything."""
         for page_id in self.marked:
             self.core._flag_page(page_id, stale=False)
         self.marked.clear()
+        self.linked.clear()
 
     def distrust(self) -> None:
         """What exactly changed is no longer known: marked pages must be computed whatever their parents do."""
-        self.mark(self.core._touched_pages())
+        self.mark(self.to_mark())
+        self.settle({page_id: self.failed.get(page_id, "") for page_id in sorted(self.marked)}, ())
+        self.linked.clear()
         self.core._forget_touched()
-        self.settle(dict.fromkeys(sorted(self.marked), ""), ())
 
     # ---- the log
 
@@ -177,10 +186,11 @@ class Links:
                     raise ValueError("the cause of a wave lies outside of history")
                 failed, fresh, partial = decode_wave(change.blob)
                 if partial:
-                    self.mark(self.core._touched_pages())
-                self.settle(failed, fresh)
-                if not partial:
+                    self.mark(self.to_mark())
+                else:
                     self.cover()
+                self.settle(failed, fresh)
+                self.linked.clear()
                 self.core._forget_touched()
         except (ValueError, IndexError) as error:
             raise corrupt(seq, str(error)) from error
@@ -197,9 +207,8 @@ class Links:
             put_varint(out, len(blob))
             out += blob
         if self.table:
-            failed = {page_id: reason for page_id, reason in self.failed.items() if self.core._is_stale(page_id)}
-            marked = {page_id for page_id in self.marked if self.core._is_stale(page_id)}
-            out += encode_wave(failed, sorted(marked.union(self.below(self.core._touched_pages()))), False)
+            failed = {page_id: reason for page_id, reason in self.failed.items() if self.core._has_failed(page_id)}
+            out += encode_wave(failed, sorted(self.marked.union(self.to_mark())), False)
         return bytes(out)
 
     def load(self, data: bytes) -> None:
@@ -208,7 +217,7 @@ class Links:
         for child, link in links:
             self.add(child, link)
         self.settle(failed, ())
-        self.note_marked(marked)
+        self.mark(marked)
 
     def digest_bytes(self) -> bytes:
         """What the digest covers: the links, and not how functions are called."""

@@ -26,7 +26,7 @@ from mmsb.errors import (
 )
 from mmsb.graph import add_edges
 from mmsb.links import KINDS, Link
-from mmsb.linktable import NOT_COMPUTED, corrupt
+from mmsb.linktable import corrupt
 from mmsb.merging import Merging
 
 if TYPE_CHECKING:
@@ -109,7 +109,7 @@ class Propagation(Merging):
                 )
             else:
                 self._set_rule(self._need_engine(), child_id, wanted)
-                self._links.settle({child_id: NOT_COMPUTED}, ())
+                self._links.renew(child_id)
             if kind == "data":
                 engine = self._need_engine()
                 if fn is not None:
@@ -384,6 +384,7 @@ class Propagation(Merging):
         if engine.policy is None:
             engine.wave_now()
         else:
+            engine.mark()
             engine.policy.after_commit(engine)
 
     def propagate(self) -> int:

@@ -178,7 +178,8 @@ cdef class Engine:
         self.wave(MMSB_WAVE_PARTIAL)
 
     def mark(self):
-        """Marks what depends on pages that were touched since it was called last as stale."""
+        """Marks what depends on pages that were touched or linked as stale; notes that it has seen are left out."""
+        self.need()
         cdef Nodes nodes = Nodes()
         cdef Nodes touched = Nodes()
         cdef Core core = self.c()
@@ -186,19 +187,23 @@ cdef class Engine:
         cdef uint64_t i
         cdef uint64_t count = core.core.touched.size // sizeof(mmsb_touched)
         cdef uint32_t node
-        self.need()
-        if not mmsb_buffer_reserve(&touched.buffer, &mmsb_alloc_libc, count * sizeof(uint32_t) + 4):
+        cdef list linked = list(core._links.linked)
+        if not mmsb_buffer_reserve(&touched.buffer, &mmsb_alloc_libc, (count + len(linked) + 1) * sizeof(uint32_t)):
             raise MemoryError()
         for i in range(self.marked, count):
             node = mmsb_graph_find(&self.graph.graph, entries[i].page_id)
             if node != MMSB_NO_NODE:
-                (<uint32_t *>touched.buffer.data)[touched.buffer.size // sizeof(uint32_t)] = node
+                (<uint32_t *>touched.buffer.data)[touched.count()] = node
                 touched.buffer.size += sizeof(uint32_t)
+        for page_id in linked:
+            (<uint32_t *>touched.buffer.data)[touched.count()] = self.graph.node(page_id)
+            touched.buffer.size += sizeof(uint32_t)
         if mmsb_graph_affected(&self.graph.graph, &self.graph.wave, touched.at(), touched.count(),
                                1 << MMSB_EDGE_DATA | 1 << MMSB_EDGE_CONTROL, &nodes.buffer) != MMSB_OK:
             raise MemoryError()
-        marked = [page_id for page_id in self.graph.ids(nodes) if not core._is_stale(page_id)]
-        core._links.note_marked(marked)
+        below = self.graph.ids(nodes)
+        marked = [page_id for page_id in below if not core._is_stale(page_id)]
+        core._links.mark(below)
         self.marked = count
         if marked and self.listener is not None:
             self.listener("stale", marked)
@@ -251,7 +256,9 @@ cdef class Engine:
                 else:
                     mmsb_core_forget_touched(&core.core)
                 self.marked = core.core.touched.size // sizeof(mmsb_touched)
-                if not partial and core._links.marked:
+                if partial:
+                    core._links.linked.clear()
+                elif core._links.marked or core._links.linked:
                     core._links.cover()
             finally:
                 mmsb_propagate_end(&self.p)

@@ -210,7 +210,7 @@ cdef class Core:
     cdef mmsb_page_header *header_to_read(self, uint64_t page_id) except NULL:
         """The header of a page whose bytes are asked for. StalePageError when they are not up to date."""
         cdef mmsb_page_header *header = self.header(page_id)
-        if header.flags & MMSB_PAGE_STALE and not self.reads_stale:
+        if header.flags & (MMSB_PAGE_STALE | MMSB_PAGE_FAILED) and not self.reads_stale:
             self._read_stale(page_id)
             header = self.header(page_id)
         return header
@@ -535,7 +535,12 @@ cdef class Core:
     def _is_stale(self, uint64_t page_id):
         """Whether a page is not up to date. One that is gone is not."""
         cdef mmsb_page_header *header = mmsb_arena_header(&self.core.arena, page_id)
-        return header != NULL and bool(header.flags & MMSB_PAGE_STALE)
+        return header != NULL and bool(header.flags & (MMSB_PAGE_STALE | MMSB_PAGE_FAILED))
+
+    def _has_failed(self, uint64_t page_id):
+        """Whether a page must be computed whatever its parents do."""
+        cdef mmsb_page_header *header = mmsb_arena_header(&self.core.arena, page_id)
+        return header != NULL and bool(header.flags & MMSB_PAGE_FAILED)
 
     def _touched_pages(self):
         """Ids of the pages that changed since the last wave and have children, in order, some more than once."""

@@ -28,8 +28,8 @@ class Rule(NamedTuple):
 class WaveModel(Model):
     """A Model with a graph. `data`: rules by child; `control`: parents by child.
 
-    `todo`: pages to be computed whatever their parents do (new, failed, not registered); `dirty`: parents that changed
-    since the last wave; `stale`: pages that are not up to date; `waves`: by seq, the pages whose bytes the wave changed.
+    Stale pages are in `todo` (to be computed whatever their parents do: new, failed, not registered) or in `marked` (an
+    ancestor changed). `dirty`: parents that changed since the last wave; `waves`: by seq, the pages that a wave changed.
     """
 
     def __init__(self) -> None:
@@ -39,8 +39,8 @@ class WaveModel(Model):
         self.todo: set[int] = set()
         self.new: set[int] = set()  # of `todo`: linked, and no wave since
         self.dirty: set[int] = set()
-        self.unmarked: set[int] = set()  # of `dirty`: what depends on them is not stale yet
-        self.stale: set[int] = set()
+        self.unmarked: set[int] = set()  # changed or linked pages; what depends on them is not marked yet
+        self.marked: set[int] = set()
         self.waves: dict[int, list[int]] = {}
         self.edges_at: list[list[tuple[int, int, str]]] = [[]]
         self.calls: list[int] = []  # pages whose function was called, since somebody emptied it
@@ -98,26 +98,30 @@ class WaveModel(Model):
             self.dirty.add(page_id)
             self.unmarked.add(page_id)
         if page_id not in self.data:
-            self.stale.discard(page_id)
             self.todo.discard(page_id)
 
     def link(self, child: int, rule: Rule) -> None:
         """The page is computed from now on. Does not commit."""
         self.data[child] = rule
         self.inputs.pop(child, None)
-        for pages in (self.todo, self.new, self.stale):
+        for pages in (self.todo, self.new, self.unmarked):
             pages.add(child)
 
     def unlink(self, child: int) -> None:
         """It no longer is. Does not commit."""
         del self.data[child]
         self.inputs.pop(child, None)
-        for pages in (self.todo, self.new, self.stale):
+        for pages in (self.todo, self.new, self.unmarked, self.marked):
             pages.discard(child)
+
+    @property
+    def stale(self) -> set[int]:
+        """Pages that are not up to date."""
+        return self.todo | self.marked
 
     def mark(self) -> None:
         """What depends on changed pages is stale until a wave."""
-        self.stale |= self.below(self.unmarked & self.pages.keys())
+        self.marked |= self.below(self.unmarked & self.pages.keys())
         self.unmarked.clear()
 
     # ---- waves
@@ -143,10 +147,10 @@ class WaveModel(Model):
         self.new.clear()
         self.unmarked.clear()
         if partial:
-            self.stale = (self.stale - looked) | failed
+            self.marked -= looked
             self.dirty |= {page for page in moved if self.children(page)}
         else:
-            self.stale = set(self.todo)
+            self.marked.clear()
             self.dirty.clear()
         if looked or partial:
             self.waves[self.commit()] = moved
@@ -187,11 +191,12 @@ class WaveModel(Model):
         self.mark()
         self.dirty.clear()
         self.inputs.clear()
-        self.stale |= {page for page, rule in self.data.items() if rule.is_function}
-        self.todo |= self.stale
+        self.todo |= self.marked | {page for page, rule in self.data.items() if rule.is_function}
+        self.marked.clear()
         self.new.clear()
-        self.data = {page: rule._replace(compute=unregistered) if rule.is_function else rule
-                     for page, rule in self.data.items()}
+        self.data = {
+            page: rule._replace(compute=unregistered) if rule.is_function else rule for page, rule in self.data.items()
+        }
 
 
 def unregistered(old: list[int], parents: list[list[int]]) -> list[int]:

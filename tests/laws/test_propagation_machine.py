@@ -50,11 +50,14 @@ def matrix(old, parents):
     x, row_start, column, value = parents
     starts = [int.from_bytes(bytes(row_start[at : at + 8]), "little") for at in range(0, 24, 8)]
     columns = [int.from_bytes(bytes(column[at : at + 4]), "little") for at in range(0, len(column), 4)]
-    if starts[0] != 0 or sorted(starts) != starts or starts[-1] > len(value) or max(columns[: starts[-1]], default=0) > 7:
+    if (
+        starts[0] != 0
+        or sorted(starts) != starts
+        or starts[-1] > len(value)
+        or max(columns[: starts[-1]], default=0) > 7
+    ):
         raise Failure
-    return [
-        sum(value[at] * x[columns[at]] for at in range(starts[row], starts[row + 1])) % 256 for row in range(2)
-    ]
+    return [sum(value[at] * x[columns[at]] for at in range(starts[row], starts[row + 1])) % 256 for row in range(2)]
 
 
 def scramble(old, parents):
@@ -120,7 +123,9 @@ class Propagation(RuleBasedStateMachine):
             return
         size = len(self.model.pages[child].data)
         full = [page for page in sorted(self.model.pages) if len(self.model.pages[page].data) == SIZE]
-        parents = tuple(data.draw(st.lists(st.sampled_from(full), min_size=count, max_size=count, unique=True)))
+        if not full:
+            return
+        parents = tuple(data.draw(st.lists(st.sampled_from(full), min_size=1, max_size=count, unique=True)))
         if size == 1:
             kind, link, compute = "reduce", links.reduce("plus-times", "uint8"), added_up
         elif size != SIZE:
@@ -142,10 +147,16 @@ class Propagation(RuleBasedStateMachine):
             kind, link, compute = "function", None, scramble
         self.add_link(child, parents, kind, link, compute)
 
-    @rule(data=st.data(), columns=st.lists(st.integers(0, 7), min_size=4, max_size=4), starts=st.tuples(st.integers(0, 2), st.integers(2, 4)))
+    @rule(
+        data=st.data(),
+        columns=st.lists(st.integers(0, 7), min_size=4, max_size=4),
+        starts=st.tuples(st.integers(0, 2), st.integers(2, 4)),
+    )
     def depend_on_matrix(self, data, columns, starts):
         """child = A x, A in three pages of its own."""
         x = self.some_page(data, lambda page: len(self.model.pages[page].data) == SIZE)
+        if x is None:
+            return
         row_start, column, value, child = (self.create(size) for size in (24, 16, 4, 2))
         for page, content in (
             (row_start, b"".join(number.to_bytes(8, "little") for number in (0, *starts))),
@@ -166,8 +177,13 @@ class Propagation(RuleBasedStateMachine):
             return
         self.model.link(child, Rule(parents, compute, kind == "function"))
         self.model.commit()
+        self.after_link(child)
+
+    def after_link(self, child):
         if self.deferred is None:
             self.model.wave({child})
+        else:
+            self.model.mark()
 
     def all_above(self, page):
         found, todo = set(), [page]
@@ -190,7 +206,7 @@ class Propagation(RuleBasedStateMachine):
             return
         self.model.control.setdefault(child, set()).add(parent)
         if parent in self.model.stale:
-            self.model.stale |= {child} | self.model.below({child})
+            self.model.marked |= {child} | self.model.below({child})
         self.model.commit()
 
     @rule(data=st.data())
@@ -219,7 +235,7 @@ class Propagation(RuleBasedStateMachine):
             if child == page or not parents:
                 del self.model.control[child]
                 if child not in self.model.data:
-                    self.model.stale.discard(child)
+                    self.model.marked.discard(child)
                     self.model.todo.discard(child)
         self.model.delete(page)
         self.model.commit()
@@ -393,8 +409,7 @@ class Propagation(RuleBasedStateMachine):
         rule = self.model.data[child]
         self.state.depend(child, list(rule.parents), fn=function_of(self.calls, child))
         self.model.link(child, rule._replace(compute=scramble))
-        if self.deferred is None:
-            self.model.wave({child})
+        self.after_link(child)
 
     # ---- always
 
