@@ -286,6 +286,8 @@ class _NoPages:
     def _is_stale(self, page_id: int) -> bool:
         return False
 
+    _is_pending = _is_stale
+
 
 def links_at(state: State, seq: int) -> Links:
     """The links of the state at `seq`. What is stale there they do not say."""

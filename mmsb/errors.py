@@ -160,8 +160,8 @@ class DerivedPageError(MMSBError, ValueError):
 
 
 class StalePageError(MMSBError, RuntimeError):
-    """The page (`page_id`) is not up to date with what it depends on. `reason` says why; `__cause__` is the exception of
-    the function that should have computed it.
+    """The page (`page_id`) is not up to date with what it depends on; `reason` says why. The `__cause__` is the exception
+    of the function that computes it.
     """
 
 

@@ -20,6 +20,7 @@ from mmsb.errors import (
     GraphCycleError,
     LinkError,
     PageNotFoundError,
+    SemiringError,
     StalePageError,
     UnknownSemiringError,
 )
@@ -368,7 +369,7 @@ class Propagation(Core):
         else:
             try:
                 self._check_link(child, link)
-            except UnknownSemiringError as error:
+            except SemiringError as error:
                 self._links.settle({child: str(error)}, ())
                 return
         self._set_rule(engine, child, link)

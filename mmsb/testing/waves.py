@@ -29,7 +29,7 @@ class WaveModel(Model):
     """A Model with a graph. `data`: rules by child; `control`: parents by child.
 
     Stale pages are in `todo` (to be computed whatever their parents do: new, failed, not registered) or in `marked` (an
-    ancestor changed). `dirty`: parents that changed since the last wave; `waves`: by seq, the pages that a wave changed.
+    ancestor changed). `dirty`: parents that changed since the last wave; `waves`: by seq, what the wave changed.
     """
 
     def __init__(self) -> None:
