@@ -109,6 +109,9 @@ class Links:
                 self.core._flag_page(parent, source=False)
             if kind in TELLING:
                 self.children[parent].remove(child)
+                if not self.children[parent]:
+                    del self.children[parent]
+                    self.core._forget_touched_page(parent)  # its changes concern nobody
         if link is not None:
             self.table[child, kind] = link
             for parent in link.parents:
@@ -116,6 +119,8 @@ class Links:
                 if self.uses[parent] == 1:
                     self.core._flag_page(parent, source=True)
                 if kind in TELLING:
+                    if parent not in self.children:
+                        self.core._forget_touched_page(parent)  # as it is now, nobody has missed anything
                     self.children.setdefault(parent, []).append(child)
         if kind == "data":
             self.core._flag_page(child, derived=link is not None)
