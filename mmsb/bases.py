@@ -283,11 +283,16 @@ class _NoPages:
     def _flag_page(self, page_id: int, **marks: bool | None) -> None:
         """There is no page."""
 
+    def _forget_touched_page(self, page_id: int) -> None:
+        """Nothing was touched."""
+
     def _has_page(self, page_id: int) -> bool:
         return True
 
     def _is_stale(self, page_id: int) -> bool:
         return False
+
+    _is_pending = _is_stale
 
 
 _NO_PAGES = _NoPages()

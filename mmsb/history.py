@@ -142,8 +142,8 @@ def log(
     """Iterates the kept commits since..until (both included; seqs, labels or aware datetimes), oldest first.
 
     page: that touch this page. source: made by it. label: with it. kind: with a change of this kind ('delta', 'create',
-    'delete', 'resize', 'rename', 'metadata', 'label', 'intent', 'link', 'unlink', 'wave'). Commits that follow the start
-    of the iteration are not in it. ValueError for an unknown kind.
+    'delete', 'resize', 'rename', 'metadata', 'label', 'intent', 'link', 'unlink', 'wave'). Commits that follow the
+    start of the iteration are not in it. ValueError for an unknown kind.
     """
     if kind is not None and kind not in KINDS:
         raise ValueError(f"There is no change of kind {kind!r}. Use one of {', '.join(KINDS)}.")

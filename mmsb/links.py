@@ -115,7 +115,15 @@ def copy(ranges: Iterable[Copy]) -> Link:
     """Ranges of the parents go into ranges of the child, (parent's place, from, to, bytes) each, a later one over an
     earlier one; the rest of the child stays.
     """
-    return Link("copy", copies=tuple((int(a), int(b), int(c), int(d)) for a, b, c, d in ranges))
+    return Link("copy", copies=tuple((whole(a), whole(b), whole(c), whole(d)) for a, b, c, d in ranges))
+
+
+def whole(number: int) -> int:
+    """A number from 0 to 2**63 - 1. ValueError, TypeError."""
+    value = number.__index__()
+    if value < 0 or value >> 63:
+        raise ValueError(f"{number} is no number of bytes or lanes. Use 0 to {(1 << 63) - 1}.")
+    return value
 
 
 def semiring(name: str, dtype: str, weights: Any = None, *, accumulate: bool = False) -> Link:
@@ -139,7 +147,7 @@ def matrix(name: str, dtype: str, rows: int, columns: int) -> Link:
     """Child = A ⊗ x. The parents are x (`columns` lanes) and A in compressed rows, as three pages: row_start (uint64,
     rows + 1), column (uint32 per entry), value (a lane per entry).
     """
-    return Link("matrix", semiring=name, dtype=dtype, rows=rows, columns=columns)
+    return Link("matrix", semiring=name, dtype=dtype, rows=whole(rows), columns=whole(columns))
 
 
 def encode_unlink(kind: str, parents: Sequence[int] = ()) -> bytes:

@@ -35,6 +35,7 @@ class Links:
         self.uses: dict[int, int] = {}  # how many links a page is a parent in
         self.failed: dict[int, str] = {}
         self.marked: set[int] = set()
+        self.seen = 0  # notes about changes whose pages' children are marked
         self.linked: dict[int, None] = {}  # pages that got a data link since the last wave over everything
         self.children: dict[int, list[int]] = {}  # along data and control edges
         self.digested: bytes | None = None
@@ -68,8 +69,9 @@ class Links:
         self.add(child, link)
         if link.kind == "data":
             self.renew(child)
-        elif link.kind == "control" and any(self.core._is_stale(parent) for parent in link.parents):
-            self.mark([child, *self.below([child])])
+        elif link.kind == "control":
+            if any(self.core._is_stale(parent) or self.core._is_pending(parent) for parent in link.parents):
+                self.mark([child, *self.below([child])])
 
     def renew(self, child: int) -> None:
         """A page is computed otherwise from now on: it is stale until a wave computes it."""
@@ -108,6 +110,9 @@ class Links:
                 self.core._flag_page(parent, source=False)
             if kind in TELLING:
                 self.children[parent].remove(child)
+                if not self.children[parent]:
+                    del self.children[parent]
+                    self.core._forget_touched_page(parent)  # its changes concern nobody
         if link is not None:
             self.table[child, kind] = link
             for parent in link.parents:
@@ -115,6 +120,8 @@ class Links:
                 if self.uses[parent] == 1:
                     self.core._flag_page(parent, source=True)
                 if kind in TELLING:
+                    if parent not in self.children:
+                        self.core._forget_touched_page(parent)  # as it is now, nobody has missed anything
                     self.children.setdefault(parent, []).append(child)
         if kind == "data":
             self.core._flag_page(child, derived=link is not None)
@@ -147,9 +154,15 @@ class Links:
             self.marked.add(page_id)
             self.core._flag_page(page_id, stale=True)
 
-    def to_mark(self) -> list[int]:
-        """Pages that depend on what no wave has covered."""
-        return self.below([*self.core._touched_pages(), *self.linked])
+    def news(self) -> tuple[int, list[int]]:
+        """(number of notes about changes, pages that changed or were linked and whose children are not marked yet)."""
+        count, touched = self.core._touched_pages(self.seen)
+        return count, [*touched, *self.linked]
+
+    def mark_news(self) -> None:
+        """What depends on what changed is stale."""
+        self.seen, pages = self.news()
+        self.mark(self.below(pages))
 
     def cover(self) -> None:
         """A wave has covered everything."""
@@ -157,12 +170,13 @@ class Links:
             self.core._flag_page(page_id, stale=False)
         self.marked.clear()
         self.linked.clear()
+        self.seen = 0
 
     def distrust(self) -> None:
         """What exactly changed is no longer known: marked pages must be computed whatever their parents do."""
-        self.mark(self.to_mark())
+        self.mark_news()
         self.settle({page_id: self.failed.get(page_id, "") for page_id in sorted(self.marked)}, ())
-        self.linked.clear()
+        self.cover()
         self.core._forget_touched()
 
     # ---- the log
@@ -186,12 +200,12 @@ class Links:
                     raise ValueError("the cause of a wave lies outside of history")
                 failed, fresh, partial = decode_wave(change.blob)
                 if partial:
-                    self.mark(self.to_mark())
+                    self.mark_news()
+                    self.linked.clear()
                 else:
                     self.cover()
+                    self.core._forget_touched()
                 self.settle(failed, fresh)
-                self.linked.clear()
-                self.core._forget_touched()
         except (ValueError, IndexError) as error:
             raise corrupt(seq, str(error)) from error
 
@@ -208,7 +222,7 @@ class Links:
             out += blob
         if self.table:
             failed = {page_id: reason for page_id, reason in self.failed.items() if self.core._has_failed(page_id)}
-            out += encode_wave(failed, sorted(self.marked.union(self.to_mark())), False)
+            out += encode_wave(failed, sorted(self.marked.union(self.below(self.news()[1]))), False)
         return bytes(out)
 
     def load(self, data: bytes) -> None:

@@ -266,7 +266,7 @@ class Propagation(Merging):
 
     def _remove_edges(self, graph: Graph, edges: Iterable[tuple[int, int, str]]) -> None:
         """Removes those of the edges that no link of the State asks for, and pages that are left without any."""
-        pages = set()
+        pages: set[int] = set()
         for parent, child, kind in edges:
             link = self._links.of(child, kind)
             if graph.has_edge(parent, child, kind) and (link is None or parent not in link.parents):

@@ -156,8 +156,8 @@ class Stepper:
             elif change.kind in ("resize", "delete"):
                 replaced.add(page_id)
             elif change.kind in ("link", "unlink"):
-                kind = decode(change.blob).kind if change.kind == "link" else decode_unlink(change.blob)[0]
-                record.links.setdefault((page_id, kind), core._links.of(page_id, kind))
+                edge = decode(change.blob).kind if change.kind == "link" else decode_unlink(change.blob)[0]
+                record.links.setdefault((page_id, edge), core._links.of(page_id, edge))
             if change.kind in ("delete", "rename", "metadata") and page_id not in record.notes:
                 record.notes[page_id] = (core._name_of.get(page_id), core._metadata.get(page_id))
         self._touch([*record.created, list(merged), list(replaced), list(record.notes)])
@@ -203,8 +203,8 @@ class Stepper:
                 else:
                     undo.forget_deleted(core, page_id)
         undo.set_position(core, *record.before)
-        for (child, kind), link in record.links.items():
-            core._links.put(child, kind, link)
+        for (child, edge), link in record.links.items():
+            core._links.put(child, edge, link)
         self._touch(
             [
                 *record.created,

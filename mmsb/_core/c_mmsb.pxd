@@ -290,6 +290,7 @@ cdef extern from "arena.h" nogil:
         MMSB_PAGE_DERIVED
         MMSB_PAGE_STALE
         MMSB_PAGE_FAILED
+        MMSB_PAGE_TOUCHED
         MMSB_PAGE_DELETED
     const uint64_t MMSB_PAGE_ID_MAX
     ctypedef struct mmsb_page_header:
@@ -356,6 +357,7 @@ cdef extern from "core.h" nogil:
         int io_errno
         uint64_t frame_needs
         mmsb_buffer touched
+        bint touched_whole
         mmsb_buffer source_ids
         uint32_t source_next
         uint64_t commits

@@ -16,7 +16,6 @@ cdef class Engine:
     cdef public object policy      # None: a wave follows every commit at once
     cdef readonly uint64_t waves, computed, skipped
     cdef uint32_t calls            # rules that call Python
-    cdef uint64_t marked  # notes in core.touched whose dependents are marked
     cdef bint running
     cdef bint held  # other threads are kept out until the wave's end
     cdef dict reasons

@@ -182,29 +182,22 @@ cdef class Engine:
         self.need()
         cdef Nodes nodes = Nodes()
         cdef Nodes touched = Nodes()
-        cdef Core core = self.c()
-        cdef mmsb_touched *entries = <mmsb_touched *>core.core.touched.data
-        cdef uint64_t i
-        cdef uint64_t count = core.core.touched.size // sizeof(mmsb_touched)
         cdef uint32_t node
-        cdef list linked = list(core._links.linked)
-        if not mmsb_buffer_reserve(&touched.buffer, &mmsb_alloc_libc, (count + len(linked) + 1) * sizeof(uint32_t)):
+        known = self.c()._links
+        known.seen, changed = known.news()
+        if not mmsb_buffer_reserve(&touched.buffer, &mmsb_alloc_libc, (len(changed) + 1) * sizeof(uint32_t)):
             raise MemoryError()
-        for i in range(self.marked, count):
-            node = mmsb_graph_find(&self.graph.graph, entries[i].page_id)
+        for page_id in changed:
+            node = self.graph.find(page_id)
             if node != MMSB_NO_NODE:
                 (<uint32_t *>touched.buffer.data)[touched.count()] = node
                 touched.buffer.size += sizeof(uint32_t)
-        for page_id in linked:
-            (<uint32_t *>touched.buffer.data)[touched.count()] = self.graph.node(page_id)
-            touched.buffer.size += sizeof(uint32_t)
         if mmsb_graph_affected(&self.graph.graph, &self.graph.wave, touched.at(), touched.count(),
                                1 << MMSB_EDGE_DATA | 1 << MMSB_EDGE_CONTROL, &nodes.buffer) != MMSB_OK:
             raise MemoryError()
         below = self.graph.ids(nodes)
-        marked = [page_id for page_id in below if not core._is_stale(page_id)]
-        core._links.mark(below)
-        self.marked = count
+        marked = [page_id for page_id in below if not self.c()._is_stale(page_id)]
+        known.mark(below)
         if marked and self.listener is not None:
             self.listener("stale", marked)
 
@@ -255,10 +248,10 @@ cdef class Engine:
                     self.publish(&info, partial)
                 else:
                     mmsb_core_forget_touched(&core.core)
-                self.marked = core.core.touched.size // sizeof(mmsb_touched)
                 if partial:
+                    core._links.seen = core.core.touched.size // sizeof(mmsb_touched)
                     core._links.linked.clear()
-                elif core._links.marked or core._links.linked:
+                elif core._links.marked or core._links.linked or core._links.seen:
                     core._links.cover()
             finally:
                 mmsb_propagate_end(&self.p)

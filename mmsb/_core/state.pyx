@@ -542,10 +542,32 @@ cdef class Core:
         cdef mmsb_page_header *header = mmsb_arena_header(&self.core.arena, page_id)
         return header != NULL and bool(header.flags & MMSB_PAGE_FAILED)
 
-    def _touched_pages(self):
-        """Ids of the pages that changed since the last wave and have children, in order, some more than once."""
+    def _touched_pages(self, uint64_t start=0):
+        """(number of notes about changes since the last wave, ids of the pages in those from number `start` on).
+
+        Some pages may be there more than once. Where not every change was noted, all pages are given.
+        """
         cdef mmsb_touched *touched = <mmsb_touched *>self.core.touched.data
-        return [touched[i].page_id for i in range(self.core.touched.size // sizeof(mmsb_touched))]
+        cdef uint64_t count = self.core.touched.size // sizeof(mmsb_touched)
+        cdef uint64_t i
+        return count, [touched[i].page_id for i in range(0 if self.core.touched_whole else start, count)]
+
+    def _forget_touched_page(self, uint64_t page_id):
+        """No wave needs to know any more that a page changed."""
+        cdef mmsb_touched *touched = <mmsb_touched *>self.core.touched.data
+        cdef mmsb_page_header *header = mmsb_arena_header(&self.core.arena, page_id)
+        cdef uint64_t i
+        if header == NULL or not header.flags & MMSB_PAGE_TOUCHED:
+            return
+        header.flags &= ~MMSB_PAGE_TOUCHED
+        for i in range(self.core.touched.size // sizeof(mmsb_touched)):
+            if touched[i].page_id == page_id:
+                touched[i].page_id = 0
+
+    def _is_pending(self, uint64_t page_id):
+        """Whether a page changed since the last wave, and has children."""
+        cdef mmsb_page_header *header = mmsb_arena_header(&self.core.arena, page_id)
+        return header != NULL and bool(header.flags & MMSB_PAGE_TOUCHED)
 
     def _forget_touched(self):
         mmsb_core_forget_touched(&self.core)

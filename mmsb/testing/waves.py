@@ -5,7 +5,7 @@ The engine is compared with it. Nothing is sparse, and nothing is skipped but wh
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 from mmsb.testing.model import Model
@@ -29,7 +29,7 @@ class WaveModel(Model):
     """A Model with a graph. `data`: rules by child; `control`: parents by child.
 
     Stale pages are in `todo` (to be computed whatever their parents do: new, failed, not registered) or in `marked` (an
-    ancestor changed). `dirty`: parents that changed since the last wave; `waves`: by seq, the pages that a wave changed.
+    ancestor changed). `dirty`: parents that changed since the last wave; `waves`: by seq, what the wave changed.
     """
 
     def __init__(self) -> None:
@@ -102,6 +102,7 @@ class WaveModel(Model):
 
     def link(self, child: int, rule: Rule) -> None:
         """The page is computed from now on. Does not commit."""
+        self.forget_lonely(rule.parents)
         self.data[child] = rule
         self.inputs.pop(child, None)
         for pages in (self.todo, self.new, self.unmarked):
@@ -109,10 +110,35 @@ class WaveModel(Model):
 
     def unlink(self, child: int) -> None:
         """It no longer is. Does not commit."""
-        del self.data[child]
+        parents = self.data.pop(child).parents
         self.inputs.pop(child, None)
         for pages in (self.todo, self.new, self.unmarked, self.marked):
             pages.discard(child)
+        self.forget_lonely(parents)
+
+    def add_control(self, child: int, parent: int) -> None:
+        """A control edge: what is not covered of the parent marks the child. Does not commit."""
+        self.forget_lonely([parent])
+        self.control.setdefault(child, set()).add(parent)
+        if parent in self.stale | self.dirty:
+            self.marked |= {child} | self.below({child})
+
+    def remove_control(self, child: int, parents: set[int]) -> None:
+        """These control edges go. A page without any link is up to date. Does not commit."""
+        self.control[child] = self.control[child] - parents
+        if not self.control[child]:
+            del self.control[child]
+            if child not in self.data:
+                self.todo.discard(child)
+                self.marked.discard(child)
+        self.forget_lonely(parents)
+
+    def forget_lonely(self, pages: Iterable[int]) -> None:
+        """What happened to a page while nobody depended on it concerns nobody."""
+        for page in pages:
+            if not self.children(page):
+                self.dirty.discard(page)
+                self.unmarked.discard(page)
 
     @property
     def stale(self) -> set[int]:
