@@ -67,8 +67,8 @@ int mmsb_batch_add_writes(mmsb_batch *batch, const uint64_t *ids, const uint64_t
                           uint64_t count, const uint8_t *payload, uint64_t payload_bytes);
 
 /* Overlays the staged writes to one page onto bytes[0,length) that came from `offset` of it: what a read inside the
- * batch sees. Writes only, which is all there can be between a page's creation or resize and the batch's end. MMSB_OK or
- * BAD_DELTA. */
+ * batch sees. Writes only, which is all there can be between a page's creation or resize and the batch's end.
+ * MMSB_OK or BAD_DELTA. */
 int mmsb_batch_overlay(const mmsb_batch *batch, uint64_t page_id, uint64_t first_op, uint64_t offset, uint8_t *bytes,
                        uint64_t length);
 
