@@ -12,6 +12,8 @@ PAGES = [
     ROOT / "docs/guides/time-travel.md",
     ROOT / "docs/understand/graph.md",
     ROOT / "docs/understand/semirings.md",
+    ROOT / "docs/understand/merge-pages.md",
+    ROOT / "docs/plugins/semirings.md",
     ROOT / "docs/plugins/write.md",
 ]
 
