@@ -59,7 +59,12 @@ def test_acceptance_20_graph(state):
     state.undepend(b, kind="control")
     with pytest.raises(mmsb.EdgeNotFoundError):
         state.undepend(b, kind="control")
-    assert [edge[:3] for edge in state.graph.edges()] == [(1, 2, "data"), (1, 3, "data"), (2, 3, "data"), (3, 4, "device")]
+    assert [edge[:3] for edge in state.graph.edges()] == [
+        (1, 2, "data"),
+        (1, 3, "data"),
+        (2, 3, "data"),
+        (3, 4, "device"),
+    ]
     assert [commit.seq for commit in state.log(kind="unlink")] == [state.seq]
     assert [edge[:3] for edge in state.at(before[0]).graph.edges()] == [edge[:3] for edge in before[3]]
     state.delete_page(c, detach=True)
@@ -329,7 +334,9 @@ def test_a_crash_between_a_commit_and_its_wave_is_known(tmp_path):
 def test_any_history_replays_without_user_code(state, rng):
     pages = [state.create_page(8) for _ in range(12)]
     for child in pages[4:]:
-        state.depend(child, on=random.Random(child.page_id).sample(pages[: child.page_id - 1], 2), fn=lambda out, a, b: a)
+        state.depend(
+            child, on=random.Random(child.page_id).sample(pages[: child.page_id - 1], 2), fn=lambda out, a, b: a
+        )
     seen = {}
     for _ in range(40):
         rng.choice(pages[:4]).write(rng.randbytes(3), at=rng.randrange(5))
