@@ -31,8 +31,15 @@ void mmsb_propagate_release(mmsb_propagation *p) {
     for (uint32_t node = 0; node < p->rules.size / sizeof(mmsb_rule); node++) mmsb_propagate_clear_rule(p, node);
     mmsb_wave_release(&p->wave);
     free_blocks(p);
-    mmsb_buffer *buffers[] = {&p->rules,  &p->staged,       &p->changes,     &p->pages,   &p->changed,
-                              &p->forced, &p->result.bytes, &p->result.runs, &p->visited, &p->failed};
+    mmsb_ahead *ahead = (mmsb_ahead *)(void *)p->ahead.data;
+    for (uint64_t i = 0; i < p->ahead.size / sizeof *ahead; i++) {
+        mmsb_buffer_release(&ahead[i].pages, alloc);
+        mmsb_link_result_release(&ahead[i].result, alloc);
+    }
+    mmsb_buffer_release(&p->ahead, alloc);
+    mmsb_link_result_release(&p->result, alloc);
+    mmsb_buffer *buffers[] = {&p->rules,   &p->staged, &p->changes, &p->pages,
+                              &p->changed, &p->forced, &p->visited, &p->failed};
     for (unsigned i = 0; i < sizeof buffers / sizeof *buffers; i++) mmsb_buffer_release(buffers[i], alloc);
 }
 
@@ -151,7 +158,7 @@ int mmsb_propagate_begin(mmsb_propagation *p, const mmsb_commit_info *info, bool
     p->used = (uint64_t)(at - core->frame.data);
     p->running = true;
     p->number++;
-    p->refused = false;
+    p->refused = p->is_ahead = false;
     p->partial = partial;
     p->level_count = p->level_at = p->computed = 0;
     p->changes.size = p->changed.size = p->visited.size = p->failed.size = 0;
@@ -186,8 +193,7 @@ bool mmsb_propagate_is_staged(const mmsb_propagation *p, uint32_t node) {
 }
 
 /* Gathers the parents of a rule as the link sees them. false: one of them failed, or is stale from an earlier wave. */
-static bool gather(mmsb_propagation *p, const mmsb_rule *rule, bool whole) {
-    mmsb_link_page *pages = (mmsb_link_page *)(void *)p->pages.data;
+static bool gather(const mmsb_propagation *p, const mmsb_rule *rule, bool whole, mmsb_link_page *pages) {
     const mmsb_link_change *changes = (const mmsb_link_change *)(const void *)p->changes.data;
     for (uint32_t i = 0; i < rule->link.parent_count; i++) {
         uint32_t node = rule->parents[i];
@@ -237,7 +243,7 @@ static int end_delta(mmsb_propagation *p, uint32_t node, const uint8_t *whole, u
     if (!mmsb_buffer_reserve(&p->changes, p->alloc, p->changes.size + sizeof(mmsb_link_change))) return MMSB_NO_MEMORY;
     *(mmsb_link_change *)(void *)(p->changes.data + p->changes.size) = (mmsb_link_change){code, payload, payload_bytes};
     p->changes.size += sizeof(mmsb_link_change);
-    mmsb_wave_touch(&p->wave, node);
+    if (!p->partial) mmsb_wave_touch(&p->wave, node); /* a partial wave computes what was asked for and no more */
     return MMSB_OK;
 }
 
@@ -308,7 +314,7 @@ static int put_runs(mmsb_propagation *p, uint32_t node) {
 int mmsb_propagate_failed(mmsb_propagation *p) {
     uint32_t node = mmsb_propagate_node(p);
     meet(p, node)->failed = true;
-    mmsb_wave_touch(&p->wave, node); /* its children are met, and fail in their turn */
+    if (!p->partial) mmsb_wave_touch(&p->wave, node); /* its children are met, and fail in their turn */
     p->level_at++;
     return push_node(p, &p->failed, node);
 }
@@ -318,6 +324,51 @@ int mmsb_propagate_returned(mmsb_propagation *p, const uint8_t *bytes) {
     p->computed++;
     p->level_at++;
     return status;
+}
+
+int mmsb_propagate_reserve_ahead(mmsb_propagation *p, uint64_t *work) {
+    if (!grow(p->alloc, &p->ahead, p->level_count, sizeof(mmsb_ahead))) return MMSB_NO_MEMORY;
+    mmsb_ahead *ahead = (mmsb_ahead *)(void *)p->ahead.data;
+    *work = 0;
+    for (uint32_t i = 0; i < p->level_count; i++) {
+        ahead[i].ready = false;
+        const mmsb_rule *rule = rule_of(p, p->level[i]);
+        for (uint32_t j = 0; rule->used && j < rule->link.parent_count; j++) {
+            mmsb_page_header *header;
+            page_bytes(p, rule->parents[j], &header);
+            *work += header->size;
+        }
+    }
+    p->is_ahead = true;
+    return MMSB_OK;
+}
+
+void mmsb_propagate_ahead(mmsb_propagation *p, uint32_t first, uint32_t end) {
+    for (uint32_t i = first; i < end; i++) {
+        mmsb_ahead *ahead = (mmsb_ahead *)(void *)p->ahead.data + i;
+        mmsb_rule *rule = rule_of(p, p->level[i]);
+        const mmsb_staged *staged = staged_of(p, p->level[i]);
+        if (!rule->used || rule->link.type == MMSB_LINK_CALL) continue;
+        if (!mmsb_buffer_reserve(&ahead->pages, p->alloc, rule->link.parent_count * sizeof(mmsb_link_page))) continue;
+        mmsb_page_header *header;
+        const uint8_t *old = page_bytes(p, p->level[i], &header);
+        mmsb_link_page *pages = (mmsb_link_page *)(void *)ahead->pages.data;
+        bool whole = (staged->wave == p->number && staged->whole) || (header->flags & MMSB_PAGE_STALE) != 0;
+        if (!gather(p, rule, whole, pages)) continue;
+        const char *why;
+        ahead->ready =
+            mmsb_link_compute(&rule->link, pages, old, header->size, p->alloc, &ahead->result, &why) == MMSB_OK;
+    }
+}
+
+/* Makes what a thread has computed of the node at hand the result. false: there is nothing. */
+static bool take_ahead(mmsb_propagation *p) {
+    mmsb_ahead *ahead = (mmsb_ahead *)(void *)p->ahead.data + p->level_at;
+    if (!p->is_ahead || !ahead->ready) return false;
+    mmsb_link_result taken = ahead->result;
+    ahead->result = p->result; /* its buffers, for another time */
+    p->result = taken;
+    return true;
 }
 
 /* Computes the node at hand. */
@@ -336,10 +387,12 @@ static int compute(mmsb_propagation *p) {
     mmsb_staged *staged = meet(p, node);
     bool whole = staged->whole || (header->flags & MMSB_PAGE_STALE) != 0;
     staged->whole = false;
-    if (!gather(p, rule, whole)) return mmsb_propagate_failed(p);
+    mmsb_link_page *pages = (mmsb_link_page *)(void *)p->pages.data;
+    if (!gather(p, rule, whole, pages)) return mmsb_propagate_failed(p);
     if (rule->link.type == MMSB_LINK_CALL) return MMSB_WAVE_CALL;
-    int status = mmsb_link_compute(&rule->link, (const mmsb_link_page *)(const void *)p->pages.data, old, header->size,
-                                   p->alloc, &p->result, &p->why);
+    int status = MMSB_OK;
+    if (!take_ahead(p))
+        status = mmsb_link_compute(&rule->link, pages, old, header->size, p->alloc, &p->result, &p->why);
     if (status != MMSB_OK) return status;
     status = p->result.whole ? put_whole(p, node, p->result.bytes.data) : put_runs(p, node);
     p->computed++;
@@ -352,7 +405,9 @@ int mmsb_propagate_run(mmsb_propagation *p) {
         if (p->level_at == p->level_count) {
             p->level_at = 0;
             p->level_count = mmsb_wave_next(&p->wave, &p->level);
+            p->is_ahead = false;
             if (p->level_count == 0) return MMSB_WAVE_DONE;
+            if (p->pauses) return MMSB_WAVE_LEVEL;
         }
         int status = compute(p);
         if (MMSB_UNLIKELY(status != MMSB_OK)) return status;

@@ -14,6 +14,7 @@ from mmsb._core.log import HEADER_BYTES
 from mmsb.errors import NotAStoreError, StoreFullError
 from mmsb.horizon import Horizon
 from mmsb.log import SEGMENT_BYTES_LEAST, FileLog, MemoryLog, full
+from mmsb.propagation import policy_of
 from mmsb.recovery import Recovery, attach_last
 from mmsb.state import DURABILITIES, State
 from mmsb.store import Identity, Store, create, explain
@@ -49,6 +50,7 @@ def open(
     anchor_key: bytes | None = None,
     disable_cpu: str | None = None,
     clock: Callable[[], int] | None = None,
+    policy: Any = None,
     files: Files | None = None,
     mapped: bool = True,
     _state_class: type[State] = State,
@@ -65,18 +67,20 @@ def open(
     automatic checkpoints (None: only on request and at close). compress: sealed segments are compressed with zstandard
     in the background. anchor_key: 32 secret bytes that key the anchors. disable_cpu: CPU features not to use.
     clock: function that gives ns since 1970. files, mapped: the file operations, for tests and special disks.
-    name: what other processes may call a State in memory.
+    name: what other processes may call a State in memory. policy: when waves run, see State.policy.
 
     A path to a file is taken as a one-file checkpoint (State.stop): the State starts from it, in memory. start: such a
     file, from which a new store at `path` (or, without a path, a State in memory) starts.
 
-    Raises NotAStoreError, StoreLockedError, FormatVersionError, CorruptLogError, StoreFullError, ValueError.
+    Raises NotAStoreError, StoreLockedError, FormatVersionError, CorruptLogError, StoreFullError, PluginError,
+    ValueError.
     """
     _check_options(path, durability, segment_bytes, history, max_bytes, anchor_key)
     if start is not None and path is not None and os.path.lexists(os.path.join(path, "store")):
         raise NotAStoreError(f"A store is at {path} already. Open it without start=, or choose a new path.", path=path)
     files = files or Files()
     how: dict[str, Any] = {"name": name, "max_bytes": max_bytes, "disable": disable_cpu, "clock": clock}
+    how["policy"] = policy_of(policy)
     if _image is not None:
         return _from_image(_state_class(files, **how), files, _image, history, segment_bytes, clock)
     path = start if path is None else path

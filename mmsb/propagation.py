@@ -23,7 +23,9 @@ from mmsb.errors import (
 from mmsb.links import KINDS, Link
 
 if TYPE_CHECKING:
+    from mmsb._core.log import Cursor
     from mmsb._core.page import Page
+    from mmsb.dispatcher import Dispatcher, Subscription
     from mmsb.pagegraph import PageGraph
 
 __all__ = ["Propagation"]
@@ -31,14 +33,22 @@ __all__ = ["Propagation"]
 NOT_REGISTERED = "its function is not registered"
 
 
-class Deferred:
-    """The policy inside `with state.deferred()`: no wave runs."""
+# How many bytes a level must read before a policy with `threads` spreads it, unless the policy says otherwise.
+LEAST_BYTES = 1 << 20
 
-    def after_commit(self, engine: Any) -> None:
-        """Nothing happens now."""
 
-    def before_read(self, engine: Any, page_id: int) -> None:
-        """Nothing happens now."""
+def policy_of(policy: Any) -> Any:
+    """The policy of a name, or a policy itself; None for "immediate". PluginError, TypeError."""
+    if policy is None or policy == "immediate":
+        return None
+    if isinstance(policy, str):
+        from mmsb.plugin.manager import installed
+
+        return installed().find("policies", policy).make()
+    missing = [name for name in ("after_commit", "before_read", "close") if not callable(getattr(policy, name, None))]
+    if missing:
+        raise TypeError(f"a policy is a name or has after_commit, before_read and close; this has no {missing[0]}")
+    return policy
 
 
 class Propagation(Core):
@@ -46,6 +56,8 @@ class Propagation(Core):
 
     _engine: Engine | None
     _policy: Any = None
+    _log: Any
+    _events: Dispatcher | None = None
     # Finds semirings that are not built in: (name, dtype) to a Semiring. Set where plugins are known.
     _find_semiring: Callable[[str, str], Any] | None = None
 
@@ -242,7 +254,6 @@ class Propagation(Core):
             for child, link in wanted:
                 if link.kind == "data":
                     self._set_rule(engine, child, link)
-        self._announce("edge_added", [(parent, child, kind) for parent, child, kind in edges])
 
     def _set_rule(self, engine: Engine, child: int, link: Link) -> None:
         sizes = [self._page_info(parent)[0] for parent in link.parents]
@@ -285,7 +296,8 @@ class Propagation(Core):
         if kind == "data":
             engine.clear_rule(child, Link("call") if child in engine.functions else Link("none"))
             self._failures.pop(child, None)
-        self._announce("edge_removed", [(edge.parent, child, kind) for edge in gone])
+        if self._events is not None:
+            self._events.unlinked[child, kind] = [edge.parent for edge in gone]
 
     def _left_graph(self, page_id: int) -> None:
         """A page was deleted."""
@@ -310,8 +322,12 @@ class Propagation(Core):
     def _need_engine(self) -> Engine:
         if self._engine is None:
             self._engine = Engine(self)
-            self._engine.policy = self._policy
+            self._use_policy(self._engine)
         return self._engine
+
+    def _use_policy(self, engine: Engine) -> None:
+        engine.policy = self._policy
+        engine.use_threads(getattr(self._policy, "threads", 1), getattr(self._policy, "least_bytes", LEAST_BYTES))
 
     def _start_engine(self) -> None:
         """After opening: the graph as the log describes it. What a commit touched and no wave covered is stale."""
@@ -327,23 +343,22 @@ class Propagation(Core):
             [edge[0] for edge in edges], [edge[1] for edge in edges], [KINDS.index(edge[2]) for edge in edges]
         )
         engine.mark()
+        if not self.read_only:
+            engine.forget()
         for child, link in self._links.items():
             if link.kind != "data":
                 continue
             self._set_rule(engine, child, link)
             if link.type == "call" and not self.read_only:
                 self._links.settle({child: NOT_REGISTERED}, ())
-        if not self.read_only:
-            self._forget_touched()
 
     def _changed_graph(self, engine: Engine) -> None:
         """A page was given a link: it is computed when the policy says so."""
-        if engine.policy is None:
+        if engine.policy is None and not engine.held:
             engine.wave_now()
-            return
-        for page_id in engine.forced_pages():
-            self._flag_page(page_id, stale=True)
-        engine.policy.after_commit(engine)
+        else:
+            engine.decide()
+        self._tell()
 
     def propagate(self) -> int:
         """Computes everything that is not up to date, in one wave; also what failed before. Returns how many pages
@@ -354,41 +369,56 @@ class Propagation(Core):
         if engine is None:
             return 0
         before = engine.computed
-        engine.propagate()
+        engine.propagate(retry=True)
+        self._tell()
         return int(engine.computed - before)
 
     @contextmanager
     def deferred(self) -> Iterator[None]:
-        """Inside, commits run no wave; one wave at the end covers them all. May be nested."""
+        """Inside, commits run no wave and no policy is asked; at the end they count as one commit. May be nested."""
         engine = self._need_engine()
-        before, engine.policy = engine.policy, Deferred()
+        engine.hold()
         try:
             yield
         finally:
-            engine.policy = before
-            if not isinstance(before, Deferred) and (engine.pending or engine.forced_pages()):
-                engine.propagate()
+            engine.release()
+            self._tell()
 
     @property
     def policy(self) -> Any:
-        """What decides when waves run: None (at once, after every commit) or an object as mmsb.plugin.protocols.Policy
-        describes. Setting another one runs what is pending first.
+        """What decides when waves run: None ("immediate": after every commit) or a mmsb.plugin.Policy. Set it to such
+        an object, which then serves this State alone, or to the name of a policy that is built in or that a plugin
+        brings; what is pending is computed first. PluginError when there is no such name.
         """
         return self._policy
 
     @policy.setter
     def policy(self, policy: Any) -> None:
-        if self._engine is not None:
-            if self._engine.pending or self._engine.forced_pages():
-                self._engine.propagate()
-            self._engine.policy = policy
-        self._policy = policy
+        self._check_open()
+        following, engine = policy_of(policy), self._need_engine()
+        self._close_policy()
+        if not self.read_only and (engine.pending or self._stale_pages()):
+            engine.propagate()
+        self._policy = following
+        self._use_policy(engine)
+        self._tell()
+
+    def _close_policy(self) -> None:
+        """The policy is not asked any more; it may run what is pending."""
+        engine = self._engine
+        if engine is not None and engine.policy is not None and not self.read_only and not self.poisoned:
+            with self._exclusive():
+                engine.policy.close(engine)
+                engine.policy = None
+        if engine is not None:
+            engine.use_threads(1, 0)
 
     def _read_stale(self, page_id: int) -> None:
         engine = self._engine
-        if engine is not None and engine.policy is not None and not self.read_only:
-            engine.policy.before_read(engine, page_id)
-            if not self._is_stale(page_id):
+        if engine is not None:
+            readable = engine.before_read(page_id)
+            self._tell()
+            if readable:
                 return
         reason = self._links.failed.get(page_id, "a page that it depends on changed since")
         raise StalePageError(
@@ -398,5 +428,51 @@ class Propagation(Core):
             reason=reason,
         ) from self._failures.get(page_id)
 
-    def _announce(self, what: str, items: Iterable[Any]) -> None:
-        """Tells subscribers."""
+    # ---- events
+
+    def subscribe(
+        self,
+        kinds: str | Iterable[str],
+        handler: Callable[[Any], object],
+        *,
+        pages: Iterable[int | str | Page] | int | str | Page | None = None,
+        source: str | None = None,
+    ) -> Subscription:
+        """Calls `handler(event)` for events of these kinds (one or several of mmsb.events.KINDS) from now on.
+
+        pages: only events of these pages (ids, names or Pages, as they are now called). source: only events of commits
+        with that source. Events come in the order of the log, after their commit is visible; what a handler raises
+        is counted and kept from everybody else; what it writes is told after what is queued. ValueError for an unknown
+        kind, PageNotFoundError.
+        """
+        from mmsb.dispatcher import Dispatcher
+
+        self._check_open()
+        if self._events is None:
+            self._events = Dispatcher(self)
+        return self._events.subscribe(kinds, handler, pages, source)
+
+    def unsubscribe(self, subscription: Subscription) -> None:
+        """Ends a subscription, as its close() does."""
+        subscription.close()
+
+    def _cursor_at_end(self) -> Cursor:
+        """A Cursor on the log behind its last frame. Call it inside _exclusive()."""
+        log = self._log
+        log.settle()
+        cursor: Cursor = log.cursor(log.active)
+        cursor.seek(log.active.tail, self.seq, self.time_ns, self.last_crc, self._segment_sources())
+        return cursor
+
+    def _tell(self) -> None:
+        if self._events is not None:
+            self._events.tell()
+
+    def _marked(self, page_ids: list[int]) -> None:
+        if self._events is not None:
+            self._events.marked(page_ids)
+
+    def _announce(self, kind: str, seq: int, *facts: Any) -> None:
+        """Something happened that the log does not tell."""
+        if self._events is not None:
+            self._events.announce(kind, seq, *facts)

@@ -345,6 +345,7 @@ cdef extern from "core.h" nogil:
         int io_errno
         uint64_t frame_needs
         mmsb_buffer touched
+        bint touched_whole
         mmsb_buffer source_ids
         uint32_t source_next
         uint64_t commits

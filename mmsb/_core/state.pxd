@@ -22,6 +22,7 @@ cdef class Core:
     cdef bint sync_commits   # every commit is synced
     cdef bint reads_stale    # stale pages may be read
     cdef bint wake           # tell _wake() of the next commit
+    cdef public bint _listening  # tell _tell() of every commit
     cdef object last_source
     cdef uint32_t last_source_index
     cdef dict source_indices

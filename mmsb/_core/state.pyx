@@ -323,7 +323,25 @@ cdef class Core:
         if self.wake:
             self.wake = False
             self._wake()
+        if self._listening:
+            self._tell()
         return 0
+
+    def _tell(self):
+        """A commit or a wave is visible, and somebody listens."""
+
+    def _marked(self, page_ids):
+        """Pages became stale without a wave, and somebody listens."""
+
+    @property
+    def _applied_seq(self):
+        """Number of the newest commit that is in the pages."""
+        return (<mmsb_shared *>self.shared_memory.base).seq
+
+    @property
+    def _inside(self):
+        """Whether this thread keeps the others out."""
+        return bool(self.gate & BUSY) and self.owner == PyThread_get_thread_ident()
 
     cdef Delta write(self, uint64_t page_id, uint64_t offset, const uint8_t *data, uint64_t length,
                      mmsb_commit_info *info, object source, bytes intent):
