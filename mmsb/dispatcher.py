@@ -162,11 +162,15 @@ class Dispatcher:
         until = self.state._applied_seq
         while cursor.seq < until:
             segment = log.segment_of(cursor.seq + 1)
-            if segment.number == cursor.head.number:
+            if segment.number == cursor.head.number and segment.memory is not None:
                 log.settle()
                 cursor.limit(segment.tail)
             else:
+                place = (cursor.offset, cursor.seq, cursor.time_ns, cursor.last_crc, cursor.sources)
+                stays = segment.number == cursor.head.number  # where nothing is mapped, what is read is a copy
                 cursor = self.cursor = log.cursor(segment)
+                if stays:
+                    cursor.seek(*place)
             for frame in cursor:
                 if frame.kind == "commit":
                     self.read_frame(frame)

@@ -11,6 +11,8 @@ PAGES = [
     ROOT / "docs/start.md",
     ROOT / "docs/guides/time-travel.md",
     ROOT / "docs/understand/graph.md",
+    ROOT / "docs/understand/events.md",
+    ROOT / "docs/understand/policies.md",
     ROOT / "docs/plugins/write.md",
 ]
 
