@@ -132,7 +132,7 @@ class Dispatcher:
 
     def remove(self, subscription: Subscription) -> None:
         """Ends a subscription."""
-        with self.state._exclusive(), self.lock:
+        with self.lock:
             self.change(tuple(one for one in self.subscriptions if one is not subscription))
 
     def change(self, subscriptions: tuple[Subscription, ...]) -> None:

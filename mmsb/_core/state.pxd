@@ -11,6 +11,10 @@ cdef enum:
     WAVE = 16  # a function of a wave runs: changes are refused
     UNWRITABLE = 24  # READONLY | WAVE
 
+cdef enum:
+    WAKE = 1  # _wake(), of the next one
+    LISTENING = 2  # _tell(), of each
+
 cdef class Core:
     cdef mmsb_core core
     cdef mmsb_memory shared_memory
@@ -21,8 +25,7 @@ cdef class Core:
     cdef bint alive          # core was initialised
     cdef bint sync_commits   # every commit is synced
     cdef bint reads_stale    # stale pages may be read
-    cdef bint wake           # tell _wake() of the next commit
-    cdef public bint _listening  # tell _tell() of every commit
+    cdef int tells           # who is told of commits: WAKE, LISTENING
     cdef object last_source
     cdef uint32_t last_source_index
     cdef dict source_indices
@@ -53,3 +56,4 @@ cdef class Core:
     cdef object fail(self, int status, uint64_t page_id, uint64_t at, uint64_t length)
     cpdef uint64_t page_id_of(self, object page) except? 0
     cdef int after_commit(self) except -1
+    cdef int tell(self) except -1

@@ -320,12 +320,26 @@ cdef class Core:
     cdef inline int after_commit(self) except -1:
         if self.core.touched.size != 0 and self.engine is not None:
             self.touched_hook(<void *>self.engine)
-        if self.wake:
-            self.wake = False
+        if self.tells:
+            self.tell()
+        return 0
+
+    cdef int tell(self) except -1:
+        if self.tells & WAKE:
+            self.tells &= ~WAKE
             self._wake()
-        if self._listening:
+        if self.tells & LISTENING:
             self._tell()
         return 0
+
+    @property
+    def _listening(self):
+        """Whether _tell() is called after each commit."""
+        return bool(self.tells & LISTENING)
+
+    @_listening.setter
+    def _listening(self, bint value):
+        self.tells = self.tells | LISTENING if value else self.tells & ~LISTENING
 
     def _tell(self):
         """A commit or a wave is visible, and somebody listens."""
@@ -510,7 +524,7 @@ cdef class Core:
 
     def _wake_me(self):
         """Asks for one call of _wake() after the next commit."""
-        self.wake = True
+        self.tells |= WAKE
 
     def _define_source(self, name, local_id):
         """The active segment defines source `name` as `local_id` already."""

@@ -92,8 +92,8 @@ class Policy(Protocol):
     """
 
     def after_commit(self, engine: Engine) -> None:
-        """A commit changed a page with children or gave a page its link, or came while something was pending. Not called
-        after waves. What is pending when this returns makes its children stale.
+        """A commit changed a page with children or gave a page its link, or came while something was pending. Not
+        called after waves. What is pending when this returns makes its children stale.
         """
         return
 

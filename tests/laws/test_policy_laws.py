@@ -1,5 +1,5 @@
-"""Policies decide when, never what: after propagate() every page holds what the policy `immediate` gives, whatever graph,
-whatever life; and a read gives that too, or an error.
+"""Policies decide when, never what: after propagate() every page holds what the policy `immediate` gives, whatever
+graph, whatever life; and a read gives that too, or an error.
 """
 
 import numpy
