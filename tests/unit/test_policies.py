@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 
 import numpy
 import pytest
@@ -461,6 +462,9 @@ def test_functions_and_links_of_one_level_together():
                     state.depend(child, on=[a], fn=lambda out, parent: bytes(parent)[::-1])
             a.write(b"12345678")
             assert [child.read() for child in children] == [b"87654321", b"12345678"] * 3
+            threads = [thread for thread in threading.enumerate() if thread.name.startswith("mmsb wave")]
+            assert bool(threads) == (policy != "immediate")
+        assert not any(thread.is_alive() for thread in threads)
 
 
 def test_a_trial_is_a_state():
