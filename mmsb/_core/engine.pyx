@@ -136,8 +136,10 @@ cdef class Engine:
 
     @property
     def pending(self):
-        """Number of changes that no wave has covered, and of pages that were linked since."""
-        self.need()
+        """Number of changes that no wave has covered, and of pages that were linked since; 0 when the State is gone: a
+        block of deferred() may be garbage together with it, and end after it."""
+        if self.alive() is None:
+            return 0
         return self.c().core.touched.size // sizeof(mmsb_touched) + self.p.forced.size // sizeof(uint32_t)
 
     def clock(self):

@@ -249,7 +249,7 @@ def test_acceptance_28_kinds_of_errors(state):
         (mmsb.PageNotFoundError, lambda: state.depend(b, on=99, link=links.passthrough())),
         (mmsb.PageNotFoundError, lambda: state.depend("nobody", on=a, link=links.passthrough())),
         (mmsb.GraphCycleError, lambda: state.depend(a, on=a, link=links.passthrough())),
-        (mmsb.UnknownSemiringError, lambda: state.depend(b, on=a, link=links.semiring("plus-plus", "uint8"))),
+        (mmsb.PluginError, lambda: state.depend(b, on=a, link=links.semiring("plus-plus", "uint8"))),
         (mmsb.SemiringError, lambda: state.depend(b, on=a, link=links.semiring("plus-times", "uint16"))),
         (mmsb.LinkError, lambda: state.depend(b, on=a, link=links.semiring("plus-times", "float64"))),
         (mmsb.LinkError, lambda: state.depend(b, on=[], link=links.passthrough())),
