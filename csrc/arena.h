@@ -35,6 +35,7 @@ enum {
     MMSB_PAGE_DERIVED = 16,  /* computed from others; only waves change it */
     MMSB_PAGE_STALE = 32,    /* computed from what its parents were once */
     MMSB_PAGE_TOUCHED = 64,  /* stands in core.touched */
+    MMSB_PAGE_FAILED = 128,  /* stale, and to be computed whatever its parents did */
 };
 
 /* Page ids start at 1. The bound keeps the header table (32 bytes each) within the address space. */

@@ -212,14 +212,16 @@ int mmsb_core_write(mmsb_core *core, uint64_t page_id, uint64_t offset, const ui
     p = mmsb_varint_put(p + 1, page_id);
     int64_t bytes = core->kernels.delta_diff(page + offset, data, length, offset, p, code);
     if (bytes <= 0) return (int)bytes;
+    if (MMSB_UNLIKELY(header->flags & MMSB_PAGE_SOURCE) && !mmsb_core_reserve_touched(core, 1, (uint64_t)bytes))
+        return MMSB_NO_MEMORY;
     int status = mmsb_core_publish(core, p + bytes, info->sync);
     if (MMSB_UNLIKELY(status != MMSB_OK)) return status;
 
     /* From the encoded delta and not from `data`, which another thread might have changed since the diff. */
     core->kernels.delta_apply(page, header->size, *code, p, (uint64_t)bytes);
     header->epoch++;
-    if (MMSB_UNLIKELY(header->flags & MMSB_PAGE_SOURCE))
-        core->poisoned = mmsb_core_touch(core, header, page_id, *code, p, (uint64_t)bytes) != MMSB_OK;
+    if (MMSB_UNLIKELY(header->flags & (MMSB_PAGE_SOURCE | MMSB_PAGE_STALE)))
+        core->poisoned = mmsb_core_changed(core, header, page_id, *code, p, (uint64_t)bytes) != MMSB_OK;
     mmsb_core_mark_applied(core);
     core->commits++;
     core->deltas++;

@@ -145,9 +145,12 @@ int mmsb_core_define_source(mmsb_core *core, uint32_t source, uint32_t id);
  * describes something (it is in *frame; call again to go on), MMSB_END when done, or a failure. */
 int mmsb_core_replay(mmsb_core *core, mmsb_log_cursor *cursor, uint64_t seq_until, mmsb_log_frame *frame);
 
-/* Takes note of a change to a page with children (code 0: of its size). MMSB_OK or NO_MEMORY. */
-int mmsb_core_touch(mmsb_core *core, mmsb_page_header *header, uint64_t page_id, uint8_t code, const uint8_t *payload,
-                    uint64_t payload_bytes);
+/* Room for so many more notes, of `bytes` in all, so that taking them cannot fail when the frame is out. */
+bool mmsb_core_reserve_touched(mmsb_core *core, uint64_t count, uint64_t bytes);
+/* After a change to a page (code 0: of its size) that is stale or that others depend on: notes it for the next wave.
+ * MMSB_OK or NO_MEMORY. */
+int mmsb_core_changed(mmsb_core *core, mmsb_page_header *header, uint64_t page_id, uint8_t code, const uint8_t *payload,
+                      uint64_t payload_bytes);
 /* Forgets those notes: a wave has covered them. */
 void mmsb_core_forget_touched(mmsb_core *core);
 

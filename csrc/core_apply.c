@@ -18,9 +18,8 @@ static int apply_delta(mmsb_core *core, const mmsb_change *change) {
     header->epoch++;
     core->deltas++;
     core->delta_bytes += change->payload_bytes;
-    if (MMSB_UNLIKELY(header->flags & MMSB_PAGE_SOURCE) && status == MMSB_OK)
-        return mmsb_core_touch(core, header, change->page_id, change->kind, change->payload, change->payload_bytes);
-    return status;
+    if (MMSB_LIKELY((header->flags & (MMSB_PAGE_SOURCE | MMSB_PAGE_STALE)) == 0) || status != MMSB_OK) return status;
+    return mmsb_core_changed(core, header, change->page_id, change->kind, change->payload, change->payload_bytes);
 }
 
 static int apply_create(mmsb_core *core, const mmsb_change *change) {
@@ -90,15 +89,24 @@ static int apply_resize(mmsb_core *core, const mmsb_change *change) {
     header->handle = handle;
     header->size = change->size;
     header->epoch++;
-    return header->flags & MMSB_PAGE_SOURCE ? mmsb_core_touch(core, header, change->page_id, 0, NULL, 0) : MMSB_OK;
+    return mmsb_core_changed(core, header, change->page_id, 0, NULL, 0);
 }
 
 /* Beyond these, a page that was touched counts as changed anywhere. */
 #define TOUCHED_MOST 4096
 #define TOUCHED_BYTES_MOST (1u << 20)
 
-int mmsb_core_touch(mmsb_core *core, mmsb_page_header *header, uint64_t page_id, uint8_t code, const uint8_t *payload,
-                    uint64_t payload_bytes) {
+bool mmsb_core_reserve_touched(mmsb_core *core, uint64_t count, uint64_t bytes) {
+    bytes = mmsb_min_u64(bytes, TOUCHED_BYTES_MOST);
+    return mmsb_buffer_reserve(&core->touched, core->alloc, core->touched.size + count * sizeof(mmsb_touched)) &&
+           mmsb_buffer_reserve(&core->touched_bytes, core->alloc, core->touched_bytes.size + bytes);
+}
+
+int mmsb_core_changed(mmsb_core *core, mmsb_page_header *header, uint64_t page_id, uint8_t code, const uint8_t *payload,
+                      uint64_t payload_bytes) {
+    /* A stale page that is not computed is up to date when somebody writes it. */
+    if (!(header->flags & MMSB_PAGE_DERIVED)) header->flags &= (uint16_t)~(MMSB_PAGE_STALE | MMSB_PAGE_FAILED);
+    if (!(header->flags & MMSB_PAGE_SOURCE)) return MMSB_OK;
     bool known = (header->flags & MMSB_PAGE_TOUCHED) != 0;
     if (core->touched.size >= TOUCHED_MOST * sizeof(mmsb_touched) ||
         core->touched_bytes.size + payload_bytes > TOUCHED_BYTES_MOST)

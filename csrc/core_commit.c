@@ -24,6 +24,7 @@ typedef struct staging {
     staged_page *pages; /* open addressing, a power of two places */
     uint64_t page_places, page_count;
     uint64_t used; /* bytes of the frame written so far */
+    bool sources;  /* others depend on one of the pages */
 } staging;
 
 static staged_page *find_place(staged_page *pages, uint64_t places, uint64_t page_id) {
@@ -77,6 +78,7 @@ static int stage_page(staging *s, uint64_t page_id, staged_page **out) {
                         .kind = header->kind,
                         .merge = header->merge,
                         .base = mmsb_arena_bytes(&core->arena, header->handle)};
+    s->sources |= (header->flags & MMSB_PAGE_SOURCE) != 0;
     int status = add_page(s, &page);
     if (status == MMSB_OK) *out = find_place(s->pages, s->page_places, page_id);
     return status;
@@ -343,6 +345,8 @@ int mmsb_core_commit(mmsb_core *core, const mmsb_batch *batch, const mmsb_commit
         return 0;
     }
     if (status == MMSB_OK) status = reserve(&s, 16);
+    if (status == MMSB_OK && s.sources && !mmsb_core_reserve_touched(core, mmsb_batch_count(batch), s.used))
+        status = MMSB_NO_MEMORY;
     if (status == MMSB_OK) status = mmsb_core_publish(core, core->frame.data + s.used, info->sync);
     bool published = status == MMSB_OK;
     if (published) {

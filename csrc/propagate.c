@@ -74,17 +74,19 @@ int mmsb_propagate_set_rule(mmsb_propagation *p, uint32_t node, const mmsb_link 
     uint64_t copies_bytes = link->copy_count * sizeof *link->copies;
     uint64_t weights_bytes = link->weights != NULL ? link->parent_count * lane : 0;
     uint64_t parents_bytes = link->parent_count * sizeof *parents;
+    uint64_t epochs_bytes = link->type == MMSB_LINK_CALL ? link->parent_count * sizeof(uint64_t) : 0;
     if (!grow(alloc, &p->rules, (uint64_t)node + 1, sizeof(mmsb_rule))) return MMSB_NO_MEMORY;
-    uint8_t *memory = alloc->allocate(alloc->context, copies_bytes + weights_bytes + parents_bytes + 8);
+    uint8_t *memory = alloc->allocate(alloc->context, copies_bytes + epochs_bytes + weights_bytes + parents_bytes + 8);
     if (memory == NULL) return MMSB_NO_MEMORY;
     mmsb_propagate_clear_rule(p, node);
     mmsb_rule *rule = rule_of(p, node);
     *rule = (mmsb_rule){.link = *link, .memory = memory, .used = true};
     rule->link.index = NULL;
     if (copies_bytes != 0) rule->link.copies = memcpy(memory, link->copies, copies_bytes);
-    rule->parents = memcpy(memory + copies_bytes, parents, parents_bytes); /* copies are multiples of 8 bytes */
-    if (weights_bytes != 0)
-        rule->link.weights = memcpy(memory + copies_bytes + parents_bytes, link->weights, weights_bytes);
+    rule->epochs = (uint64_t *)(void *)(memory + copies_bytes); /* copies are multiples of 8 bytes */
+    uint8_t *at = memory + copies_bytes + epochs_bytes;
+    rule->parents = memcpy(at, parents, parents_bytes);
+    if (weights_bytes != 0) rule->link.weights = memcpy(at + parents_bytes, link->weights, weights_bytes);
     return MMSB_OK;
 }
 
@@ -95,6 +97,12 @@ void mmsb_propagate_clear_rule(mmsb_propagation *p, uint32_t node) {
     mmsb_link_release(&rule->link, p->alloc);
     p->alloc->release(p->alloc->context, rule->memory);
     *rule = (mmsb_rule){0};
+    /* The node may stand for another page by the time of the next wave. */
+    uint32_t *forced = (uint32_t *)(void *)p->forced.data;
+    uint64_t kept = 0;
+    for (uint64_t i = 0; i < p->forced.size / sizeof *forced; i++)
+        if (forced[i] != node) forced[kept++] = forced[i];
+    p->forced.size = kept * sizeof *forced;
 }
 
 static int push_node(mmsb_propagation *p, mmsb_buffer *list, uint32_t node) {
@@ -129,7 +137,7 @@ static int meet_touched(mmsb_propagation *p) {
         mmsb_staged *staged = meet(p, node);
         uint32_t last = staged->first_change + staged->change_count;
         bool follows = staged->change_count == 0 || last == p->changes.size / sizeof *changes;
-        if (core->touched_whole || touched[i].code == 0 || !follows) staged->whole = true;
+        if (core->touched_whole || p->mixed || touched[i].code == 0 || !follows) staged->whole = true;
         if (staged->change_count == 0) staged->first_change = (uint32_t)(p->changes.size / sizeof *changes);
         changes[p->changes.size / sizeof *changes] = (mmsb_link_change){
             touched[i].code, core->touched_bytes.data + touched[i].payload_at, touched[i].payload_bytes};
@@ -142,23 +150,22 @@ static int meet_touched(mmsb_propagation *p) {
     return MMSB_OK;
 }
 
-int mmsb_propagate_begin(mmsb_propagation *p, const mmsb_commit_info *info, bool partial) {
+int mmsb_propagate_begin(mmsb_propagation *p, const mmsb_commit_info *info, mmsb_wave_scope scope) {
     mmsb_core *core = p->core;
     uint64_t nodes = p->graph->node_count;
     if (!grow(p->alloc, &p->rules, nodes, sizeof(mmsb_rule)) || !grow(p->alloc, &p->staged, nodes, sizeof(mmsb_staged)))
         return MMSB_NO_MEMORY;
-    int status = mmsb_wave_begin(&p->wave, p->graph, 1u << MMSB_EDGE_DATA);
+    int status = mmsb_wave_begin(&p->wave, p->graph, 1u << MMSB_EDGE_DATA | 1u << MMSB_EDGE_CONTROL);
     if (status != MMSB_OK) return status;
     uint8_t *at = mmsb_core_begin_frame(core, info, MMSB_FRAME_COMMIT, 64);
     if (at == NULL) return MMSB_NO_MEMORY;
     p->used = (uint64_t)(at - core->frame.data);
-    p->running = true;
     p->number++;
-    p->refused = false;
-    p->partial = partial;
+    p->published = p->refused = false;
+    p->scope = scope;
     p->level_count = p->level_at = p->computed = 0;
     p->changes.size = p->changed.size = p->visited.size = p->failed.size = 0;
-    status = partial ? MMSB_OK : meet_touched(p);
+    status = scope == MMSB_WAVE_FULL ? meet_touched(p) : MMSB_OK;
     for (uint64_t i = 0; i < p->forced.size / sizeof(uint32_t); i++) {
         uint32_t node;
         memcpy(&node, p->forced.data + i * sizeof node, sizeof node);
@@ -188,7 +195,8 @@ bool mmsb_propagate_is_staged(const mmsb_propagation *p, uint32_t node) {
     return staged->wave == p->number && staged->bytes != NULL;
 }
 
-/* Gathers the parents of a rule as the link sees them. false: one of them failed, or is stale from an earlier wave. */
+/* Gathers the parents of a rule as the link sees them. false: one of them failed, now or in an earlier wave. One that
+ * is stale, and nothing more, was not met because what it depends on came out unchanged: it is up to date. */
 static bool gather(mmsb_propagation *p, const mmsb_rule *rule, bool whole) {
     mmsb_link_page *pages = (mmsb_link_page *)(void *)p->pages.data;
     const mmsb_link_change *changes = (const mmsb_link_change *)(const void *)p->changes.data;
@@ -199,13 +207,15 @@ static bool gather(mmsb_propagation *p, const mmsb_rule *rule, bool whole) {
         const mmsb_staged *staged = staged_of(p, node);
         pages[i] = (mmsb_link_page){.bytes = bytes, .size = header->size, .epoch = header->epoch, .whole = whole};
         if (staged->wave != p->number) {
-            if (MMSB_UNLIKELY(header->flags & MMSB_PAGE_STALE)) return false;
+            if (MMSB_UNLIKELY(header->flags & MMSB_PAGE_FAILED)) return false;
             continue;
         }
         if (MMSB_UNLIKELY(staged->failed)) return false;
-        if (staged->bytes != NULL) pages[i].bytes = staged->bytes;
+        if (staged->bytes != NULL) { /* what a commit touched has its new epoch already */
+            pages[i].bytes = staged->bytes;
+            pages[i].epoch++;
+        }
         if (!staged->changed) continue;
-        pages[i].epoch++;
         if (staged->whole) {
             pages[i].whole = true;
         } else {
@@ -227,7 +237,7 @@ static int end_delta(mmsb_propagation *p, uint32_t node, const uint8_t *whole, u
     *(mmsb_wave_delta *)(void *)(p->changed.data + p->changed.size) =
         (mmsb_wave_delta){payload_at - core->building.changes_at, payload_bytes, node, code};
     p->changed.size += sizeof(mmsb_wave_delta);
-    if (mmsb_graph_node_at(p->graph, node)->out.count == 0) return MMSB_OK;
+    if (mmsb_graph_node_at(p->graph, node)->out.count == 0 && p->scope != MMSB_WAVE_TRIAL) return MMSB_OK;
 
     mmsb_page_header *header;
     const uint8_t *old = page_bytes(p, node, &header);
@@ -320,20 +330,33 @@ int mmsb_propagate_failed(mmsb_propagation *p) {
 }
 
 int mmsb_propagate_returned(mmsb_propagation *p, const uint8_t *bytes) {
-    int status = put_whole(p, mmsb_propagate_node(p), bytes);
+    uint32_t node = mmsb_propagate_node(p);
+    mmsb_rule *rule = rule_of(p, node);
+    const mmsb_link_page *parents = (const mmsb_link_page *)(const void *)p->pages.data;
+    for (uint32_t i = 0; i < rule->link.parent_count; i++) rule->epochs[i] = parents[i].epoch;
+    rule->computed = true;
+    int status = put_whole(p, node, bytes);
     p->computed++;
     p->level_at++;
     return status;
+}
+
+/* Whether a function would be given what it was given last: it would give the same. */
+static bool known(const mmsb_propagation *p, const mmsb_rule *rule) {
+    if (!rule->computed || p->scope == MMSB_WAVE_TRIAL) return false;
+    const mmsb_link_page *parents = (const mmsb_link_page *)(const void *)p->pages.data;
+    for (uint32_t i = 0; i < rule->link.parent_count; i++)
+        if (rule->epochs[i] != parents[i].epoch) return false;
+    return true;
 }
 
 /* A page passed through was equal to its parent before the parent's one change, so that change is its own, byte for
  * byte. Returns the change, or NULL where the page must be computed. */
 static const mmsb_link_change *passed_change(const mmsb_propagation *p, const mmsb_rule *rule, uint64_t size) {
     const mmsb_link *link = &rule->link;
-    const mmsb_link_page *parent = (const mmsb_link_page *)(const void *)p->pages.data;
-    if (link->type != MMSB_LINK_COPY || link->copy_count != 1 || link->copies->bytes != size || parent->size != size ||
-        parent->whole || parent->change_count != 1)
-        return NULL;
+    if (link->type != MMSB_LINK_COPY || link->copy_count != 1 || link->copies->bytes != size) return NULL;
+    const mmsb_link_page *parent = (const mmsb_link_page *)(const void *)p->pages.data + link->copies->parent;
+    if (parent->size != size || parent->whole || parent->change_count != 1) return NULL;
     return parent->changes;
 }
 
@@ -351,19 +374,24 @@ static int compute(mmsb_propagation *p) {
     uint32_t node = mmsb_propagate_node(p);
     mmsb_rule *rule = rule_of(p, node);
     if (push_node(p, &p->visited, node) != MMSB_OK) return MMSB_NO_MEMORY;
-    if (!rule->used) {
-        p->level_at++;
-        return MMSB_OK;
-    }
+    if (!rule->used) return mmsb_propagate_failed(p); /* only marked by what controls it, or nobody knows its link */
     if (!mmsb_buffer_reserve(&p->pages, p->alloc, rule->link.parent_count * sizeof(mmsb_link_page)))
         return MMSB_NO_MEMORY;
     mmsb_page_header *header;
     const uint8_t *old = page_bytes(p, node, &header);
     mmsb_staged *staged = meet(p, node);
-    bool whole = staged->whole || (header->flags & MMSB_PAGE_STALE) != 0;
+    bool recovers = (header->flags & MMSB_PAGE_FAILED) != 0, whole = staged->whole || recovers;
     staged->whole = false;
     if (!gather(p, rule, whole)) return mmsb_propagate_failed(p);
-    if (rule->link.type == MMSB_LINK_CALL) return MMSB_WAVE_CALL;
+    if (MMSB_UNLIKELY(recovers)) mmsb_wave_touch(&p->wave, node); /* its children may have failed because of it */
+    if (rule->link.type == MMSB_LINK_CALL) {
+        if (known(p, rule)) {
+            p->level_at++;
+            return MMSB_OK;
+        }
+        rule->computed = false;
+        return MMSB_WAVE_CALL;
+    }
     const mmsb_link_change *passed = passed_change(p, rule, header->size);
     if (passed != NULL) {
         p->computed++;
@@ -424,25 +452,34 @@ int mmsb_propagate_publish(mmsb_propagation *p, const mmsb_commit_info *info, co
     *at++ = 1; /* caused by the commit before it */
     at = mmsb_varint_put(at, blob_bytes);
     if (blob_bytes != 0) memcpy(at, blob, blob_bytes);
+    if (!mmsb_core_reserve_touched(core, p->changed.size / sizeof(uint32_t), p->used)) return MMSB_NO_MEMORY;
     int status = mmsb_core_publish(core, at + blob_bytes, false);
     p->refused = status == MMSB_NO_SPACE;
     if (status != MMSB_OK) return status;
+    p->published = true;
 
     apply_deltas(p);
     mmsb_core_mark_applied(core);
     core->commits++;
     const uint32_t *nodes = (const uint32_t *)(const void *)p->visited.data;
     for (uint64_t i = 0; i < p->visited.size / sizeof *nodes; i++)
-        header_of(p, nodes[i])->flags &= (uint16_t)~MMSB_PAGE_STALE;
+        header_of(p, nodes[i])->flags &= (uint16_t)~(MMSB_PAGE_STALE | MMSB_PAGE_FAILED);
     nodes = (const uint32_t *)(const void *)p->failed.data;
-    for (uint64_t i = 0; i < p->failed.size / sizeof *nodes; i++) header_of(p, nodes[i])->flags |= MMSB_PAGE_STALE;
-    if (!p->partial) mmsb_core_forget_touched(core);
+    for (uint64_t i = 0; i < p->failed.size / sizeof *nodes; i++)
+        header_of(p, nodes[i])->flags |= MMSB_PAGE_STALE | MMSB_PAGE_FAILED;
+    if (p->scope == MMSB_WAVE_FULL) mmsb_core_forget_touched(core);
+    p->mixed = p->scope == MMSB_WAVE_PARTIAL;
     p->forced.size = 0;
     return status;
 }
 
 void mmsb_propagate_end(mmsb_propagation *p) {
+    const uint32_t *visited = (const uint32_t *)(const void *)p->visited.data;
+    for (uint64_t i = 0; i < p->visited.size / sizeof *visited && !p->published; i++) {
+        /* Epochs that were only staged will stand for other bytes. */
+        rule_of(p, visited[i])->computed = false;
+        mmsb_link_release(&rule_of(p, visited[i])->link, p->alloc);
+    }
     mmsb_wave_stop(&p->wave);
-    p->running = false;
     free_blocks(p, false);
 }

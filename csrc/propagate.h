@@ -15,8 +15,10 @@
 typedef struct mmsb_rule {
     mmsb_link link;
     uint32_t *parents;
-    void *memory; /* one block: parents, weights, copies */
+    uint64_t *epochs; /* CALL: those of the parents that the page was computed from last */
+    void *memory;     /* one block: parents, weights, copies, epochs */
     bool used;
+    bool computed; /* CALL: `epochs` are set */
 } mmsb_rule;
 
 /* What a wave knows of a node. It counts only while `wave` is the number of the running wave. */
@@ -33,6 +35,12 @@ typedef struct mmsb_wave_delta {
     uint32_t node;
     uint8_t code;
 } mmsb_wave_delta;
+
+typedef enum mmsb_wave_scope {
+    MMSB_WAVE_FULL,    /* everything that was touched, and the forced nodes */
+    MMSB_WAVE_PARTIAL, /* the forced nodes only */
+    MMSB_WAVE_TRIAL,   /* the same, every one computed, every difference staged, and nothing published */
+} mmsb_wave_scope;
 
 typedef struct mmsb_propagation {
     const mmsb_alloc *alloc;
@@ -56,7 +64,9 @@ typedef struct mmsb_propagation {
     const uint32_t *level; /* nodes of the level at hand */
     uint32_t level_count, level_at;
     uint32_t computed; /* pages of the wave */
-    bool running, partial;
+    mmsb_wave_scope scope;
+    bool mixed; /* a partial wave covered some of what core->touched tells, and nobody knows which part */
+    bool published;
     bool refused;    /* the log had no room: the frame must be written for another segment */
     const char *why; /* after MMSB_BAD_LINK */
 } mmsb_propagation;
@@ -77,9 +87,8 @@ void mmsb_propagate_clear_rule(mmsb_propagation *p, uint32_t node);
 /* Says that a node is to be computed in the next wave, whole. MMSB_OK or NO_MEMORY. */
 int mmsb_propagate_force(mmsb_propagation *p, uint32_t node);
 
-/* Begins a wave from core->touched and the forced nodes; a `partial` one from these only. Every forced node must come
- * with the stale ones that it depends on. MMSB_OK or NO_MEMORY. */
-int mmsb_propagate_begin(mmsb_propagation *p, const mmsb_commit_info *info, bool partial);
+/* Begins a wave. Every forced node must come with the stale ones that it depends on. MMSB_OK or NO_MEMORY. */
+int mmsb_propagate_begin(mmsb_propagation *p, const mmsb_commit_info *info, mmsb_wave_scope scope);
 
 /* Goes on: MMSB_WAVE_CALL, MMSB_WAVE_DONE, or NO_MEMORY, BAD_LINK (the node at hand failed; call again to go on). */
 int mmsb_propagate_run(mmsb_propagation *p);
@@ -101,7 +110,8 @@ int mmsb_propagate_failed(mmsb_propagation *p);
  * another segment in place, call it again. */
 int mmsb_propagate_publish(mmsb_propagation *p, const mmsb_commit_info *info, const uint8_t *blob, uint64_t blob_bytes);
 
-/* Gives the wave up, or cleans up behind it. */
+/* Cleans up behind the wave. One that was not published is given up: nothing has changed, and what its pages were
+ * computed from is forgotten. */
 void mmsb_propagate_end(mmsb_propagation *p);
 
 #endif

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from mmsb._core.index import KINDS
 from mmsb.errors import CorruptCheckpointError, CorruptLogError, FormatVersionError, RetentionError
-from mmsb.links import NO_LINKS, Links
+from mmsb.linktable import NO_LINKS, Links
 
 if TYPE_CHECKING:
     from mmsb._core.state import Core
@@ -193,15 +193,19 @@ class CoreBase:
 
     def load_into(self, core: Core) -> None:
         """Copies the state into an empty core."""
-        source = self.core
         with self.state._exclusive():
             self.check()
-            for page_id in source._page_ids():
-                core._load_page(page_id, *source._page_info(page_id), source._page_bytes(page_id))
-            for page_id in sorted(source._name_of.keys() | source._metadata.keys()):
-                core._load_description(page_id, source._name_of.get(page_id), source._metadata.get(page_id))
-            core._links.load(source._links.encode())
-            core._set_position(source.seq, source.time_ns, source.branch, source.next_page_id, source.last_crc)
+            copy_core(self.core, core)
+
+
+def copy_core(source: Core, target: Core) -> None:
+    """Makes the state of one core in an empty one. Keep other threads out of `source`."""
+    for page_id in source._page_ids():
+        target._load_page(page_id, *source._page_info(page_id), source._page_bytes(page_id))
+    for page_id in sorted(source._name_of.keys() | source._metadata.keys()):
+        target._load_description(page_id, source._name_of.get(page_id), source._metadata.get(page_id))
+    target._links.load(source._links.encode())
+    target._set_position(source.seq, source.time_ns, source.branch, source.next_page_id, source.last_crc)
 
 
 class Bases:
@@ -279,20 +283,20 @@ class _NoPages:
     def _flag_page(self, page_id: int, **marks: bool | None) -> None:
         """There is no page."""
 
-    def _stale_pages(self) -> list[int]:
-        return []
+    def _has_page(self, page_id: int) -> bool:
+        return True
 
-    def _forget_touched(self) -> None:
-        """Nothing was touched."""
+    def _is_stale(self, page_id: int) -> bool:
+        return False
 
 
 _NO_PAGES = _NoPages()
 
 
-def links_at(state: State, seq: int, core: Any = None) -> Links:
-    """The links of the state at `seq`; with `core`, whose pages are those of that state, it is told of them."""
+def links_at(state: State, seq: int) -> Links:
+    """The links of the state at `seq`. What is stale there they do not say."""
     base = bases_of(state).before(seq)
-    links = Links(core if core is not None else _NO_PAGES)
+    links = Links(_NO_PAGES)
     links.load(base.links())
     for segment in segments_between(state._log, base.seq, seq):
         reader = state._indexes.of(segment, seq)

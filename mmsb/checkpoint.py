@@ -17,7 +17,7 @@ from mmsb._core.files import Files
 from mmsb._core.log import HEADER_BYTES, crc32c
 from mmsb.compression import compress_block, decompress_block
 from mmsb.errors import CorruptCheckpointError, FormatVersionError, MMSBError
-from mmsb.links import NO_LINKS
+from mmsb.linktable import NO_LINKS, decode_links
 from mmsb.metadata import get_varint, put_varint
 
 if TYPE_CHECKING:
@@ -152,6 +152,7 @@ def _decode_description(data: bytes, image: Image) -> None:
         first = number()
         image.live.append((first, first + number()))
     image.links = data[at:]
+    decode_links(image.links)  # ValueError when they are malformed
 
 
 def _blocks(pages: dict[int, Stored]) -> Iterator[tuple[int, bytes]]:

@@ -160,11 +160,16 @@ class DerivedPageError(MMSBError, ValueError):
 
 
 class StalePageError(MMSBError, RuntimeError):
-    """The page (`page_id`) is not up to date with what it depends on (`reason`); `__cause__` is what its function raised."""
+    """The page (`page_id`) is not up to date with what it depends on, and `reason` says why.
+
+    `__cause__` is what its function raised.
+    """
 
 
 class PropagationError(MMSBError, RuntimeError):
-    """A function that computes a page tried to change the State, or to start another wave."""
+    """A function that computes a page tried to change the State, or a wave could not be recorded; the commit before it
+    stands, and what depends on it is stale.
+    """
 
 
 class MergePageError(MMSBError, ValueError):

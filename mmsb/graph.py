@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import importlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from mmsb._core.graph import KINDS, Edge, Graph
@@ -19,6 +19,7 @@ __all__ = [
     "KINDS",
     "Edge",
     "Graph",
+    "add_edges",
     "Reduction",
     "closure",
     "sinks",
@@ -42,6 +43,14 @@ class Reduction(NamedTuple):
 
     kept: list[Edge]
     redundant: list[Edge]
+
+
+def add_edges(graph: Graph, edges: Sequence[tuple[int, int, str]]) -> None:
+    """Adds edges (parent, child, kind), and the pages that they need. GraphCycleError, EdgeExistsError: then no edge is
+    added, and pages without edges may be left.
+    """
+    graph.add_pages(sorted({page for edge in edges for page in edge[:2]}))
+    graph.add_edges([edge[0] for edge in edges], [edge[1] for edge in edges], [KINDS.index(edge[2]) for edge in edges])
 
 
 def sources(graph: Graph, kinds: Kinds = None) -> list[int]:

@@ -5,17 +5,14 @@ A data link says how a child is computed from its parents; links of the other ki
 
 from __future__ import annotations
 
-import weakref
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from mmsb.errors import CorruptLogError
 from mmsb.metadata import get_varint, put_varint
 
 KINDS = ("data", "control", "device", "compiler")
 TYPES = ("call", "copy", "semiring", "reduce", "matrix", "none")
-NO_LINKS = b"\0"  # what Links.encode gives without links
 
 Copy = tuple[int, int, int, int]  # place of the parent, from, to, bytes
 
@@ -62,6 +59,8 @@ def decode(data: bytes) -> Link:
     """The Link of its bytes. ValueError when they are malformed."""
     if len(data) < 3 or data[0] >= len(KINDS) or data[1] >= len(TYPES) or data[2] > 1:
         raise ValueError("a link is malformed")
+    if (KINDS[data[0]] == "data") != (TYPES[data[1]] != "none"):
+        raise ValueError("a link computes, and is of a kind that does not, or the other way round")
     at = 3
 
     def number() -> int:
@@ -83,8 +82,8 @@ def decode(data: bytes) -> Link:
     weights = text()
     copies = tuple((number(), number(), number(), number()) for _ in range(bounded(number(), len(data))))
     rows, columns = number(), number()
-    if at != len(data):
-        raise ValueError("a link is longer than it says")
+    if at != len(data) or not parents:
+        raise ValueError("a link is longer than it says, or has no parent")
     return Link(
         TYPES[data[1]],
         KINDS[data[0]],
@@ -143,134 +142,6 @@ def matrix(name: str, dtype: str, rows: int, columns: int) -> Link:
     return Link("matrix", semiring=name, dtype=dtype, rows=rows, columns=columns)
 
 
-class Links:
-    """All links of one state: by child and kind. `failed`: why a page could not be computed, by page."""
-
-    def __init__(self, core: Any) -> None:
-        self.core = weakref.proxy(core)  # it owns these links
-        self.table: dict[tuple[int, str], Link] = {}
-        self.uses: dict[int, int] = {}  # how many links a page is a parent in
-        self.failed: dict[int, str] = {}
-
-    def __bool__(self) -> bool:
-        return bool(self.table)
-
-    def of(self, child: int, kind: str = "data") -> Link | None:
-        """The link of a page."""
-        return self.table.get((child, kind))
-
-    def items(self) -> Iterator[tuple[int, Link]]:
-        """(child, link), by child, then kind."""
-        for child, kind in sorted(self.table, key=lambda key: (key[0], KINDS.index(key[1]))):
-            yield child, self.table[child, kind]
-
-    def touching(self, page_id: int) -> list[tuple[int, Link]]:
-        """(child, link) of every link that the page is in."""
-        if page_id not in self.uses and not any((page_id, kind) in self.table for kind in KINDS):
-            return []
-        return [(child, link) for child, link in self.items() if child == page_id or page_id in link.parents]
-
-    def add(self, child: int, link: Link) -> None:
-        """Takes a link in. One of another kind than data adds its parents to those there are."""
-        old = self.table.get((child, link.kind))
-        if old is not None:
-            self.remove(child, link.kind)
-            if link.kind != "data":
-                link = replace(link, parents=tuple(sorted({*old.parents, *link.parents})))
-        self.table[child, link.kind] = link
-        for parent in link.parents:
-            self.uses[parent] = self.uses.get(parent, 0) + 1
-            if self.uses[parent] == 1:
-                self.core._flag_page(parent, source=True)
-        if link.kind == "data":
-            self.core._flag_page(child, derived=True)
-
-    def remove(self, child: int, kind: str, parents: Sequence[int] = ()) -> None:
-        """Takes a link out, or only these parents out of one that is no data link."""
-        link = self.table.pop((child, kind), None)
-        if link is None:
-            return
-        for parent in link.parents:
-            self.uses[parent] -= 1
-            if self.uses[parent] == 0:
-                del self.uses[parent]
-                self.core._flag_page(parent, source=False)
-        if kind == "data":
-            self.core._flag_page(child, derived=False, stale=False)
-            self.failed.pop(child, None)
-        left = tuple(parent for parent in link.parents if parent not in parents)
-        if parents and left and kind != "data":
-            self.add(child, replace(link, parents=left))
-
-    def describe(self, change: Any, seq: int) -> None:
-        """Takes a change of the log in. CorruptLogError."""
-        try:
-            if change.kind == "link":
-                self.add(change.page_id, decode(change.blob))
-            elif change.kind == "unlink":
-                kind, parents = decode_unlink(change.blob)
-                self.remove(change.page_id, kind, parents)
-            else:
-                failed, fresh, partial = decode_wave(change.blob)
-                self.settle(failed, fresh)
-                if not partial:
-                    self.core._forget_touched()
-        except (ValueError, IndexError, UnicodeDecodeError) as error:
-            raise CorruptLogError(
-                f"Commit {seq} describes the graph wrongly ({error}). Run `mmsb verify` on the store.",
-                path=None,
-                offset=None,
-                seq=seq,
-                reason=str(error),
-            ) from error
-
-    def settle(self, failed: dict[int, str], fresh: Iterable[int]) -> None:
-        """After a wave: what failed is stale, what was computed no longer is."""
-        for page_id in fresh:
-            self.failed.pop(page_id, None)
-            self.core._flag_page(page_id, stale=False)
-        for page_id, reason in failed.items():
-            self.failed[page_id] = reason
-            self.core._flag_page(page_id, stale=True)
-
-    def encode(self) -> bytes:
-        """All links and failed pages: what checkpoints keep. b"\\0" without links."""
-        out = bytearray()
-        put_varint(out, len(self.table))
-        for child, link in self.items():
-            put_varint(out, child)
-            blob = link.encode()
-            put_varint(out, len(blob))
-            out += blob
-        if self.table:
-            stale = {page_id: self.failed.get(page_id, "") for page_id in self.core._stale_pages()}
-            out += encode_wave(stale, (), False)
-        return bytes(out)
-
-    def load(self, data: bytes) -> None:
-        """Takes in what encode() gave. ValueError when it is malformed."""
-        count, at = get_varint(data, 0)
-        for _ in range(count):
-            child, at = get_varint(data, at)
-            length, at = get_varint(data, at)
-            self.add(child, decode(data[at : at + length]))
-            at += length
-        if count:
-            self.settle(decode_wave(data[at:])[0], ())
-        elif at != len(data):
-            raise ValueError("there is more than links")
-
-    def digest_bytes(self) -> bytes:
-        """What the digest covers: the links, and not how functions are called."""
-        out = bytearray()
-        for child, link in self.items():
-            blob = replace(link, function="").encode()
-            put_varint(out, child)
-            put_varint(out, len(blob))
-            out += blob
-        return bytes(out)
-
-
 def encode_unlink(kind: str, parents: Sequence[int] = ()) -> bytes:
     """An UNLINK change's bytes. No parents: all."""
     out = bytearray((KINDS.index(kind),))
@@ -301,7 +172,7 @@ def encode_wave(failed: dict[int, str], fresh: Sequence[int], partial: bool) -> 
     put_varint(out, len(failed))
     for page_id, reason in sorted(failed.items()):
         put_varint(out, page_id)
-        text = reason.encode("utf-8", "replace")[:1000]
+        text = reason[:1000].encode("utf-8", "replace")
         put_varint(out, len(text))
         out += text
     put_varint(out, len(fresh))
@@ -314,18 +185,20 @@ def decode_wave(data: bytes) -> tuple[dict[int, str], list[int], bool]:
     """(failed pages with their reasons, pages that are no longer stale, partial). ValueError."""
     if not data:
         return {}, [], False
+    if data[0] > 1:
+        raise ValueError("a wave is malformed")
     failed: dict[int, str] = {}
     count, at = get_varint(data, 1)
     for _ in range(bounded(count, len(data))):
         page_id, at = get_varint(data, at)
         length, at = get_varint(data, at)
-        failed[page_id] = data[at : at + length].decode("utf-8", "replace")
+        failed[page_id] = data[at : at + length].decode()
         at += length
     fresh = []
     count, at = get_varint(data, at)
     for _ in range(bounded(count, len(data))):
         page_id, at = get_varint(data, at)
         fresh.append(page_id)
-    if at != len(data) or data[0] > 1:
-        raise ValueError("a wave is malformed")
+    if at != len(data):
+        raise ValueError("a wave is longer than it says")
     return failed, fresh, bool(data[0])

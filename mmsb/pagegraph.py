@@ -10,28 +10,24 @@ from mmsb import graph as reports
 if TYPE_CHECKING:
     from mmsb._core.graph import Edge, Graph
     from mmsb.graph import Reduction
-    from mmsb.propagation import Propagation
 
 Kinds = Any
 
 
 class PageGraph:
-    """`state.graph`. Pages are given by id, name or Page; a page without edges has no parents and no children.
+    """`state.graph`, and that of a past state. Pages are given by id, name or Page; a page without edges has no
+    parents and no children.
 
     `kinds`: None (edges of every kind), a kind ("data", "control", "device", "compiler"), or several. Lists of pages
     are ids, ascending where nothing else is said. PageNotFoundError, ValueError for an unknown kind.
     """
 
-    def __init__(self, state: Propagation) -> None:
-        self.state = state
-
-    @property
-    def core(self) -> Graph:
-        """The graph behind it; it changes with state.depend() and state.undepend() only."""
-        return self.state._need_engine().graph
+    def __init__(self, core: Graph, page_id_of: Callable[[Any], int], name_of: Callable[[int], str | None]) -> None:
+        self.core = core
+        self._page_id_of, self._name_of = page_id_of, name_of
 
     def _of(self, page: Any, ask: Callable[..., Any], *arguments: Any) -> Any:
-        page_id = self.state.page_id_of(page)
+        page_id = self._page_id_of(page)
         return ask(page_id, *arguments) if page_id in self.core else []
 
     def __len__(self) -> int:
@@ -43,7 +39,7 @@ class PageGraph:
 
     def has_edge(self, parent: Any, child: Any, kinds: Kinds = None) -> bool:
         """Whether an edge leads from one page to the other."""
-        above, below = self.state.page_id_of(parent), self.state.page_id_of(child)
+        above, below = self._page_id_of(parent), self._page_id_of(child)
         return above in self.core and below in self.core and self.core.has_edge(above, below, kinds)
 
     def parents(self, page: Any, kinds: Kinds = None) -> list[int]:
@@ -92,21 +88,18 @@ class PageGraph:
         """A report: which edges say nothing that a longer path does not say too."""
         return reports.transitive_reduction(self.core, kinds)
 
-    def _name(self, page_id: int) -> str | None:
-        return self.state._name_of.get(page_id)
-
     def to_networkx(self, kinds: Kinds = None) -> Any:
         """A networkx.MultiDiGraph. MissingPackageError without networkx."""
-        return reports.to_networkx(self.core, names=self._name, kinds=kinds)
+        return reports.to_networkx(self.core, names=self._name_of, kinds=kinds)
 
     def to_rustworkx(self, kinds: Kinds = None) -> Any:
         """A rustworkx.PyDiGraph. MissingPackageError without rustworkx."""
-        return reports.to_rustworkx(self.core, names=self._name, kinds=kinds)
+        return reports.to_rustworkx(self.core, names=self._name_of, kinds=kinds)
 
     def to_dot(self, kinds: Kinds = None) -> str:
         """The graph in Graphviz's DOT."""
-        return reports.to_dot(self.core, names=self._name, kinds=kinds)
+        return reports.to_dot(self.core, names=self._name_of, kinds=kinds)
 
     def to_json(self, kinds: Kinds = None) -> str:
         """The graph as JSON text."""
-        return reports.to_json(self.core, names=self._name, kinds=kinds)
+        return reports.to_json(self.core, names=self._name_of, kinds=kinds)

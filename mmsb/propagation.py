@@ -5,6 +5,7 @@ Mixed into State; the waves themselves are run by mmsb._core.engine. docs/unders
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -15,16 +16,20 @@ from mmsb._core.engine import Engine
 from mmsb._core.semiring import Semiring
 from mmsb.errors import (
     EdgeNotFoundError,
+    GraphCycleError,
     LinkError,
-    MMSBError,
+    PageNotFoundError,
     PluginError,
     SemiringError,
     StalePageError,
 )
+from mmsb.graph import add_edges
 from mmsb.links import KINDS, Link
+from mmsb.linktable import NOT_COMPUTED, corrupt
 from mmsb.merging import Merging
 
 if TYPE_CHECKING:
+    from mmsb._core.graph import Graph
     from mmsb._core.page import Page
     from mmsb.pagegraph import PageGraph
 
@@ -57,7 +62,7 @@ class Propagation(Merging):
         from mmsb.pagegraph import PageGraph
 
         self._check_open()
-        return PageGraph(self)
+        return PageGraph(self._need_engine().graph, self.page_id_of, self._name_of.get)
 
     def depend(
         self,
@@ -83,20 +88,33 @@ class Propagation(Merging):
         link does not fit its pages or the child is computed otherwise already, GraphCycleError, EdgeExistsError,
         PageNotFoundError; then nothing changed.
         """
+        self._check_idle(to_write=True)
         child_id = self.page_id_of(child)
         given = [on] if isinstance(on, (int, str)) or hasattr(on, "page_id") else list(on)  # type: ignore[arg-type]
         parents = tuple(self.page_id_of(parent) for parent in given)
         wanted = self._make_link(child_id, parents, fn, kind, link)
-        old = self._links.of(child_id, "data") if kind == "data" else None
-        if old is not None:
-            self._register_again(child_id, old, wanted)
-        else:
-            self._add_links([(child_id, wanted)], source)
+        entry = (fn, dtype, tuple(shape) if shape is not None else None)
+        if fn is not None:
+            self._check_arrays(child_id, parents, *entry[1:])
+        with self._exclusive():
+            old = self._links.of(child_id, "data") if kind == "data" else None
+            if old is None:
+                self._add_links([(child_id, wanted)], source)
+            elif not old.same_rule(wanted):
+                raise self._refused(
+                    child_id,
+                    parents,
+                    f"it is computed by another link already, from pages {list(old.parents)}; use undepend() first",
+                )
+            else:
+                self._set_rule(self._need_engine(), child_id, wanted)
+                self._links.settle({child_id: NOT_COMPUTED}, ())
+            if kind == "data":
+                engine = self._need_engine()
+                if fn is not None:
+                    engine.functions[child_id] = entry
+                engine.force(child_id)
         if kind == "data":
-            engine = self._need_engine()
-            if fn is not None:
-                engine.functions[child_id] = (fn, dtype, tuple(shape) if shape is not None else None)
-            engine.force(child_id)
             self._changed_graph(engine)
 
     def _make_link(
@@ -151,16 +169,24 @@ class Propagation(Merging):
         if why is not None:
             raise self._refused(child, link.parents, why)
 
-    def _register_again(self, child: int, old: Link, wanted: Link) -> None:
-        """A page that is computed already: the same call again is welcome, any other is an error."""
-        if not old.same_rule(wanted):
-            raise LinkError(
-                f"Page {child} is computed by another link already, from pages {list(old.parents)}. "
-                "Remove that with state.undepend() first.",
-                child=child,
-                parents=old.parents,
-                reason="it is computed otherwise already",
-            )
+    def _check_arrays(self, child: int, parents: Sequence[int], dtype: str | None, shape: Any) -> None:
+        """LinkError when the pages of a function are no arrays of this type. TypeError for no type at all."""
+        if dtype is None:
+            if shape is not None:
+                raise self._refused(child, parents, "a shape needs a dtype")
+            return
+        import numpy
+
+        kind = numpy.dtype(dtype)
+        if kind.hasobject or not kind.itemsize:
+            raise self._refused(child, parents, f"pages cannot hold {kind}")
+        for page_id in (child, *parents):
+            size = self._page_info(page_id)[0]
+            if size % kind.itemsize:
+                raise self._refused(child, parents, f"page {page_id} of {size} bytes holds no whole number of {kind}")
+        count = self._page_info(child)[0] // kind.itemsize
+        if shape is not None and (min(shape, default=0) < 1 or math.prod(shape) != count):
+            raise self._refused(child, parents, f"the page has {count} elements, which is not {shape}")
 
     def depend_many(
         self,
@@ -179,6 +205,7 @@ class Propagation(Merging):
         """
         import numpy
 
+        self._check_idle(to_write=True)
         child_ids = numpy.asarray(children, dtype=numpy.uint64)
         parent_ids = numpy.asarray(parents, dtype=numpy.uint64)
         if child_ids.ndim != 1 or child_ids.shape != parent_ids.shape:
@@ -206,10 +233,11 @@ class Propagation(Merging):
                 raise self._refused(child, link.parents, "it is computed already")
             self._check_link(child, link)
             wanted.append((child, link))
-        self._add_links(wanted, source)
-        engine = self._need_engine()
-        for child, _ in wanted:
-            engine.force(child)
+        with self._exclusive():
+            self._add_links(wanted, source)
+            engine = self._need_engine()
+            for child, _ in wanted:
+                engine.force(child)
         self._changed_graph(engine)
 
     def _add_links(self, wanted: list[tuple[int, Link]], source: str | None) -> None:
@@ -221,42 +249,40 @@ class Propagation(Merging):
         edges = [(parent, child, link.kind) for child, link in wanted for parent in dict.fromkeys(link.parents)]
         graph = engine.graph
         with self._exclusive():
-            for child, link in wanted:
-                graph.add_pages((child, *link.parents))
-            graph.add_edges(
-                [edge[0] for edge in edges], [edge[1] for edge in edges], [KINDS.index(edge[2]) for edge in edges]
-            )
+            seq = self.seq
             try:
+                add_edges(graph, edges)
                 with Batch(self, source=source) as batch:
                     for child, link in wanted:
                         batch._link(child, link)
-            except BaseException:
-                for parent, child, kind in edges:
-                    graph.remove_edge(parent, child, kind)
-                raise
-            for child, link in wanted:
-                if link.kind == "data":
-                    self._set_rule(engine, child, link)
-        self._announce("edge_added", [(parent, child, kind) for parent, child, kind in edges])
+            finally:
+                if self.seq == seq:
+                    self._remove_edges(graph, edges)
+                for child, link in wanted if self.seq != seq else ():
+                    if link.kind == "data":
+                        self._set_rule(engine, child, link)
+        self._announce("edge_added", edges)
+
+    def _remove_edges(self, graph: Graph, edges: Iterable[tuple[int, int, str]]) -> None:
+        """Removes those of the edges that no link of the State asks for, and pages that are left without any."""
+        pages = set()
+        for parent, child, kind in edges:
+            link = self._links.of(child, kind)
+            if graph.has_edge(parent, child, kind) and (link is None or parent not in link.parents):
+                graph.remove_edge(parent, child, kind)
+            pages.update((parent, child))
+        for page_id in sorted(pages):
+            if page_id in graph and not graph.degree(page_id):
+                graph.remove_page(page_id)
 
     def _set_rule(self, engine: Engine, child: int, link: Link) -> None:
         sizes = [self._page_info(parent)[0] for parent in link.parents]
         engine.set_rule(child, link, sizes, self._semiring_of(link))
 
-    def _set_without_semiring(self, engine: Engine, child: int, link: Link, error: MMSBError) -> None:
-        """A link of the log whose semiring is not there: the page is stale, and every wave fails to compute it."""
-
-        def refuse(*pages: Any) -> None:
-            raise error.with_traceback(None)
-
-        self._set_rule(engine, child, Link("call", parents=link.parents))
-        engine.functions[child] = (refuse, None, None)
-        self._links.settle({child: f"{type(error).__name__}: {error}"}, ())
-
     def undepend(
         self,
         child: int | str | Page,
-        on: Sequence[int | str | Page] | None = None,
+        on: Sequence[int | str | Page] | int | str | Page | None = None,
         *,
         kind: str = "data",
         source: str | None = None,
@@ -264,9 +290,11 @@ class Propagation(Merging):
         """The page no longer depends on others by edges of this kind; with `on`, for edges that compute nothing, only
         on these. It keeps its bytes, and may be written again. EdgeNotFoundError.
         """
+        self._check_idle(to_write=True)
         child_id = self.page_id_of(child)
         link = self._links.of(child_id, kind)
-        parents = () if on is None else tuple(self.page_id_of(parent) for parent in on)
+        given = [] if on is None else [on] if isinstance(on, (int, str)) or hasattr(on, "page_id") else on
+        parents = tuple(self.page_id_of(parent) for parent in given)
         if link is None or any(parent not in link.parents for parent in parents):
             raise EdgeNotFoundError(
                 f"Page {child_id} does not depend on {list(parents) or 'any page'} by an edge of kind {kind!r}.",
@@ -281,22 +309,14 @@ class Propagation(Merging):
 
     def _unlinked(self, child: int, kind: str, parents: Sequence[int]) -> None:
         """A commit has removed a link: the engine follows."""
-        engine = self._engine
-        assert engine is not None
-        gone = [edge for edge in engine.graph.edges(kind) if edge.child == child] if child in engine.graph else []
-        gone = [edge for edge in gone if not parents or edge.parent in parents]
-        for edge in gone:
-            engine.graph.remove_edge(edge.parent, child, kind)
+        engine = self._need_engine()
         if kind == "data":
             engine.clear_rule(child)
             self._failures.pop(child, None)
-        self._announce("edge_removed", [(edge.parent, child, kind) for edge in gone])
-
-    def _left_graph(self, page_id: int) -> None:
-        """A page was deleted."""
-        engine = self._engine
-        if engine is not None and page_id in engine.graph:
-            engine.graph.remove_page(page_id, detach=True)
+        above = parents or (engine.graph.parents(child, kind) if child in engine.graph else ())
+        gone = [(parent, child, kind) for parent in above]
+        self._remove_edges(engine.graph, gone)
+        self._announce("edge_removed", gone)
 
     def _graph_parents(self, page_id: int) -> list[int]:
         return sorted({parent for child, link in self._links.items() if child == page_id for parent in link.parents})
@@ -320,44 +340,45 @@ class Propagation(Merging):
 
     def _start_engine(self) -> None:
         """After opening: the graph as the log describes it. What a commit touched and no wave covered is stale."""
+        self._links.distrust()
         if not self._links:
-            self._forget_touched()
             return
         engine = self._need_engine()
-        edges = [
-            (parent, child, link.kind) for child, link in self._links.items() for parent in dict.fromkeys(link.parents)
-        ]
-        engine.graph.add_pages(sorted({page for edge in edges for page in edge[:2]}))
-        engine.graph.add_edges(
-            [edge[0] for edge in edges], [edge[1] for edge in edges], [KINDS.index(edge[2]) for edge in edges]
-        )
-        engine.mark()
-        for child, link in self._links.items():
-            if link.kind != "data" or self.read_only:
-                continue  # nothing is computed
-            try:
-                self._set_rule(engine, child, link)
-            except (PluginError, SemiringError) as error:
-                self._set_without_semiring(engine, child, link, error)
-            if link.type == "call":
+        try:
+            add_edges(engine.graph, self._links.edges())
+            for child, link in self._links.items():
+                for page_id in (child, *link.parents):
+                    self._page_info(page_id)
+                if link.kind == "data":
+                    self._start_rule(engine, child, link)
+        except (LinkError, GraphCycleError, PageNotFoundError) as error:
+            raise corrupt(self.seq, str(error)) from error
+
+    def _start_rule(self, engine: Engine, child: int, link: Link) -> None:
+        """A page is computed by a link that stands in the log. LinkError."""
+        if link.type == "call":
+            if not self.read_only:
                 self._links.settle({child: NOT_REGISTERED}, ())
-        if not self.read_only:
-            self._forget_touched()
+        else:
+            try:
+                self._check_link(child, link)
+            except (SemiringError, PluginError) as error:
+                self._links.settle({child: str(error)}, ())
+                return
+        self._set_rule(engine, child, link)
 
     def _changed_graph(self, engine: Engine) -> None:
         """A page was given a link: it is computed when the policy says so."""
         if engine.policy is None:
             engine.wave_now()
-            return
-        for page_id in engine.forced_pages():
-            self._flag_page(page_id, stale=True)
-        engine.policy.after_commit(engine)
+        else:
+            engine.policy.after_commit(engine)
 
     def propagate(self) -> int:
         """Computes everything that is not up to date, in one wave; also what failed before. Returns how many pages
-        were computed.
+        were computed. ReadOnlyError.
         """
-        self._check_open()
+        self._check_idle(to_write=True)
         engine = self._engine
         if engine is None:
             return 0
@@ -368,13 +389,14 @@ class Propagation(Merging):
     @contextmanager
     def deferred(self) -> Iterator[None]:
         """Inside, commits run no wave; one wave at the end covers them all. May be nested."""
+        self._check_idle(to_write=True)
         engine = self._need_engine()
         before, engine.policy = engine.policy, Deferred()
         try:
             yield
         finally:
             engine.policy = before
-            if not isinstance(before, Deferred) and (engine.pending or engine.forced_pages()):
+            if not isinstance(before, Deferred) and engine.pending and not self.closed:
                 engine.propagate()
 
     @property
@@ -386,8 +408,9 @@ class Propagation(Merging):
 
     @policy.setter
     def policy(self, policy: Any) -> None:
+        self._check_idle()
         if self._engine is not None:
-            if self._engine.pending or self._engine.forced_pages():
+            if self._engine.pending and not self.read_only:
                 self._engine.propagate()
             self._engine.policy = policy
         self._policy = policy
@@ -398,7 +421,7 @@ class Propagation(Merging):
             engine.policy.before_read(engine, page_id)
             if not self._is_stale(page_id):
                 return
-        reason = self._links.failed.get(page_id, "a page that it depends on changed since")
+        reason = self._links.failed.get(page_id) or "a page that it depends on changed since"
         raise StalePageError(
             f"Page {page_id} is not up to date: {reason}. Call state.propagate(), or set state.stale_reads to read it "
             "as it is.",

@@ -321,7 +321,7 @@ class State(Propagation):
 
     def sync(self) -> int:
         """Makes every commit so far durable. Returns durable_seq. CommitInDoubtError when the sync fails."""
-        self._check_open()
+        self._check_idle()
         self._log.sync(self)
         return self.durable_seq
 
@@ -354,19 +354,23 @@ class State(Propagation):
 
     def checkpoint(self) -> int:
         """Writes a checkpoint of the state now. Returns its seq. A State in memory has nowhere to write one."""
-        self._check_open()
+        self._check_idle()
         if self._checkpoints is None:
             raise ReadOnlyError("A State in memory has no checkpoints. Use state.stop(checkpoint_path=) or fork().")
         if self.read_only:
             raise ReadOnlyError("The State is open for reading only. Open it without read_only=True.")
         return self._checkpoints.write(self)
 
-    def verify(self, progress: Callable[[int, int], None] | None = None) -> Report:
-        """Checks every frame, anchor and checkpoint, and replays the log against the pages. See mmsb.verify.Report."""
+    def verify(self, progress: Callable[[int, int], None] | None = None, *, recompute: bool = False) -> Report:
+        """Checks every frame, anchor and checkpoint, and replays the log against the pages. See mmsb.verify.Report.
+
+        `recompute`: also computes every page that is computed from others once more, functions and native links alike,
+        and reports the first that differs. Stale pages are left out.
+        """
         from mmsb.verify import verify
 
-        self._check_open()
-        return verify(self, progress)
+        self._check_idle()
+        return verify(self, progress, recompute=recompute)
 
     def compact(self, before: int | str | datetime, *, keep_labels: bool = True, dry_run: bool = False) -> Any:
         """Forgets the history before a seq, label or datetime; see mmsb.compact.CompactReport. Explicit, never by
@@ -374,7 +378,7 @@ class State(Propagation):
         """
         from mmsb.compact import compact
 
-        self._check_open()
+        self._check_idle()
         return compact(self, before, keep_labels=keep_labels, dry_run=dry_run)
 
     def fork(self, at: int | str | datetime | None = None, path: Any = None) -> State:
@@ -425,7 +429,7 @@ class State(Propagation):
         if checkpoint_path is not None:
             from mmsb.checkpoint import write_image
 
-            self._check_open()
+            self._check_idle()
             write_image(self, checkpoint_path)
         self.close()
 
@@ -440,11 +444,13 @@ class State(Propagation):
         with self._closing:
             if self.closed:
                 return
+            self._check_idle()
             try:
                 if self._store is not None and not self.read_only:
                     self._close_store()
             finally:
-                self._close_gate(closed=True)
+                with self._exclusive():  # a wave may be under way
+                    self._close_gate(closed=True)
                 try:
                     self._log.close()
                 finally:

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mmsb import metadata
 from mmsb._core import undo
-from mmsb.bases import links_at, rebuild, replay
+from mmsb.bases import rebuild, replay
 from mmsb.digest import Tree
 from mmsb.errors import PageNotFoundError, StateClosedError
+from mmsb.links import Link, decode, decode_unlink
 from mmsb.past import datetime_of, resolve
 from mmsb.pastpage import PastPage
 
@@ -40,7 +41,7 @@ class Position(NamedTuple):
 
 class Undo(NamedTuple):
     """What takes one commit back. `deltas`: (inverse, epoch before); `pages`: (id, content, epoch, kind) to put back;
-    `created`: ids that must go; `notes`: name and metadata before, by id.
+    `created`: ids that must go; `notes`: name and metadata before, by id; `links`: those before, by child and kind.
     """
 
     before: Position
@@ -48,8 +49,8 @@ class Undo(NamedTuple):
     pages: list[tuple[int, bytes, int, int]]
     created: list[range]
     notes: dict[int, tuple[str | None, bytes | None]]
+    links: dict[tuple[int, str], Link | None]
     nbytes: int
-    relinked: bool = False
 
 
 class Stepper:
@@ -141,7 +142,7 @@ class Stepper:
         """What will take these changes back, read from the pages as they are before them."""
         core = self.core
         before = Position(core.seq, core.time_ns, core.branch, core.next_page_id, core.last_crc)
-        record = Undo(before, [], [], [], {}, 0)
+        record = Undo(before, [], [], [], {}, {}, 0)
         merged: dict[int, Delta] = {}
         replaced: set[int] = set()
         for change in changes:
@@ -154,6 +155,9 @@ class Stepper:
                 merged[page_id] = merged[page_id].merge(change.delta) if page_id in merged else change.delta
             elif change.kind in ("resize", "delete"):
                 replaced.add(page_id)
+            elif change.kind in ("link", "unlink"):
+                kind = decode(change.blob).kind if change.kind == "link" else decode_unlink(change.blob)[0]
+                record.links.setdefault((page_id, kind), core._links.of(page_id, kind))
             if change.kind in ("delete", "rename", "metadata") and page_id not in record.notes:
                 record.notes[page_id] = (core._name_of.get(page_id), core._metadata.get(page_id))
         self._touch([*record.created, list(merged), list(replaced), list(record.notes)])
@@ -169,8 +173,7 @@ class Stepper:
                 content = bytes(core._page_bytes(page_id))
                 record.pages.append((page_id, content, epoch, kind))
                 nbytes += 128 + len(content)
-        relinked = any(change.kind in ("link", "unlink") for change in changes)
-        return record._replace(nbytes=nbytes, relinked=relinked)
+        return record._replace(nbytes=nbytes)
 
     def _touch(self, groups: list[Any]) -> None:
         if self.dirty is not None:
@@ -200,8 +203,8 @@ class Stepper:
                 else:
                     undo.forget_deleted(core, page_id)
         undo.set_position(core, *record.before)
-        if record.relinked:
-            core._links = links_at(self.state, core.seq, core)
+        for (child, kind), link in record.links.items():
+            core._links.put(child, kind, link)
         self._touch(
             [
                 *record.created,

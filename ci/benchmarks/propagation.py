@@ -1,5 +1,6 @@
-"""The figures of propagation: waves, links, semirings, the graph. References stand in the same run, or are what the first
-MMSB took on this class of machine.
+"""The figures of propagation: waves, links, semirings, the graph.
+
+References stand in the same run, or are what the first MMSB took on this class of machine.
 """
 
 from __future__ import annotations
@@ -125,77 +126,71 @@ def random_matrix(count: int, entries: int) -> tuple[Any, Any, Any]:
 
 def matrix_links() -> Iterator[Figure]:
     """A matrix link with 1,000,000 entries, against python-graphblas on the same data; and with 100 lanes changed."""
+    yield from matrix_link("plus-times", 0.0)
+    yield from matrix_link("min-plus", np.inf)
+
+
+def matrix_link(name: str, missing: float) -> Iterator[Figure]:
+    """The figures of one semiring. What writing the parent costs by itself is taken off."""
     import graphblas as gb
 
     gb.ss.config["nthreads"] = 1
+    semiring = getattr(gb.semiring, name.replace("-", "_"))
     count, entries = 100_000, 1_000_000
     row_start, columns, values = random_matrix(count, entries)
     rng = np.random.default_rng(SEED + 1)
     xs = [rng.random(count) for _ in range(2)]
     rows = np.repeat(np.arange(count), np.diff(row_start.astype("i8")))
-    peer = gb.Matrix.from_coo(rows, columns, values, nrows=count, ncols=count)
-    peer_t = peer.T.new()
-    for name, semiring in (("plus-times", gb.semiring.plus_times), ("min-plus", gb.semiring.min_plus)):
-        state = mmsb.open(history=1 << 26)
-        x, y = state.create_page(count * 8), state.create_page(count * 8)
-        parts = [state.create_page(data=part.tobytes()) for part in (row_start, columns, values)]
-        state.depend(y, on=[x, *parts], link=links.matrix(name, "float64", count, count))
-        vectors = [gb.Vector.from_dense(one) for one in xs]
-        out = [gb.Vector(float, count)]
-        turns = [iter(range(1 << 30)) for _ in range(3)]
+    peer = gb.Matrix.from_coo(columns, rows, values, nrows=count, ncols=count)
+    vectors = [gb.Vector.from_dense(one) for one in xs]
+    out = gb.Vector(float, count)
 
-        def ours(state: Any = state, x: Any = x, turn: Any = turns[0]) -> None:
-            state.update_page(x, xs[next(turn) % 2].tobytes())
+    state = mmsb.open(history=1 << 26)
+    x, y, plain = (state.create_page(count * 8) for _ in range(3))
+    parts = [state.create_page(data=part.tobytes()) for part in (row_start, columns, values)]
+    state.depend(y, on=[x, *parts], link=links.matrix(name, "float64", count, count))
+    turn_ours, turn_plain, turn_theirs = (iter(range(1 << 30)) for _ in range(3))
 
-        def write_only(state: Any = state, turn: Any = turns[1]) -> None:
-            state.update_page(plain, xs[next(turn) % 2].tobytes())
+    def ours() -> None:
+        state.update_page(x, xs[next(turn_ours) % 2].tobytes())
 
-        def reference(semiring: Any = semiring, vectors: Any = vectors, turn: Any = turns[2]) -> None:
-            out[0] << semiring(vectors[next(turn) % 2] @ peer_t)
+    def write_only() -> None:
+        state.update_page(plain, xs[next(turn_plain) % 2].tobytes())
 
-        plain = state.create_page(count * 8)
-        ours()
-        reference()
-        base, whole, _ = _pair(write_only, ours)
-        step = whole - base
-        _, theirs, _ = _pair(ours, reference)
-        got = np.frombuffer(y.read(), "f8")
-        expected = vectors[0].vxm(peer_t, semiring).new().to_dense(fill_value=np.inf if name == "min-plus" else 0.0)
-        state.update_page(x, xs[0].tobytes())
-        got = np.frombuffer(y.read(), "f8")
-        if not np.allclose(got, expected, rtol=1e-12):
-            raise AssertionError("the link and GraphBLAS disagree")
-        yield Figure(
-            f"matrix link {name}, against graphblas vxm", step * 1e3, theirs * 1e3, "ms", theirs / step, 0.0, 1, 1.5
-        )
+    def reference() -> None:
+        out << semiring(vectors[next(turn_theirs) % 2] @ peer)
 
-        lanes = np.sort(rng.choice(count, 100, replace=False))
-        current = xs[0].copy()
+    reference()
+    base, whole, _ = _pair(write_only, ours)
+    theirs, _, _ = _pair(reference, nothing)
+    step = whole - base
+    state.update_page(x, xs[0].tobytes())
+    expected = vectors[0].vxm(peer, semiring).new().to_dense(fill_value=missing)
+    if not np.allclose(np.frombuffer(y.read(), "f8"), expected, rtol=1e-12):
+        raise AssertionError("the link and GraphBLAS disagree")
+    title = f"matrix link {name}, against graphblas vxm"
+    yield Figure(title, step * 1e3, theirs * 1e3, "ms", theirs / step, 0.0, 1, 1.5)
+    if name != "min-plus":
+        return
 
-        def some(state: Any = state, x: Any = x, current: Any = current) -> None:
-            current[lanes] = rng.random(100)
-            state.update_page(x, current.tobytes())
+    lanes = np.sort(rng.choice(count, 100, replace=False))
+    current = xs[0].copy()
 
-        def some_only(state: Any = state, current: Any = current) -> None:
-            current[lanes] = rng.random(100)
-            state.update_page(plain, current.tobytes())
+    def some() -> None:
+        current[lanes] = rng.random(100)
+        state.update_page(x, current.tobytes())
 
+    def some_only() -> None:
+        current[lanes] = rng.random(100)
         state.update_page(plain, current.tobytes())
-        some()
-        base, sparse, _ = _pair(some_only, some)
-        part = sparse - base
-        if name == "min-plus":
-            yield Figure(
-                "the same, 100 lanes changed, against the full step",
-                part * 1e3,
-                step * 1e3,
-                "ms",
-                step / part,
-                0.0,
-                20,
-                50,
-            )
-        state.close()
+
+    state.update_page(plain, current.tobytes())
+    some()
+    base, sparse, _ = _pair(some_only, some)
+    part = sparse - base
+    title = "the same, 100 lanes changed, against the full step"
+    yield Figure(title, part * 1e3, step * 1e3, "ms", step / part, 0.0, 20, 50)
+    state.close()
 
 
 def _pair(a: Callable[[], None], b: Callable[[], None], repeats: int = 11) -> tuple[float, float, list[float]]:

@@ -383,6 +383,7 @@ cdef class Batch:
         self.staged[page_id] = (new_size, mmsb_batch_count(&self.batch), before)
         if <uint64_t>len(after) > <uint64_t>len(before):
             self.assign(page_id, after[len(before):], len(before))
+        self.effects.append(("resize", page_id, None))
 
     def delete_page(self, page, *, bint detach=False):
         """Stages the deletion of a page. PageHasEdgesError when others depend on it or it on others, unless `detach`:
@@ -390,12 +391,9 @@ cdef class Batch:
         """
         cdef mmsb_op op
         cdef uint64_t page_id = self.resolve(page)
-        for child, link in self.state._links.touching(page_id):
+        for child, link in self.links_of(page_id):
             if not detach:
-                raise errors.PageHasEdgesError(
-                    f"Page {page_id} has edges. Remove them with state.undepend(), or pass detach=True.",
-                    page_id=page_id, parents=self.state._graph_parents(page_id),
-                    children=self.state._graph_children(page_id))
+                self.refuse_edges(page_id)
             self._unlink(child, link.kind, () if child == page_id or link.kind == "data" else (page_id,))
         memset(&op, 0, sizeof(mmsb_op))
         op.kind = MMSB_OP_DELETE
@@ -412,6 +410,21 @@ cdef class Batch:
         op.page_id = page_id
         op.data_bytes = len(blob)
         return self.add(&op, None, None, <const uint8_t *>PyBytes_AS_STRING(blob))
+
+    cdef list links_of(self, uint64_t page_id):
+        """(child, link) of the links that a page is in after what this batch has unlinked."""
+        cdef list found = []
+        for child, link in self.state._links.touching(page_id):
+            gone = [parents for kind, page, value in self.effects if kind == "unlink" and page == child
+                    for unlinked, parents in (value,) if unlinked == link.kind]
+            if () not in gone and (child == page_id or not any(page_id in parents for parents in gone)):
+                found.append((child, link))
+        return found
+
+    cdef refuse_edges(self, uint64_t page_id):
+        raise errors.PageHasEdgesError(
+            f"Page {page_id} has edges. Remove them with state.undepend(), or pass detach=True.",
+            page_id=page_id, parents=self.state._graph_parents(page_id), children=self.state._graph_children(page_id))
 
     def _link(self, child, link):
         """Stages that page `child` depends on others by `link` (mmsb.links.Link), which has been checked."""
@@ -531,8 +544,6 @@ cdef class Batch:
             raise
         mmsb_batch_release(&self.batch)
         if status > 0:
-            if state.engine is not None:
-                self.tell_engine()
             state.after_commit()
         return self.seq
 
@@ -542,7 +553,8 @@ cdef class Batch:
         cdef int status
         cdef int token = state.enter(CLOSED | FORKED | UNWRITABLE)
         cdef bint short = (not info.sync and mmsb_batch_count(&self.batch) <= SHORT_OPS
-                           and self.batch.data.size <= SHORT_BYTES and not state.merges_call)
+                           and self.batch.data.size <= SHORT_BYTES and not state.merges_call
+                           and not (self.effects and state.engine is not None))
         if not short:
             state.leave(token)
             state.begin_exclusive()
@@ -571,17 +583,14 @@ cdef class Batch:
             else:
                 state.end_exclusive()
 
-    cdef int tell_engine(self) except -1:
-        """The graph loses what this batch has unlinked or deleted."""
-        for kind, page_id, value in self.effects:
-            if kind == "unlink":
-                self.state._unlinked(page_id, *value)
-            elif kind == "delete":
-                self.state._left_graph(page_id)
-        return 0
-
     cdef int check_effects(self) except -1:
-        """Names may have been taken since they were staged."""
+        """Names may have been taken, and pages linked, since they were staged."""
+        if self.state._links:
+            for kind, page_id, _ in self.effects:
+                if kind == "resize":
+                    self.state._check_resize(page_id)
+                elif kind == "delete" and self.links_of(page_id):
+                    self.refuse_edges(page_id)
         names = {}
         for kind, page_id, value in self.effects:
             if kind == "name" and value is not None:
@@ -608,10 +617,11 @@ cdef class Batch:
             elif kind == "metadata":
                 state._metadata[page_id] = value
             elif kind == "link":
-                state._links.add(page_id, value)
+                state._links.link(page_id, value)
             elif kind == "unlink":
                 state._links.remove(page_id, *value)
-            else:
+                state._unlinked(page_id, *value)
+            elif kind == "delete":
                 state._forget_page(page_id)
         return 0
 

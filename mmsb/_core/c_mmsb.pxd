@@ -289,6 +289,7 @@ cdef extern from "arena.h" nogil:
         MMSB_PAGE_SOURCE
         MMSB_PAGE_DERIVED
         MMSB_PAGE_STALE
+        MMSB_PAGE_FAILED
         MMSB_PAGE_DELETED
     const uint64_t MMSB_PAGE_ID_MAX
     ctypedef struct mmsb_page_header:

@@ -35,6 +35,10 @@ cdef extern from "propagate.h" nogil:
     enum:
         MMSB_WAVE_DONE
         MMSB_WAVE_CALL
+    ctypedef enum mmsb_wave_scope:
+        MMSB_WAVE_FULL
+        MMSB_WAVE_PARTIAL
+        MMSB_WAVE_TRIAL
     ctypedef struct mmsb_rule:
         uint32_t *parents
         mmsb_link link
@@ -54,7 +58,7 @@ cdef extern from "propagate.h" nogil:
     int mmsb_propagate_set_rule(mmsb_propagation *p, uint32_t node, const mmsb_link *link, const uint32_t *parents)
     void mmsb_propagate_clear_rule(mmsb_propagation *p, uint32_t node)
     int mmsb_propagate_force(mmsb_propagation *p, uint32_t node)
-    int mmsb_propagate_begin(mmsb_propagation *p, const mmsb_commit_info *info, bint partial)
+    int mmsb_propagate_begin(mmsb_propagation *p, const mmsb_commit_info *info, mmsb_wave_scope scope)
     int mmsb_propagate_run(mmsb_propagation *p)
     uint32_t mmsb_propagate_node(const mmsb_propagation *p)
     const uint8_t *mmsb_propagate_bytes(const mmsb_propagation *p, uint32_t node, uint64_t *size)

@@ -8,8 +8,9 @@ from mmsb._core.c_graph cimport *
 from mmsb._core.c_mmsb cimport *
 from mmsb._core.c_propagate cimport *
 from mmsb._core.graph cimport Graph, Nodes
+from mmsb._core.page cimport as_bytes_like
 from mmsb._core.semiring cimport Semiring
-from mmsb._core.state cimport CLOSED, Core, FORKED, READONLY, WAVE
+from mmsb._core.state cimport Core, WAVE
 
 import weakref
 
@@ -18,6 +19,9 @@ from mmsb._core.semiring_python import calls_python, take_error
 
 # From this many edges on a wave lets other threads run meanwhile.
 cdef uint64_t RELEASE_GIL_EDGES = 4096
+
+
+cdef str PARENT_FAILED = "a page that it depends on could not be computed"
 
 
 cdef int hook(void *engine) except -1:
@@ -43,10 +47,13 @@ cdef class Engine:
         mmsb_propagate_release(&self.p)
 
     cdef Core c(self):
-        """The State. StateClosedError when it is gone and only its engine was kept."""
+        return <Core>self.owner
+
+    cdef int need(self) except -1:
+        """StateClosedError when the State is gone and only its engine was kept."""
         if self.alive() is None:
             raise errors.StateClosedError("The State of this engine is gone. Open it again.")
-        return <Core>self.owner
+        return 0
 
     # ---- rules
 
@@ -58,7 +65,7 @@ cdef class Engine:
         from array import array
 
         size_view = array("Q", sizes)
-        keep = self.fill(&native, link, list(sizes), semiring)
+        _keep = self.fill(&native, link, list(sizes), semiring)
         return None if mmsb_link_check(&native, &size_view[0], child_size, &why) else why.decode()
 
     cdef object fill(self, mmsb_link *native, link, list sizes, Semiring semiring):
@@ -92,22 +99,25 @@ cdef class Engine:
         cdef uint32_t[::1] nodes
         from array import array
 
-        keep = self.fill(&native, link, list(sizes), semiring)
+        _keep = self.fill(&native, link, list(sizes), semiring)
         nodes = array("I", [self.graph.node(parent) for parent in link.parents])
+        self.clear_rule(child)
         if mmsb_propagate_set_rule(&self.p, self.graph.node(child), &native, &nodes[0]) != MMSB_OK:
             raise MemoryError()
-        calls = link.type == "call" or (semiring is not None and calls_python(semiring))
-        self.kept[child] = semiring, calls
-        self.calls += calls
+        self.kept[child] = semiring
+        self.calls += link.type == "call" or (semiring is not None and calls_python(semiring))
 
     def clear_rule(self, child):
-        """The page is no longer computed."""
+        """The page is no longer computed, or otherwise."""
         cdef uint32_t node = self.graph.find(child)
-        if node != MMSB_NO_NODE:
+        cdef mmsb_rule *rule
+        cdef Semiring semiring = self.kept.pop(child, None)
+        cdef bint calls = semiring is not None and calls_python(semiring)
+        if node != MMSB_NO_NODE and node < self.p.rules.size // sizeof(mmsb_rule):
+            rule = <mmsb_rule *>self.p.rules.data + node
+            self.calls -= rule.used and (calls or rule.link.type == MMSB_LINK_CALL)
             mmsb_propagate_clear_rule(&self.p, node)
         self.functions.pop(child, None)
-        _, calls = self.kept.pop(child, (None, False))
-        self.calls -= calls
 
     def force(self, child):
         """The page is computed in the next wave, whole."""
@@ -121,33 +131,36 @@ cdef class Engine:
         if self.running:
             return 0
         if self.policy is None:
-            return self.wave(False)
+            return self.wave(MMSB_WAVE_FULL)
         self.mark()
         self.policy.after_commit(self)
         return 0
 
     @property
     def pending(self):
-        """Number of touched pages that no wave has covered."""
-        return self.c().core.touched.size // sizeof(mmsb_touched)
+        """Number of changes that no wave has covered, and of pages that were linked since."""
+        self.need()
+        return self.c().core.touched.size // sizeof(mmsb_touched) + self.p.forced.size // sizeof(uint32_t)
 
     def clock(self):
         """Nanoseconds on the State's clock; never goes back."""
+        self.need()
         import time
 
         return self.c().clock() if self.c().clock is not None else time.monotonic_ns()
 
     def propagate(self):
         """Runs one wave now, over everything that is not up to date; also over what failed before."""
-        for page_id in self.c()._stale_pages():
+        self.need()
+        for page_id in self.c()._links.failed:
             if self.c()._links.of(page_id) is not None:
                 self.force(page_id)
-        self.wave(False)
+        self.wave(MMSB_WAVE_FULL)
 
     def wave_now(self):
         """Runs one wave over what was touched and forced."""
-        self.c()
-        self.wave(False)
+        self.need()
+        self.wave(MMSB_WAVE_FULL)
 
     def forced_pages(self):
         """Pages that the next wave computes whatever their parents did (list of ids)."""
@@ -157,25 +170,28 @@ cdef class Engine:
 
     def compute(self, page_id):
         """Runs one wave over a stale page and the stale pages that it depends on."""
-        wanted = [page_id, *self.graph.ancestors(page_id, "data")]
-        stale = set(self.c()._stale_pages())
-        for one in wanted:
-            if one in stale and self.c()._links.of(one) is not None:
+        self.need()
+        wanted = set()
+        for child in (page_id, *self.forced_pages()):
+            wanted.update((child, *self.graph.ancestors(child, "data")))
+        for one in sorted(wanted):
+            if self.c()._is_stale(one) and self.c()._links.of(one) is not None:
                 self.force(one)
-        self.wave(True)
+        self.wave(MMSB_WAVE_PARTIAL)
 
     def mark(self):
-        """Marks what depends on touched pages as stale. Returns the pages that were not stale before."""
+        """Marks what depends on pages that were touched since it was called last as stale."""
         cdef Nodes nodes = Nodes()
         cdef Nodes touched = Nodes()
         cdef Core core = self.c()
         cdef mmsb_touched *entries = <mmsb_touched *>core.core.touched.data
         cdef uint64_t i
+        cdef uint64_t count = core.core.touched.size // sizeof(mmsb_touched)
         cdef uint32_t node
-        cdef mmsb_page_header *header
-        if not mmsb_buffer_reserve(&touched.buffer, &mmsb_alloc_libc, self.pending * sizeof(uint32_t) + 4):
+        self.need()
+        if not mmsb_buffer_reserve(&touched.buffer, &mmsb_alloc_libc, count * sizeof(uint32_t) + 4):
             raise MemoryError()
-        for i in range(core.core.touched.size // sizeof(mmsb_touched)):
+        for i in range(self.marked, count):
             node = mmsb_graph_find(&self.graph.graph, entries[i].page_id)
             if node != MMSB_NO_NODE:
                 (<uint32_t *>touched.buffer.data)[touched.buffer.size // sizeof(uint32_t)] = node
@@ -183,27 +199,35 @@ cdef class Engine:
         if mmsb_graph_affected(&self.graph.graph, &self.graph.wave, touched.at(), touched.count(),
                                1 << MMSB_EDGE_DATA | 1 << MMSB_EDGE_CONTROL, &nodes.buffer) != MMSB_OK:
             raise MemoryError()
-        marked = []
-        for i in range(nodes.count()):
-            header = mmsb_arena_header(&core.core.arena, self.graph.page_id(nodes.at()[i]))
-            if not header.flags & MMSB_PAGE_STALE:
-                header.flags |= MMSB_PAGE_STALE
-                marked.append(self.graph.page_id(nodes.at()[i]))
+        marked = [page_id for page_id in self.graph.ids(nodes) if not core._is_stale(page_id)]
+        core._links.note_marked(marked)
+        self.marked = count
         if marked and self.listener is not None:
             self.listener("stale", marked)
-        return marked
 
-    cdef int wave(self, bint partial) except -1:
+    cdef int wave(self, mmsb_wave_scope scope) except -1:
+        """Runs one wave. Whatever ends it early, the pages that it did not come to are known to be stale."""
+        if self.running:
+            raise errors.PropagationError("A function of a wave cannot start a wave. Do it after the wave.")
+        try:
+            return self.compute_all(scope)
+        except errors.StoreFullError as error:
+            self.mark()
+            raise errors.PropagationError(
+                f"Commit {self.c().seq} stands, and the disk has no room for the wave behind it: what depends on it is "
+                "stale. Free space and call state.propagate().") from error
+        except BaseException:
+            self.mark()
+            raise
+
+    cdef int compute_all(self, mmsb_wave_scope scope) except -1:
         cdef mmsb_commit_info info
         cdef Core core = <Core>self.owner
         cdef int status
-        if self.running:
-            raise errors.PropagationError("A function of a wave cannot start a wave. Do it after the wave.")
-        core.leave(core.enter(CLOSED | FORKED | READONLY))
+        cdef bint partial = scope != MMSB_WAVE_FULL
         # A short wave that calls nobody runs in one go under the interpreter's lock, like any short operation.
-        cdef bint exclusive = self.calls != 0 or self.graph.graph.edge_count > RELEASE_GIL_EDGES or core.gate != 0
-        if exclusive:
-            core.begin_exclusive()
+        if self.calls != 0 or self.graph.graph.edge_count > RELEASE_GIL_EDGES or core.gate != 0:
+            self.hold()
         self.running = True
         try:
             if self.listener is not None:
@@ -215,7 +239,7 @@ cdef class Engine:
                 info.time_ns = core.core.time_ns
             elif core.clock is not None:
                 info.time_ns = core.clock()
-            status = mmsb_propagate_begin(&self.p, &info, partial)
+            status = mmsb_propagate_begin(&self.p, &info, scope)
             if status != MMSB_OK:
                 core.fail(status, 0, 0, 0)
             try:
@@ -226,18 +250,33 @@ cdef class Engine:
                     self.publish(&info, partial)
                 else:
                     mmsb_core_forget_touched(&core.core)
+                self.marked = core.core.touched.size // sizeof(mmsb_touched)
+                if not partial and core._links.marked:
+                    core._links.cover()
             finally:
                 mmsb_propagate_end(&self.p)
         finally:
             self.running = False
-            if exclusive:
-                core.end_exclusive()
+            self.let_go()
         return 0
 
+    cdef int hold(self) except -1:
+        """Keeps other threads out until the wave ends: Python code may let them in. A wave that was short up to here
+        has let nobody in, and need not wait."""
+        if not self.held:
+            self.c().begin_exclusive()
+            self.held = True
+        return 0
+
+    cdef void let_go(self):
+        if self.held:
+            self.held = False
+            self.c().end_exclusive()
+
     cdef int run(self) except -1:
+        cdef Core core = <Core>self.owner
         cdef int status
         cdef bint long_wave = self.graph.graph.edge_count > RELEASE_GIL_EDGES
-        cdef Core core = <Core>self.owner
         core.gate |= WAVE  # functions, and semirings in Python, change nothing
         try:
             while True:
@@ -260,19 +299,21 @@ cdef class Engine:
     cdef int misfit(self) except -1:
         """A native link could not compute the node at hand."""
         page_id = self.graph.page_id(mmsb_propagate_node(&self.p))
-        semiring, _ = self.kept[page_id]
+        semiring = self.kept[page_id]
         error = take_error(semiring) if semiring is not None else None
-        (<Core>self.owner)._failures[page_id] = error
+        self.c()._failures[page_id] = error
         self.fail_here(f"{type(error).__name__}: {error}" if error is not None else self.p.why.decode())
         return 0
 
     cdef object fail_here(self, str reason):
+        self.hold()
         self.reasons[self.graph.page_id(mmsb_propagate_node(&self.p))] = reason
         if mmsb_propagate_failed(&self.p) != MMSB_OK:
             raise MemoryError()
 
     cdef int call(self) except -1:
         """Computes the node at hand with its Python function."""
+        cdef Core core = <Core>self.owner
         cdef uint32_t node = mmsb_propagate_node(&self.p)
         cdef uint64_t page_id = self.graph.page_id(node)
         cdef mmsb_rule *rule = <mmsb_rule *>self.p.rules.data + node
@@ -280,7 +321,6 @@ cdef class Engine:
         cdef const uint8_t *at
         cdef uint32_t i
         cdef uint8_t[::1] out
-        cdef Core core = <Core>self.owner
         entry = self.functions.get(page_id)
         if entry is None:
             self.fail_here("its function is not registered")
@@ -305,11 +345,11 @@ cdef class Engine:
                     arguments[0] = arguments[0].reshape(shape)
             result = function(*arguments)
             if result is not None:
-                content = memoryview(result).cast("B")
+                content = bytearray(as_bytes_like(result))
                 if len(content) != len(scratch):
                     raise ValueError(f"the function returned {len(content)} bytes for a page of {len(scratch)}")
-                scratch = bytearray(content)
-        except Exception as error:
+                scratch = content
+        except (Exception, SystemExit) as error:
             core._failures[page_id] = error
             self.fail_here(f"{type(error).__name__}: {error}")
             return 0
@@ -319,31 +359,42 @@ cdef class Engine:
             raise MemoryError()
         return 0
 
+    cdef dict failures(self):
+        """Why the pages that this wave could not compute could not be, by page."""
+        cdef const uint32_t *failed = <const uint32_t *>self.p.failed.data
+        cdef uint64_t i, page_id
+        cdef dict reasons = {}
+        known = self.c()._links
+        for i in range(self.p.failed.size // sizeof(uint32_t)):
+            page_id = self.graph.page_id(failed[i])
+            if known.of(page_id) is None:
+                reasons[page_id] = ""  # nobody computes it; a page that controls it changed
+            elif (<mmsb_rule *>self.p.rules.data + failed[i]).used:
+                reasons[page_id] = self.reasons.get(page_id, PARENT_FAILED)
+            else:
+                reasons[page_id] = known.failed.get(page_id, PARENT_FAILED)
+        return reasons
+
     cdef int publish(self, void *info, bint partial) except -1:
         cdef Core core = <Core>self.owner
-        cdef const uint32_t *failed = <const uint32_t *>self.p.failed.data
         cdef const uint32_t *visited = <const uint32_t *>self.p.visited.data
         cdef const mmsb_wave_delta *changed = <const mmsb_wave_delta *>self.p.changed.data
-        cdef mmsb_page_header *header
-        cdef uint64_t i, page_id
+        cdef uint64_t i
         cdef int status
         cdef bytes blob = b""
-        fresh = None
-        for i in range(self.p.visited.size // sizeof(uint32_t)):
-            page_id = self.graph.page_id(visited[i])
-            header = mmsb_arena_header(&core.core.arena, page_id)
-            if header.flags & MMSB_PAGE_STALE:
-                fresh = fresh or []
-                fresh.append(page_id)
-        reasons = None
-        if self.p.failed.size:
-            reasons = {}
-            for i in range(self.p.failed.size // sizeof(uint32_t)):
-                page_id = self.graph.page_id(failed[i])
-                reasons[page_id] = self.reasons.get(page_id, "a page that it depends on could not be computed")
+        cdef dict reasons = {}
+        cdef list fresh = []
+        if self.p.failed.size or partial or core._links.failed or core._links.marked:
+            self.hold()
+            reasons = self.failures()
+        # The log names what is up to date again where it does not follow from the wave itself.
+        known = core._links.failed
+        if known or partial:
+            for i in range(self.p.visited.size // sizeof(uint32_t)):
+                page_id = self.graph.page_id(visited[i])
+                if page_id not in reasons and (page_id in known or partial):
+                    fresh.append(page_id)
         if fresh or reasons or partial:
-            reasons = reasons or {}
-            fresh = [page_id for page_id in fresh or () if page_id not in reasons]
             blob = links.encode_wave(reasons, fresh, partial)
         while True:
             status = mmsb_propagate_publish(&self.p, <mmsb_commit_info *>info,
@@ -363,3 +414,55 @@ cdef class Engine:
             if reasons:
                 self.listener("stale", list(reasons))
         return 0
+
+    # ---- proving
+
+    def recompute(self):
+        """Computes every page anew that is not stale, and changes nothing. Returns how many were computed, and None
+        when all came out as they are, else (page, first, end of the bytes that differ, reason) of the first that did
+        not, in the order of waves; the bytes are None when it could not be computed, and the reason says why."""
+        cdef mmsb_commit_info info
+        cdef Core core = <Core>self.owner
+        self.need()
+        self.hold()
+        self.running = True
+        try:
+            pending = self.forced_pages()
+            self.p.forced.size = 0
+            for child, link in core._links.items():
+                if link.kind == "data" and not core._is_stale(child):
+                    self.force(child)
+            memset(&info, 0, sizeof(mmsb_commit_info))
+            info.time_ns = core.core.time_ns
+            if mmsb_propagate_begin(&self.p, &info, MMSB_WAVE_TRIAL) != MMSB_OK:
+                raise MemoryError()
+            try:
+                self.reasons = {}
+                self.run()
+                return self.p.computed, self.differing()
+            finally:
+                mmsb_propagate_end(&self.p)
+                self.p.forced.size = 0
+                for child in pending:
+                    self.force(child)
+        finally:
+            self.running = False
+            self.let_go()
+
+    cdef object differing(self):
+        cdef const uint32_t *visited = <const uint32_t *>self.p.visited.data
+        cdef const uint8_t *at
+        cdef uint64_t i, first
+        cdef uint64_t size = 0
+        for i in range(self.p.visited.size // sizeof(uint32_t)):
+            page_id = self.graph.page_id(visited[i])
+            if page_id in self.reasons:
+                return page_id, None, None, self.reasons[page_id]
+            if not mmsb_propagate_is_staged(&self.p, visited[i]):
+                continue
+            at = mmsb_propagate_bytes(&self.p, visited[i], &size)
+            old = self.c()._page_bytes(page_id)
+            new = PyBytes_FromStringAndSize(<const char *>at, size)
+            wrong = [first for first in range(size) if old[first] != new[first]]
+            return page_id, min(wrong), max(wrong) + 1, ""
+        return None

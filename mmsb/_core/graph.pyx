@@ -225,6 +225,11 @@ cdef class Graph:
             raise_status(MMSB_EDGE_NOT_FOUND, f"{kind or 'any'} edge from page {parent} to page {child}",
                          {"parent": parent, "child": child, "kind": kind})
 
+    def degree(self, page_id):
+        """Number of edges of a page, to it and from it."""
+        cdef const mmsb_graph_node *node = mmsb_graph_node_at(&self.graph, self.node(page_id))
+        return node.ins.count + node.out.count
+
     def has_edge(self, parent, child, kinds=None):
         """Whether there is an edge of one of these kinds. False also when a page is not in the graph."""
         cdef uint32_t above = self.find(parent)

@@ -30,7 +30,7 @@ from mmsb._core.page cimport Page, Slot, as_bytes_like
 from mmsb._core.semiring cimport Semiring
 
 
-from mmsb import errors, links
+from mmsb import errors, linktable
 from mmsb._core.semiring_python import calls_python, take_error
 
 # From this many bytes on a write lets other threads run meanwhile.
@@ -96,7 +96,7 @@ cdef class Core:
         self._name_of = {}
         self._metadata = {}
         self._slots = {}
-        self._links = links.Links(self)
+        self._links = linktable.Links(self)
         self._failures = {}
         self.merges = [None]
         self.clock = clock
@@ -184,6 +184,10 @@ cdef class Core:
     def _check_open(self):
         """Raises when the State is closed or belongs to a parent process."""
         self.leave(self.enter(CLOSED | FORKED))
+
+    def _check_idle(self, *, bint to_write=False):
+        """The same, also inside a function that computes a page; with `to_write` when nothing can be changed, too."""
+        self.leave(self.enter(CLOSED | FORKED | (UNWRITABLE if to_write else WAVE)))
 
     @property
     def closed(self):
@@ -518,28 +522,25 @@ cdef class Core:
         elif kind in ("link", "unlink", "wave"):
             self._links.describe(change, self.core.seq)
 
-    def _flag_page(self, page_id, *, source=None, derived=None, stale=None):
+    def _flag_page(self, page_id, *, source=None, derived=None, stale=None, failed=None):
         """Sets or clears marks of a page's header (None: leave it). A page that is gone has none."""
         cdef mmsb_page_header *header = mmsb_arena_header(&self.core.arena, page_id)
         if header == NULL:
             return
-        for bit, wanted in ((MMSB_PAGE_SOURCE, source), (MMSB_PAGE_DERIVED, derived), (MMSB_PAGE_STALE, stale)):
+        for bit, wanted in ((MMSB_PAGE_SOURCE, source), (MMSB_PAGE_DERIVED, derived), (MMSB_PAGE_STALE, stale),
+                            (MMSB_PAGE_FAILED, failed)):
             if wanted is not None:
                 header.flags = header.flags | bit if wanted else header.flags & ~bit
 
-    def _stale_pages(self):
-        """Ids of the pages that are marked as stale, ascending."""
-        cdef uint64_t page_id
-        cdef mmsb_page_header *header
-        cdef list ids = []
-        for page_id in range(1, self.core.next_page_id):
-            header = mmsb_arena_header(&self.core.arena, page_id)
-            if header != NULL and header.flags & MMSB_PAGE_STALE:
-                ids.append(page_id)
-        return ids
-
     def _is_stale(self, uint64_t page_id):
-        return bool(self.header(page_id).flags & MMSB_PAGE_STALE)
+        """Whether a page is not up to date. One that is gone is not."""
+        cdef mmsb_page_header *header = mmsb_arena_header(&self.core.arena, page_id)
+        return header != NULL and bool(header.flags & MMSB_PAGE_STALE)
+
+    def _touched_pages(self):
+        """Ids of the pages that changed since the last wave and have children, in order, some more than once."""
+        cdef mmsb_touched *touched = <mmsb_touched *>self.core.touched.data
+        return [touched[i].page_id for i in range(self.core.touched.size // sizeof(mmsb_touched))]
 
     def _forget_touched(self):
         mmsb_core_forget_touched(&self.core)

@@ -6,6 +6,7 @@ import threading
 import pytest
 
 import mmsb
+from mmsb import links
 from mmsb._core.files import Files
 from mmsb.store import READ_ATTEMPTS, Store
 
@@ -160,3 +161,18 @@ def test_attempts_are_repeated_only_while_the_files_change(tmp_path):
     with pytest.raises(mmsb.RetentionError):
         store.steadily(fail, bool)
     assert len(made) == 1
+
+
+def test_a_reader_computes_nothing(tmp_path):
+    with mmsb.open(tmp_path / "s") as state:
+        a, child = state.create_page(8, name="a"), state.create_page(8, name="child")
+        state.depend(child, on=a, link=links.passthrough())
+        with state.deferred():
+            a.write(b"x")
+            with mmsb.open(tmp_path / "s", read_only=True) as reader:
+                seq = reader.seq
+                with pytest.raises(mmsb.ReadOnlyError):
+                    reader.propagate()
+                assert reader.seq == seq and reader.page("child").stale
+                reader.policy = None
+                assert reader.seq == seq

@@ -1,0 +1,249 @@
+"""Which pages of a state depend on which, and which of them are stale. docs/understand/propagation.md.
+
+The log says all of it: links come and go by LINK and UNLINK changes, and a page is stale because it stands in a wave's
+list of failed pages, or because an ancestor changed and no wave has covered that.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+from typing import Any
+
+from mmsb.errors import CorruptLogError
+from mmsb.links import KINDS, Link, bounded, decode, decode_unlink, decode_wave, encode_wave
+from mmsb.metadata import get_varint, put_varint
+
+NO_LINKS = b"\0"  # what Links.encode gives without links
+NOT_COMPUTED = "it was not computed yet"
+Stored = tuple[list[tuple[int, Link]], dict[int, str], list[int]]  # links; failed, marked pages
+
+
+class Links:
+    """All links of one state: by child and kind.
+
+    `failed`: pages that must be computed whatever their parents do, or cannot be, with the reason. `marked`: pages that
+    are stale only because an ancestor changed; the next wave over everything covers them.
+    """
+
+    def __init__(self, core: Any) -> None:
+        self.core = weakref.proxy(core)  # it owns these links
+        self.table: dict[tuple[int, str], Link] = {}
+        self.uses: dict[int, int] = {}  # how many links a page is a parent in
+        self.failed: dict[int, str] = {}
+        self.marked: set[int] = set()
+        self.children: dict[int, list[int]] | None = None  # along data and control edges, while nothing is relinked
+        self.digested: bytes | None = None
+
+    def __bool__(self) -> bool:
+        return bool(self.table)
+
+    def of(self, child: int, kind: str = "data") -> Link | None:
+        """The link of a page."""
+        return self.table.get((child, kind))
+
+    def items(self) -> Iterator[tuple[int, Link]]:
+        """(child, link), by child, then kind."""
+        for child, kind in sorted(self.table, key=lambda key: (key[0], KINDS.index(key[1]))):
+            yield child, self.table[child, kind]
+
+    def edges(self) -> list[tuple[int, int, str]]:
+        """(parent, child, kind) of every edge."""
+        return [(parent, child, link.kind) for child, link in self.items() for parent in dict.fromkeys(link.parents)]
+
+    def touching(self, page_id: int) -> list[tuple[int, Link]]:
+        """(child, link) of every link that the page is in."""
+        if page_id not in self.uses and not any((page_id, kind) in self.table for kind in KINDS):
+            return []
+        return [(child, link) for child, link in self.items() if child == page_id or page_id in link.parents]
+
+    # ---- links come and go
+
+    def link(self, child: int, link: Link) -> None:
+        """A commit has linked a page: a computed one is stale until a wave computes it."""
+        self.add(child, link)
+        if link.kind == "data":
+            self.settle({child: NOT_COMPUTED}, ())
+        elif link.kind == "control":
+            self.mark([parent for parent in link.parents if self.core._is_stale(parent)])
+
+    def add(self, child: int, link: Link) -> None:
+        """Takes a link in. One of another kind than data adds its parents to those there are."""
+        old = self.table.get((child, link.kind))
+        if old is not None:
+            self.put(child, link.kind, None)
+            if link.kind != "data":
+                link = replace(link, parents=tuple(sorted({*old.parents, *link.parents})))
+        self.put(child, link.kind, link)
+
+    def remove(self, child: int, kind: str, parents: Sequence[int] = ()) -> None:
+        """Takes a link out, or only these parents out of one that is no data link."""
+        link = self.table.get((child, kind))
+        if link is None:
+            return
+        left = tuple(parent for parent in link.parents if parent not in parents) if parents and kind != "data" else ()
+        self.put(child, kind, replace(link, parents=left) if left else None)
+        if kind == "data" or not (self.of(child) or self.of(child, "control")):
+            self.settle({}, [child])
+
+    def put(self, child: int, kind: str, link: Link | None) -> None:
+        """Makes this the link of a page, None: it has none."""
+        old = self.table.pop((child, kind), None)
+        for parent in old.parents if old is not None else ():
+            self.uses[parent] -= 1
+            if self.uses[parent] == 0:
+                del self.uses[parent]
+                self.core._flag_page(parent, source=False)
+        if link is not None:
+            self.table[child, kind] = link
+            for parent in link.parents:
+                self.uses[parent] = self.uses.get(parent, 0) + 1
+                if self.uses[parent] == 1:
+                    self.core._flag_page(parent, source=True)
+        if kind == "data":
+            self.core._flag_page(child, derived=link is not None)
+        self.children = self.digested = None
+
+    # ---- what is stale
+
+    def settle(self, failed: dict[int, str], fresh: Iterable[int]) -> None:
+        """After a wave: what failed is stale, what was computed no longer is."""
+        for page_id in fresh:
+            self.failed.pop(page_id, None)
+            self.marked.discard(page_id)
+            self.core._flag_page(page_id, stale=False, failed=False)
+        for page_id, reason in failed.items():
+            self.failed[page_id] = reason
+            self.marked.discard(page_id)
+            self.core._flag_page(page_id, stale=True, failed=True)
+
+    def below(self, pages: Iterable[int]) -> list[int]:
+        """Pages that are not stale and depend on one of `pages`, along data and control edges."""
+        if self.children is None:
+            self.children = {}
+            for child, link in self.items():
+                for parent in link.parents if link.kind in ("data", "control") else ():
+                    self.children.setdefault(parent, []).append(child)
+        found: dict[int, None] = {}
+        todo = list(pages)
+        while todo:
+            for child in self.children.get(todo.pop(), ()):
+                if child not in found and not self.core._is_stale(child):  # what lies below a stale page is stale
+                    found[child] = None
+                    todo.append(child)
+        return list(found)
+
+    def mark(self, pages: Iterable[int]) -> None:
+        """These pages changed: what depends on them is stale until a wave covers it."""
+        self.note_marked(self.below(pages))
+
+    def note_marked(self, pages: Iterable[int]) -> None:
+        """These pages are stale, because an ancestor changed."""
+        for page_id in pages:
+            self.marked.add(page_id)
+            self.core._flag_page(page_id, stale=True)
+
+    def cover(self) -> None:
+        """A wave has covered everything that was touched."""
+        for page_id in self.marked:
+            self.core._flag_page(page_id, stale=False)
+        self.marked.clear()
+
+    def distrust(self) -> None:
+        """What exactly changed is no longer known: marked pages must be computed whatever their parents do."""
+        self.mark(self.core._touched_pages())
+        self.core._forget_touched()
+        self.settle(dict.fromkeys(sorted(self.marked), ""), ())
+
+    # ---- the log
+
+    def describe(self, change: Any, seq: int) -> None:
+        """Takes a change of the log in. CorruptLogError."""
+        try:
+            if change.kind == "link":
+                link = decode(change.blob)
+                for page_id in (change.page_id, *link.parents):
+                    if not self.core._has_page(page_id):
+                        raise ValueError(f"it links page {page_id}, which there is not")
+                if change.page_id in link.parents:
+                    raise ValueError(f"page {change.page_id} depends on itself")
+                self.link(change.page_id, link)
+            elif change.kind == "unlink":
+                kind, parents = decode_unlink(change.blob)
+                self.remove(change.page_id, kind, parents)
+            else:
+                if not 1 <= change.page_id <= seq:
+                    raise ValueError("the cause of a wave lies outside of history")
+                failed, fresh, partial = decode_wave(change.blob)
+                if partial:
+                    self.mark(self.core._touched_pages())
+                self.settle(failed, fresh)
+                if not partial:
+                    self.cover()
+                self.core._forget_touched()
+        except (ValueError, IndexError) as error:
+            raise corrupt(seq, str(error)) from error
+
+    # ---- what is kept elsewhere
+
+    def encode(self) -> bytes:
+        """All links and stale pages: what checkpoints keep. NO_LINKS without links."""
+        out = bytearray()
+        put_varint(out, len(self.table))
+        for child, link in self.items():
+            put_varint(out, child)
+            blob = link.encode()
+            put_varint(out, len(blob))
+            out += blob
+        if self.table:
+            failed = {page_id: reason for page_id, reason in self.failed.items() if self.core._is_stale(page_id)}
+            marked = {page_id for page_id in self.marked if self.core._is_stale(page_id)}
+            out += encode_wave(failed, sorted(marked.union(self.below(self.core._touched_pages()))), False)
+        return bytes(out)
+
+    def load(self, data: bytes) -> None:
+        """Takes in what encode() gave. ValueError when it is malformed."""
+        links, failed, marked = decode_links(data)
+        for child, link in links:
+            self.add(child, link)
+        self.settle(failed, ())
+        self.note_marked(marked)
+
+    def digest_bytes(self) -> bytes:
+        """What the digest covers: the links, and not how functions are called."""
+        if self.digested is None:
+            out = bytearray()
+            for child, link in self.items():
+                blob = replace(link, function="").encode()
+                put_varint(out, child)
+                put_varint(out, len(blob))
+                out += blob
+            self.digested = bytes(out)
+        return self.digested
+
+
+def decode_links(data: bytes) -> Stored:
+    """What Links.encode() gave. ValueError."""
+    links = []
+    count, at = get_varint(data, 0)
+    for _ in range(bounded(count, len(data))):
+        child, at = get_varint(data, at)
+        length, at = get_varint(data, at)
+        links.append((child, decode(data[at : at + length])))
+        at += length
+    if count == 0 and at != len(data):
+        raise ValueError("there is more than links")
+    failed, marked, _ = decode_wave(data[at:])
+    return links, failed, marked
+
+
+def corrupt(seq: int, reason: str) -> CorruptLogError:
+    """The error of a log whose links make no sense."""
+    return CorruptLogError(
+        f"Commit {seq} describes the graph wrongly ({reason}). Run `mmsb verify` on the store.",
+        path=None,
+        offset=None,
+        seq=seq,
+        reason=reason,
+    )
