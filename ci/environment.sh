@@ -17,7 +17,10 @@ mmsb_environment() {
             if [ -f "$folder/pyproject.toml" ]; then packages+=(-e "./${folder%/}[test]"); fi
         done
         "$VENV/bin/pip" install -q --no-build-isolation -e ".[test,lint]" || return 1
-        if [ "${#packages[@]}" -gt 0 ]; then "$VENV/bin/pip" install -q "${packages[@]}" || return 1; fi
+        # Without isolation: what is compiled is built against the mmsb of this tree.
+        if [ "${#packages[@]}" -gt 0 ]; then
+            "$VENV/bin/pip" install -q --no-build-isolation "${packages[@]}" || return 1
+        fi
         echo "$wanted" >"$VENV/wanted"
     fi
     export PATH="$VENV/bin:$PATH"

@@ -21,8 +21,8 @@ typedef struct mmsb_page_header {
     uint64_t epoch;
     uint32_t generation; /* preserve the page before the first write of another generation */
     uint16_t flags;      /* MMSB_PAGE_* */
-    uint8_t kind;        /* 0: raw bytes */
-    uint8_t reserved;
+    uint8_t kind;        /* MMSB_PAGE_KIND_* */
+    uint8_t merge;       /* of a merge page: place of its semiring in core.merges; 0: not known yet */
 } mmsb_page_header;
 
 _Static_assert(sizeof(mmsb_page_header) == 32, "a page costs 32 bytes beside its slot");
@@ -31,6 +31,11 @@ enum {
     MMSB_PAGE_LIVE = 1,
     MMSB_PAGE_DESCRIBED = 2, /* has a name or metadata, kept on a higher floor */
     MMSB_PAGE_DELETED = 4,   /* was live; the id is never used again */
+    MMSB_PAGE_SOURCE = 8,    /* others depend on it: a change must be told */
+    MMSB_PAGE_DERIVED = 16,  /* computed from others; only waves change it */
+    MMSB_PAGE_STALE = 32,    /* an ancestor changed, and no wave has covered that */
+    MMSB_PAGE_TOUCHED = 64,  /* stands in core.touched */
+    MMSB_PAGE_FAILED = 128,  /* stale as well: to be computed whatever its parents did */
 };
 
 /* Page ids start at 1. The bound keeps the header table (32 bytes each) within the address space. */

@@ -83,3 +83,23 @@ int mmsb_batch_overlay(const mmsb_batch *batch, uint64_t page_id, uint64_t first
     }
     return MMSB_OK;
 }
+
+int mmsb_batch_merge(const mmsb_batch *batch, uint64_t page_id, uint64_t first_op, const mmsb_semiring *semiring,
+                     uint8_t *page, uint64_t page_bytes, uint8_t *spare) {
+    int status = MMSB_OK;
+    for (uint64_t i = first_op; i < mmsb_batch_count(batch) && status == MMSB_OK; i++) {
+        const mmsb_op *op = mmsb_batch_op(batch, i);
+        if (op->page_id != page_id) continue;
+        const uint8_t *data = mmsb_batch_data(batch, op);
+        if (op->kind == MMSB_OP_WRITE && op->assigns) {
+            overlay(page, 0, page_bytes, data, op->offset, op->data_bytes);
+        } else if (op->kind == MMSB_OP_WRITE) {
+            status = mmsb_merge_write(semiring, page + op->offset, op->offset, data, op->data_bytes);
+        } else if (op->kind == MMSB_OP_DELTA) {
+            mmsb_delta_view view;
+            status = mmsb_delta_parse(op->code, data, op->data_bytes, page_bytes, &view);
+            if (status == MMSB_OK) status = mmsb_merge_delta(semiring, page + view.first, &view, spare);
+        }
+    }
+    return status;
+}

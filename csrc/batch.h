@@ -3,6 +3,7 @@
 #define MMSB_BATCH_H
 
 #include "alloc.h"
+#include "merge.h"
 #include "status.h"
 
 typedef enum mmsb_op_kind {
@@ -13,6 +14,8 @@ typedef enum mmsb_op_kind {
     MMSB_OP_RESIZE,
     MMSB_OP_RENAME,   /* data is the new name; empty: none */
     MMSB_OP_METADATA, /* data is the whole new metadata */
+    MMSB_OP_LINK,     /* data is the encoded link; page_id is the child */
+    MMSB_OP_UNLINK,   /* the same of what goes */
 } mmsb_op_kind;
 
 /* 56 bytes, because a batch may hold millions. */
@@ -29,7 +32,10 @@ typedef struct mmsb_op {
     uint64_t data_at;                    /* in batch.data, of name, metadata and data behind one another */
     uint64_t data_bytes;                 /* what is written, the payload, the content, the name, the metadata */
     uint32_t name_bytes, metadata_bytes; /* CREATE */
-    uint8_t kind, code, page_kind;
+    uint8_t kind;
+    uint8_t code;      /* DELTA; CREATE of merge pages: place of their semiring in core.merges */
+    uint8_t page_kind; /* CREATE */
+    bool assigns;      /* WRITE: overwrites, also in a merge page */
 } mmsb_op;
 
 #define MMSB_ANY_EPOCH UINT64_MAX
@@ -61,8 +67,14 @@ int mmsb_batch_add_writes(mmsb_batch *batch, const uint64_t *ids, const uint64_t
                           uint64_t count, const uint8_t *payload, uint64_t payload_bytes);
 
 /* Overlays the staged writes to one page onto bytes[0,length) that came from `offset` of it: what a read inside the
- * batch sees. Writes only, which is all there can be between a page's creation or resize and the batch's end. */
+ * batch sees. Writes only, which is all there can be between a page's creation or resize and the batch's end.
+ * MMSB_OK or BAD_DELTA. */
 int mmsb_batch_overlay(const mmsb_batch *batch, uint64_t page_id, uint64_t first_op, uint64_t offset, uint8_t *bytes,
                        uint64_t length);
+
+/* The same for a merge page, whole: its bytes become what the staged writes leave of them. `spare` is as long.
+ * MMSB_OK, or BAD_DELTA, BAD_LANES, MERGE_FAILED. */
+int mmsb_batch_merge(const mmsb_batch *batch, uint64_t page_id, uint64_t first_op, const mmsb_semiring *semiring,
+                     uint8_t *page, uint64_t page_bytes, uint8_t *spare);
 
 #endif

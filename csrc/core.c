@@ -26,6 +26,8 @@ void mmsb_core_release(mmsb_core *core) {
     mmsb_buffer_release(&core->scratch, core->alloc);
     mmsb_buffer_release(&core->handles, core->alloc);
     mmsb_buffer_release(&core->source_ids, core->alloc);
+    mmsb_buffer_release(&core->touched, core->alloc);
+    mmsb_buffer_release(&core->touched_bytes, core->alloc);
     mmsb_arena_release(&core->arena);
 }
 
@@ -109,6 +111,17 @@ uint8_t *mmsb_core_begin_frame(mmsb_core *core, const mmsb_commit_info *info, ui
     return p;
 }
 
+int mmsb_core_renew_frame(mmsb_core *core, const mmsb_commit_info *info, uint64_t *used) {
+    uint64_t at = core->building.changes_at, count = *used - at, aside = at + MMSB_FRAME_HEAD_BYTES_MAX;
+    if (!mmsb_buffer_reserve(&core->frame, core->alloc, aside + count)) return MMSB_NO_MEMORY;
+    memmove(core->frame.data + aside, core->frame.data + at, count);
+    uint8_t *p = mmsb_core_begin_frame(core, info, MMSB_FRAME_COMMIT, aside + count);
+    if (p == NULL) return MMSB_NO_MEMORY;
+    memmove(p, core->frame.data + aside, count);
+    *used = (uint64_t)(p - core->frame.data) + count;
+    return MMSB_OK;
+}
+
 /* Pages of the segment that are fetched in one go, ahead of the tail: a seventh of what their faults would cost one by
  * one. A frame of that size is better written with pwrite, which fills the pages as it makes them. */
 #define READY_BYTES ((uint64_t)256 << 10)
@@ -167,6 +180,16 @@ void mmsb_core_mark_applied(mmsb_core *core) {
                      __ATOMIC_RELEASE);
 }
 
+/* Leaves in core->scratch what a write to a merge page makes of the bytes at `offset`. */
+static int join(mmsb_core *core, const mmsb_page_header *header, const uint8_t *bytes, uint64_t offset,
+                const uint8_t *data, uint64_t length) {
+    const mmsb_semiring *semiring = core->merges[header->merge];
+    if (semiring == NULL) return MMSB_NO_SEMIRING;
+    if (!mmsb_buffer_reserve(&core->scratch, core->alloc, length)) return MMSB_NO_MEMORY;
+    if (length != 0) memcpy(core->scratch.data, bytes, length);
+    return mmsb_merge_write(semiring, core->scratch.data, offset, data, length);
+}
+
 int mmsb_core_write(mmsb_core *core, uint64_t page_id, uint64_t offset, const uint8_t *data, uint64_t length,
                     const mmsb_commit_info *info, mmsb_written *written) {
     if (MMSB_UNLIKELY(core->poisoned)) return MMSB_POISONED;
@@ -174,21 +197,31 @@ int mmsb_core_write(mmsb_core *core, uint64_t page_id, uint64_t offset, const ui
     if (MMSB_UNLIKELY(header == NULL)) return MMSB_PAGE_NOT_FOUND;
     if (MMSB_UNLIKELY(offset > header->size || length > header->size - offset)) return MMSB_OUT_OF_BOUNDS;
     if (MMSB_UNLIKELY(info->if_epoch != MMSB_ANY_EPOCH && info->if_epoch != header->epoch)) return MMSB_EPOCH_MISMATCH;
+    if (MMSB_UNLIKELY(header->flags & MMSB_PAGE_DERIVED)) return MMSB_PAGE_IS_DERIVED;
 
+    uint8_t *page = mmsb_arena_bytes(&core->arena, header->handle);
+    if (MMSB_UNLIKELY(header->kind == MMSB_PAGE_KIND_MERGE) && !info->assigns) {
+        int status = join(core, header, page + offset, offset, data, length);
+        if (status != MMSB_OK) return status;
+        data = core->scratch.data;
+    }
     uint8_t *p =
         mmsb_core_begin_frame(core, info, MMSB_FRAME_COMMIT, 1 + MMSB_VARINT_BYTES_MAX + MMSB_DELTA_BOUND(length) + 8);
     if (MMSB_UNLIKELY(p == NULL)) return MMSB_NO_MEMORY;
     uint8_t *code = p;
     p = mmsb_varint_put(p + 1, page_id);
-    uint8_t *page = mmsb_arena_bytes(&core->arena, header->handle);
     int64_t bytes = core->kernels.delta_diff(page + offset, data, length, offset, p, code);
     if (bytes <= 0) return (int)bytes;
+    if (MMSB_UNLIKELY(header->flags & MMSB_PAGE_SOURCE) && !mmsb_core_reserve_touched(core, 1, (uint64_t)bytes))
+        return MMSB_NO_MEMORY;
     int status = mmsb_core_publish(core, p + bytes, info->sync);
     if (MMSB_UNLIKELY(status != MMSB_OK)) return status;
 
     /* From the encoded delta and not from `data`, which another thread might have changed since the diff. */
     core->kernels.delta_apply(page, header->size, *code, p, (uint64_t)bytes);
     header->epoch++;
+    if (MMSB_UNLIKELY(header->flags & (MMSB_PAGE_SOURCE | MMSB_PAGE_FAILED)))
+        core->poisoned = mmsb_core_changed(core, header, page_id, *code, p, (uint64_t)bytes) != MMSB_OK;
     mmsb_core_mark_applied(core);
     core->commits++;
     core->deltas++;

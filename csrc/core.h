@@ -10,6 +10,7 @@
 #include "batch.h"
 #include "clock.h"
 #include "io.h"
+#include "merge.h"
 #include "segment.h"
 
 /* Shared with other processes that attach: the first page of a memfd. Log positions, see mmsb_log_position. */
@@ -54,20 +55,30 @@ typedef struct mmsb_core {
     int io_errno;        /* of the failure that poisoned the core */
     bool poisoned;       /* a write or sync failed: no further commit */
     mmsb_buffer frame;   /* the frame under construction */
-    mmsb_buffer scratch; /* bytes a delta from outside would leave, while it is compared with the page */
+    mmsb_buffer scratch; /* what a delta from outside or a merge would leave, while it is compared with the page */
     mmsb_building building;
     uint64_t frame_needs; /* after MMSB_NO_SPACE: bytes of the frame that did not fit */
     mmsb_buffer handles;  /* slots taken for the commit under construction, in the order of use */
     uint64_t handles_used;
-    mmsb_buffer source_ids; /* u32 per source of the State: its id in the active segment, 0 when not yet defined */
-    uint32_t source_next;   /* next id of the active segment */
-    uint64_t commits, deltas, delta_bytes; /* statistics since open */
+    mmsb_buffer touched;       /* mmsb_touched: changes to pages with children since the last wave */
+    mmsb_buffer touched_bytes; /* their payloads */
+    bool touched_whole;        /* not all of them were kept: the pages in `touched` may have changed anywhere */
+    mmsb_buffer source_ids;    /* u32 per source of the State: its id in the active segment, 0 when not yet defined */
+    uint32_t source_next;      /* next id of the active segment */
+    uint64_t commits, deltas, delta_bytes;            /* statistics since open */
+    const mmsb_semiring *merges[MMSB_MERGES_MAX + 1]; /* of merge pages, by header.merge; [0] is NULL */
 
     /* Asked when a page lets go of a slot (it was deleted or resized). True: the asked one keeps the slot and gives it
      * back to the arena later. NULL: nobody does. */
     bool (*keep_slot)(void *context, uint64_t page_id, uint64_t handle, uint64_t size);
     void *keep_context;
 } mmsb_core;
+
+/* A change to a page that has children: an encoded delta, or anything (code 0). */
+typedef struct mmsb_touched {
+    uint64_t page_id, payload_at, payload_bytes;
+    uint8_t code;
+} mmsb_touched;
 
 /* What a commit says beside its changes. */
 typedef struct mmsb_commit_info {
@@ -76,6 +87,7 @@ typedef struct mmsb_commit_info {
     uint32_t source;     /* index in the State's table of sources; 0: none */
     bool sync;           /* durable before it returns */
     bool skip_unchanged; /* make no commit when the batch turns out to change nothing */
+    bool assigns;        /* a single write overwrites, also in a merge page */
     const uint8_t *source_name, *label, *intent;
     uint64_t source_bytes, label_bytes, intent_bytes;
 } mmsb_commit_info;
@@ -98,7 +110,8 @@ void mmsb_core_use_segment(mmsb_core *core, const mmsb_active *active, const uin
 
 /* Writes data[0,length) at `offset` of a page, as one commit. Returns 1 when bytes changed, 0 when none did (no
  * commit then), or PAGE_NOT_FOUND, OUT_OF_BOUNDS, EPOCH_MISMATCH, NO_MEMORY, FRAME_TOO_LARGE, NO_SPACE (give the core
- * a segment with room for `frame_needs` bytes and call again), POISONED, or IO: then the commit is in doubt and the
+ * a segment with room for `frame_needs` bytes and call again), NO_SEMIRING (put that of the page into `merges`, its
+ * place into the header, and call again), BAD_LANES, MERGE_FAILED, POISONED, or IO: then the commit is in doubt and the
  * core poisoned. On every other failure nothing changed. `data` may lie inside a page. */
 int mmsb_core_write(mmsb_core *core, uint64_t page_id, uint64_t offset, const uint8_t *data, uint64_t length,
                     const mmsb_commit_info *info, mmsb_written *written);
@@ -132,10 +145,22 @@ int mmsb_core_define_source(mmsb_core *core, uint32_t source, uint32_t id);
  * describes something (it is in *frame; call again to go on), MMSB_END when done, or a failure. */
 int mmsb_core_replay(mmsb_core *core, mmsb_log_cursor *cursor, uint64_t seq_until, mmsb_log_frame *frame);
 
-/* Used by core.c and core_commit.c: the steps of a commit. begin_frame returns where its changes go, NULL without
- * memory. */
+/* Room for so many more notes, of `bytes` in all, so that taking them cannot fail when the frame is out. */
+bool mmsb_core_reserve_touched(mmsb_core *core, uint64_t count, uint64_t bytes);
+/* After a change to a page (code 0: of its size) that failed or that others depend on: notes it for the next wave.
+ * MMSB_OK or NO_MEMORY. */
+int mmsb_core_changed(mmsb_core *core, mmsb_page_header *header, uint64_t page_id, uint8_t code, const uint8_t *payload,
+                      uint64_t payload_bytes);
+/* Forgets those notes: a wave has covered them. */
+void mmsb_core_forget_touched(mmsb_core *core);
+
+/* Used by core.c, core_commit.c and propagate.c: the steps of a commit. begin_frame returns where its changes go, NULL
+ * without memory. */
 uint8_t *mmsb_core_begin_frame(mmsb_core *core, const mmsb_commit_info *info, uint8_t kind, uint64_t body_max);
 int mmsb_core_publish(mmsb_core *core, uint8_t *end, bool sync);
+/* Writes the head of the frame under construction anew, for the segment that is in place now. *used: its bytes so far.
+ * MMSB_OK or NO_MEMORY. */
+int mmsb_core_renew_frame(mmsb_core *core, const mmsb_commit_info *info, uint64_t *used);
 void mmsb_core_mark_applied(mmsb_core *core);
 void mmsb_core_drop_slot(mmsb_core *core, uint64_t page_id, uint64_t handle, uint64_t size);
 

@@ -18,11 +18,12 @@ static int apply_delta(mmsb_core *core, const mmsb_change *change) {
     header->epoch++;
     core->deltas++;
     core->delta_bytes += change->payload_bytes;
-    return status;
+    if (MMSB_LIKELY((header->flags & (MMSB_PAGE_SOURCE | MMSB_PAGE_FAILED)) == 0) || status != MMSB_OK) return status;
+    return mmsb_core_changed(core, header, change->page_id, change->kind, change->payload, change->payload_bytes);
 }
 
 static int apply_create(mmsb_core *core, const mmsb_change *change) {
-    if (change->size == 0 || change->page_kind != MMSB_PAGE_KIND_RAW) return MMSB_BAD_FRAME;
+    if (change->size == 0 || change->page_kind >= MMSB_PAGE_KINDS) return MMSB_BAD_FRAME;
     /* A hostile count must not make the table grow without end: every page costs at least a slot. */
     if (change->count > MMSB_PAGE_ID_MAX || change->page_id > MMSB_PAGE_ID_MAX - change->count) return MMSB_BAD_FRAME;
     if (core->handles.size == 0) {
@@ -50,7 +51,7 @@ static int apply_create(mmsb_core *core, const mmsb_change *change) {
 
 int mmsb_core_load_page(mmsb_core *core, uint64_t page_id, uint64_t size, uint64_t epoch, uint8_t kind, uint16_t flags,
                         const uint8_t *content, uint64_t content_bytes) {
-    if (page_id == 0 || content_bytes > size) return MMSB_BAD_SIZE;
+    if (page_id == 0 || content_bytes > size || kind >= MMSB_PAGE_KINDS) return MMSB_BAD_SIZE;
     int status = mmsb_arena_ensure_ids(&core->arena, page_id);
     if (status != MMSB_OK) return status;
     mmsb_page_header *header = mmsb_arena_entry(&core->arena, page_id);
@@ -88,7 +89,51 @@ static int apply_resize(mmsb_core *core, const mmsb_change *change) {
     header->handle = handle;
     header->size = change->size;
     header->epoch++;
+    return mmsb_core_changed(core, header, change->page_id, 0, NULL, 0);
+}
+
+/* Beyond these, a page that was touched counts as changed anywhere. */
+#define TOUCHED_MOST 4096
+#define TOUCHED_BYTES_MOST (1u << 20)
+
+bool mmsb_core_reserve_touched(mmsb_core *core, uint64_t count, uint64_t bytes) {
+    bytes = mmsb_min_u64(bytes, TOUCHED_BYTES_MOST);
+    return mmsb_buffer_reserve(&core->touched, core->alloc, core->touched.size + count * sizeof(mmsb_touched)) &&
+           mmsb_buffer_reserve(&core->touched_bytes, core->alloc, core->touched_bytes.size + bytes);
+}
+
+int mmsb_core_changed(mmsb_core *core, mmsb_page_header *header, uint64_t page_id, uint8_t code, const uint8_t *payload,
+                      uint64_t payload_bytes) {
+    /* A page that is not computed is up to date when somebody writes it after the wave. */
+    if (!(header->flags & MMSB_PAGE_DERIVED)) header->flags &= (uint16_t)~MMSB_PAGE_FAILED;
+    if (!(header->flags & MMSB_PAGE_SOURCE)) return MMSB_OK;
+    bool known = (header->flags & MMSB_PAGE_TOUCHED) != 0;
+    if (core->touched.size >= TOUCHED_MOST * sizeof(mmsb_touched) ||
+        core->touched_bytes.size + payload_bytes > TOUCHED_BYTES_MOST)
+        core->touched_whole = true;
+    if (core->touched_whole && known) return MMSB_OK;
+    if (core->touched_whole) code = 0;
+    if (code == 0) payload_bytes = 0;
+    if (!mmsb_buffer_reserve(&core->touched, core->alloc, core->touched.size + sizeof(mmsb_touched)) ||
+        !mmsb_buffer_reserve(&core->touched_bytes, core->alloc, core->touched_bytes.size + payload_bytes))
+        return MMSB_NO_MEMORY;
+    mmsb_touched *touched = (mmsb_touched *)(void *)(core->touched.data + core->touched.size);
+    *touched = (mmsb_touched){page_id, core->touched_bytes.size, payload_bytes, code};
+    if (payload_bytes != 0) memcpy(core->touched_bytes.data + core->touched_bytes.size, payload, payload_bytes);
+    core->touched.size += sizeof *touched;
+    core->touched_bytes.size += payload_bytes;
+    header->flags |= MMSB_PAGE_TOUCHED;
     return MMSB_OK;
+}
+
+void mmsb_core_forget_touched(mmsb_core *core) {
+    const mmsb_touched *touched = (const mmsb_touched *)(const void *)core->touched.data;
+    for (uint64_t i = 0; i < core->touched.size / sizeof *touched; i++) {
+        mmsb_page_header *header = mmsb_arena_header(&core->arena, touched[i].page_id);
+        if (header != NULL) header->flags &= (uint16_t)~MMSB_PAGE_TOUCHED;
+    }
+    core->touched.size = core->touched_bytes.size = 0;
+    core->touched_whole = false;
 }
 
 void mmsb_core_drop_slot(mmsb_core *core, uint64_t page_id, uint64_t handle, uint64_t size) {
@@ -133,7 +178,7 @@ int mmsb_core_apply(mmsb_core *core, const uint8_t *changes, const uint8_t *end,
                 *described = true;
                 break;
             }
-            default: /* LABEL, INTENT, SOURCE: of the commit, not of a page */
+            default: /* LABEL, INTENT, SOURCE, WAVE of the commit; LINK, UNLINK: kept on a higher floor */
                 *described = true;
                 break;
         }

@@ -13,6 +13,9 @@ typedef struct staged_page {
     uint8_t first_code;
     bool copied; /* base is a copy of ours */
     bool deleted;
+    bool derived; /* computed from others */
+    uint8_t kind;
+    uint8_t merge; /* place of a merge page's semiring in core->merges */
 } staged_page;
 
 typedef struct staging {
@@ -21,6 +24,7 @@ typedef struct staging {
     staged_page *pages; /* open addressing, a power of two places */
     uint64_t page_places, page_count;
     uint64_t used; /* bytes of the frame written so far */
+    bool sources;  /* others depend on one of the pages */
 } staging;
 
 static staged_page *find_place(staged_page *pages, uint64_t places, uint64_t page_id) {
@@ -70,7 +74,11 @@ static int stage_page(staging *s, uint64_t page_id, staged_page **out) {
     staged_page page = {.page_id = page_id,
                         .size = header->size,
                         .epoch = header->epoch,
+                        .derived = (header->flags & MMSB_PAGE_DERIVED) != 0,
+                        .kind = header->kind,
+                        .merge = header->merge,
                         .base = mmsb_arena_bytes(&core->arena, header->handle)};
+    s->sources |= (header->flags & MMSB_PAGE_SOURCE) != 0;
     int status = add_page(s, &page);
     if (status == MMSB_OK) *out = find_place(s->pages, s->page_places, page_id);
     return status;
@@ -117,21 +125,30 @@ static int end_delta(staging *s, staged_page *page, uint64_t payload_at, int64_t
     return MMSB_OK;
 }
 
-/* A delta made elsewhere may name bytes that do not change here. What it would leave of its hull goes into
- * core->scratch, to be compared with the page like any other write. */
-static int spread_delta(mmsb_core *core, const staged_page *page, const mmsb_op *op, const uint8_t *payload,
-                        uint64_t *offset, uint64_t *length) {
+/* A delta made elsewhere may name bytes that do not change here, and a write to a merge page is joined with what is
+ * there. What either would leave of the bytes that it spans goes into core->scratch, to be compared with the page like
+ * any other write. `semiring` NULL: no merge page. */
+static int spread_delta(mmsb_core *core, const staged_page *page, const mmsb_op *op, const mmsb_semiring *semiring,
+                        const uint8_t *payload, uint64_t *offset, uint64_t *length) {
     mmsb_delta_view view;
     int status = mmsb_delta_parse(op->code, payload, op->data_bytes, page->size, &view);
     if (status != MMSB_OK) return status;
     *offset = view.first;
     *length = view.end - view.first;
-    if (!mmsb_buffer_reserve(&core->scratch, core->alloc, *length)) return MMSB_NO_MEMORY;
-    memcpy(core->scratch.data, page->base + view.first, *length);
+    if (!mmsb_buffer_reserve(&core->scratch, core->alloc, *length * 2)) return MMSB_NO_MEMORY;
+    uint8_t *scratch = core->scratch.data;
+    memcpy(scratch, page->base + view.first, *length);
+    if (semiring != NULL) return mmsb_merge_delta(semiring, scratch, &view, scratch + *length);
     mmsb_run_cursor run = {0};
-    while (mmsb_delta_next_run(&view, &run))
-        memcpy(core->scratch.data + (run.offset - view.first), run.values, run.length);
+    while (mmsb_delta_next_run(&view, &run)) memcpy(scratch + (run.offset - view.first), run.values, run.length);
     return MMSB_OK;
+}
+
+static int join_write(mmsb_core *core, const staged_page *page, const mmsb_op *op, const mmsb_semiring *semiring,
+                      const uint8_t *data) {
+    if (!mmsb_buffer_reserve(&core->scratch, core->alloc, op->data_bytes)) return MMSB_NO_MEMORY;
+    if (op->data_bytes != 0) memcpy(core->scratch.data, page->base + op->offset, op->data_bytes);
+    return mmsb_merge_write(semiring, core->scratch.data, op->offset, data, op->data_bytes);
 }
 
 static int stage_write(staging *s, const mmsb_op *op) {
@@ -140,16 +157,22 @@ static int stage_write(staging *s, const mmsb_op *op) {
     int status = stage_page(s, op->page_id, &page);
     if (status != MMSB_OK) return status;
     if (op->if_epoch != MMSB_ANY_EPOCH && op->if_epoch != page->epoch) return MMSB_EPOCH_MISMATCH;
+    if (page->derived) return MMSB_PAGE_IS_DERIVED;
     if ((status = copy_page(s, page)) != MMSB_OK) return status;
+    bool merges = page->kind == MMSB_PAGE_KIND_MERGE && !op->assigns;
+    const mmsb_semiring *semiring = merges ? core->merges[page->merge] : NULL;
+    if (merges && semiring == NULL) return MMSB_NO_SEMIRING;
     const uint8_t *data = mmsb_batch_data(s->batch, op);
     uint64_t offset = op->offset, length = op->data_bytes;
     if (op->kind == MMSB_OP_DELTA) {
-        status = spread_delta(core, page, op, data, &offset, &length);
-        if (status != MMSB_OK) return status;
-        data = core->scratch.data;
+        status = spread_delta(core, page, op, semiring, data, &offset, &length);
     } else if (offset > page->size || length > page->size - offset) {
         return MMSB_OUT_OF_BOUNDS;
+    } else if (merges) {
+        status = join_write(core, page, op, semiring, data);
     }
+    if (status != MMSB_OK) return status;
+    if (op->kind == MMSB_OP_DELTA || merges) data = core->scratch.data;
     status = reserve(s, 1 + MMSB_VARINT_BYTES_MAX + MMSB_DELTA_BOUND(length) + 8);
     if (status != MMSB_OK) return status;
     uint8_t *start = core->frame.data + s->used;
@@ -172,7 +195,8 @@ static int stage_create(staging *s, const mmsb_op *op) {
 
     /* Pages of a large creation are staged only when the batch goes on to touch them (s->pages is not filled here for
      * them): a batch that creates a million pages and writes them pays once. */
-    staged_page page = {.size = op->size};
+    staged_page page = {.size = op->size, .kind = op->page_kind};
+    if (op->page_kind == MMSB_PAGE_KIND_MERGE) page.merge = op->code;
     for (uint64_t id = op->page_id; id < op->page_id + op->count; id++) {
         if (mmsb_arena_entry(&core->arena, id)->flags & (MMSB_PAGE_LIVE | MMSB_PAGE_DELETED)) return MMSB_PAGE_EXISTS;
         if (s->page_places != 0 && find_place(s->pages, s->page_places, id)->page_id != 0) return MMSB_PAGE_EXISTS;
@@ -228,6 +252,7 @@ static int stage_resize(staging *s, const mmsb_op *op) {
     staged_page *page;
     if (op->size == 0) return MMSB_BAD_SIZE;
     int status = stage_page(s, op->page_id, &page);
+    if (status == MMSB_OK && page->derived) status = MMSB_PAGE_IS_DERIVED;
     if (status == MMSB_OK) status = copy_page(s, page);
     if (status == MMSB_OK) status = reserve(s, 1 + 2 * MMSB_VARINT_BYTES_MAX);
     uint64_t handle;
@@ -247,11 +272,13 @@ static int stage_resize(staging *s, const mmsb_op *op) {
     return MMSB_OK;
 }
 
-/* DELETE, RENAME, METADATA: a page id and at most one text. */
+/* DELETE, RENAME, METADATA, LINK, UNLINK: a page id and at most one text. */
 static int stage_description(staging *s, const mmsb_op *op) {
     static const uint8_t kinds[] = {[MMSB_OP_DELETE] = MMSB_CHANGE_DELETE,
                                     [MMSB_OP_RENAME] = MMSB_CHANGE_RENAME,
-                                    [MMSB_OP_METADATA] = MMSB_CHANGE_METADATA};
+                                    [MMSB_OP_METADATA] = MMSB_CHANGE_METADATA,
+                                    [MMSB_OP_LINK] = MMSB_CHANGE_LINK,
+                                    [MMSB_OP_UNLINK] = MMSB_CHANGE_UNLINK};
     staged_page *page;
     int status = stage_page(s, op->page_id, &page);
     if (status == MMSB_OK) status = reserve(s, 1 + 2 * MMSB_VARINT_BYTES_MAX + op->data_bytes + 8);
@@ -318,6 +345,8 @@ int mmsb_core_commit(mmsb_core *core, const mmsb_batch *batch, const mmsb_commit
         return 0;
     }
     if (status == MMSB_OK) status = reserve(&s, 16);
+    if (status == MMSB_OK && s.sources && !mmsb_core_reserve_touched(core, mmsb_batch_count(batch), s.used))
+        status = MMSB_NO_MEMORY;
     if (status == MMSB_OK) status = mmsb_core_publish(core, core->frame.data + s.used, info->sync);
     bool published = status == MMSB_OK;
     if (published) {

@@ -91,6 +91,9 @@ const uint8_t *mmsb_change_next(const uint8_t *p, const uint8_t *end, mmsb_chang
         case MMSB_CHANGE_RENAME:
         case MMSB_CHANGE_METADATA:
         case MMSB_CHANGE_SOURCE:
+        case MMSB_CHANGE_LINK:
+        case MMSB_CHANGE_UNLINK:
+        case MMSB_CHANGE_WAVE:
             if ((p = mmsb_varint_get(p, end, &change->page_id)) == NULL) return NULL;
             return get_bytes(p, end, &change->text, &change->text_bytes);
         case MMSB_CHANGE_LABEL:

@@ -61,11 +61,12 @@ typedef struct mmsb_change {
     uint8_t page_kind;      /* CREATE */
     uint8_t create_flags;   /* CREATE */
     uint8_t content_code;   /* CREATE with content: delta code against a page of zeros */
-    uint64_t page_id;       /* deltas, CREATE (first id), DELETE, RESIZE, RENAME, METADATA; SOURCE: its local id */
+    uint64_t page_id;       /* deltas, CREATE (first id), DELETE, RESIZE, RENAME, METADATA; SOURCE: its local id;
+                             * LINK, UNLINK: the child; WAVE: seq - cause */
     uint64_t count, size;   /* CREATE: pages and bytes of each; RESIZE: size */
     const uint8_t *payload; /* delta: its payload; CREATE: that of the content */
     uint64_t payload_bytes;
-    const uint8_t *text; /* CREATE and RENAME: name; LABEL, SOURCE: text; INTENT, METADATA: blob */
+    const uint8_t *text; /* CREATE and RENAME: name; LABEL, SOURCE: text; INTENT, METADATA, LINK, UNLINK, WAVE: blob */
     uint64_t text_bytes;
     const uint8_t *blob; /* CREATE: metadata */
     uint64_t blob_bytes;

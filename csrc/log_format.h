@@ -43,6 +43,9 @@ enum {
     MMSB_CHANGE_LABEL = 21,
     MMSB_CHANGE_INTENT = 22,
     MMSB_CHANGE_SOURCE = 23,
+    MMSB_CHANGE_LINK = 24,   /* a page depends on others */
+    MMSB_CHANGE_UNLINK = 25, /* and no longer does */
+    MMSB_CHANGE_WAVE = 26,   /* the commit is a wave: the deltas are computed */
 };
 
 /* Flags of a CREATE change: which optional fields follow. */
@@ -52,7 +55,13 @@ enum {
     MMSB_CREATE_CONTENT = 4,
 };
 
-#define MMSB_PAGE_KIND_RAW 0
+/* What a page is, in CREATE changes, checkpoints and digests. */
+enum {
+    MMSB_PAGE_KIND_RAW = 0,
+    MMSB_PAGE_KIND_MERGE = 1, /* writes are joined with what is there; its metadata name the semiring */
+    MMSB_PAGE_KINDS,
+};
+
 #define MMSB_ANCHOR_BYTES 32
 
 #endif

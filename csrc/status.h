@@ -26,7 +26,16 @@
     X(POISONED, -19, "an earlier write or sync failed; the writer is closed") \
     X(PAGE_EXISTS, -20, "a page of that id exists already")                   \
     X(EPOCH_ORDER, -21, "a delta does not continue the page's epoch")         \
-    X(NOT_LOCAL, -22, "the page's bytes are not in host memory")
+    X(NOT_LOCAL, -22, "the page's bytes are not in host memory")              \
+    X(CYCLE, -23, "the edge would close a cycle")                             \
+    X(EDGE_EXISTS, -24, "the edge is there already")                          \
+    X(EDGE_NOT_FOUND, -25, "no such edge")                                    \
+    X(PAGE_HAS_EDGES, -26, "the page has edges")                              \
+    X(PAGE_IS_DERIVED, -27, "the page is computed from others")               \
+    X(BAD_LINK, -28, "the link does not fit its pages")                       \
+    X(BAD_LANES, -29, "the bytes are no whole lanes of a merge page")         \
+    X(NO_SEMIRING, -30, "the semiring of a merge page is not known yet")      \
+    X(MERGE_FAILED, -31, "the semiring of a merge page failed")
 
 typedef enum mmsb_status {
 #define MMSB_STATUS_ENUM(name, value, text) MMSB_##name = value,

@@ -7,7 +7,9 @@ from collections import OrderedDict
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol
 
+from mmsb._core.index import KINDS
 from mmsb.errors import CorruptCheckpointError, CorruptLogError, FormatVersionError, RetentionError
+from mmsb.linktable import NO_LINKS, Links
 
 if TYPE_CHECKING:
     from mmsb._core.state import Core
@@ -16,6 +18,7 @@ if TYPE_CHECKING:
     from mmsb.state import State
 
 IMAGES_BYTES = 256 << 20
+LINKED = KINDS["link"] | KINDS["unlink"]
 
 
 class Base(Protocol):
@@ -44,6 +47,9 @@ class Base(Protocol):
     def find(self, name: str) -> int | None:
         """The page of that name."""
 
+    def links(self) -> bytes:
+        """The links, as Links.encode gives them."""
+
     def load_into(self, core: Core) -> None:
         """Makes the state in an empty core."""
 
@@ -69,6 +75,10 @@ class EmptyBase:
 
     def find(self, name: str) -> None:
         """None: there is no page."""
+
+    def links(self) -> bytes:
+        """There are none."""
+        return NO_LINKS
 
     def load_into(self, core: Core) -> None:
         """An empty core is this state."""
@@ -109,6 +119,10 @@ class ImageBase:
     def find(self, name: str) -> int | None:
         """The page of that name."""
         return self.by_name.get(name)
+
+    def links(self) -> bytes:
+        """The links, as Links.encode gives them."""
+        return self.image.links
 
     def load_into(self, core: Core) -> None:
         """Makes the state in an empty core."""
@@ -171,16 +185,27 @@ class CoreBase:
             self.check()
             return self.core._names.get(name)
 
-    def load_into(self, core: Core) -> None:
-        """Copies the state into an empty core."""
-        source = self.core
+    def links(self) -> bytes:
+        """The links, as Links.encode gives them."""
         with self.state._exclusive():
             self.check()
-            for page_id in source._page_ids():
-                core._load_page(page_id, *source._page_info(page_id), source._page_bytes(page_id))
-            for page_id in sorted(source._name_of.keys() | source._metadata.keys()):
-                core._load_description(page_id, source._name_of.get(page_id), source._metadata.get(page_id))
-            core._set_position(source.seq, source.time_ns, source.branch, source.next_page_id, source.last_crc)
+            return self.core._links.encode()
+
+    def load_into(self, core: Core) -> None:
+        """Copies the state into an empty core."""
+        with self.state._exclusive():
+            self.check()
+            copy_core(self.core, core)
+
+
+def copy_core(source: Core, target: Core) -> None:
+    """Makes the state of one core in an empty one. Keep other threads out of `source`."""
+    for page_id in source._page_ids():
+        target._load_page(page_id, *source._page_info(page_id), source._page_bytes(page_id))
+    for page_id in sorted(source._name_of.keys() | source._metadata.keys()):
+        target._load_description(page_id, source._name_of.get(page_id), source._metadata.get(page_id))
+    target._links.load(source._links.encode())
+    target._set_position(source.seq, source.time_ns, source.branch, source.next_page_id, source.last_crc)
 
 
 class Bases:
@@ -250,6 +275,44 @@ def segments_between(log: Any, since: int, until: int) -> list[Segment]:
     segments = list(log.segments)
     ends = [*(segment.base_seq for segment in segments[1:]), until][: len(segments)]
     return [segment for segment, end in zip(segments, ends, strict=True) if segment.base_seq < until and end > since]
+
+
+class _NoPages:
+    """Stands in for a core where only the links of a state are asked for."""
+
+    def _flag_page(self, page_id: int, **marks: bool | None) -> None:
+        """There is no page."""
+
+    def _forget_touched_page(self, page_id: int) -> None:
+        """Nothing was touched."""
+
+    def _has_page(self, page_id: int) -> bool:
+        return True
+
+    def _is_stale(self, page_id: int) -> bool:
+        return False
+
+    _is_pending = _is_stale
+
+
+_NO_PAGES = _NoPages()
+
+
+def links_at(state: State, seq: int) -> Links:
+    """The links of the state at `seq`. What is stale there they do not say."""
+    base = bases_of(state).before(seq)
+    links = Links(_NO_PAGES)
+    links.load(base.links())
+    for segment in segments_between(state._log, base.seq, seq):
+        reader = state._indexes.of(segment, seq)
+        first, last = max(base.seq, segment.base_seq) + 1, min(seq, reader.index.seq)
+        at = reader.index.next_commit(reader.data, first, last, None, LINKED) if first <= last else None
+        while at is not None:
+            for change in reader.index.frame(reader.data, at, reader.sources, state).changes():
+                if change.kind in ("link", "unlink"):
+                    links.describe(change, at)
+            at = reader.index.next_commit(reader.data, at + 1, last, None, LINKED) if at < last else None
+    return links
 
 
 def rebuild(

@@ -17,6 +17,7 @@ from mmsb._core.files import Files
 from mmsb._core.log import HEADER_BYTES, crc32c
 from mmsb.compression import compress_block, decompress_block
 from mmsb.errors import CorruptCheckpointError, FormatVersionError, MMSBError
+from mmsb.linktable import NO_LINKS, decode_links
 from mmsb.metadata import get_varint, put_varint
 
 if TYPE_CHECKING:
@@ -63,6 +64,7 @@ class Image:
     names: dict[int, str] = field(default_factory=dict)
     metadata: dict[int, bytes] = field(default_factory=dict)
     labels: list[tuple[int, str]] = field(default_factory=list)
+    links: bytes = NO_LINKS
     pages: dict[int, Stored] = field(default_factory=dict)
     live: list[tuple[int, int]] = field(default_factory=list)  # ids as [first, end), all that exist
     epochs: dict[int, tuple[int, int]] = field(default_factory=dict)  # (epoch, size) by id, while it is being taken
@@ -83,6 +85,7 @@ class Image:
             load(page_id, size, epoch, kind, content)
         for page_id in sorted(self.names.keys() | self.metadata.keys()):
             core._load_description(page_id, self.names.get(page_id), self.metadata.get(page_id))
+        core._links.load(self.links)
         core._set_position(self.seq, self.time_ns, self.branch, self.next_page_id, self.last_crc)
 
 
@@ -116,8 +119,7 @@ def _encode_description(image: Image) -> bytes:
     for first, end in image.live:
         put_varint(out, first)
         put_varint(out, end - first)
-    put_varint(out, 0)  # edges of the graph: none yet
-    return bytes(out)
+    return bytes(out) + image.links
 
 
 def _decode_description(data: bytes, image: Image) -> None:
@@ -149,8 +151,8 @@ def _decode_description(data: bytes, image: Image) -> None:
     for _ in range(number()):
         first = number()
         image.live.append((first, first + number()))
-    if number() != 0 or at != len(data):
-        raise ValueError("there is more than this release knows")
+    image.links = data[at:]
+    decode_links(image.links)  # ValueError when they are malformed
 
 
 def _blocks(pages: dict[int, Stored]) -> Iterator[tuple[int, bytes]]:
@@ -350,6 +352,7 @@ def take(state: State, known: dict[int, tuple[int, int]] | None = None) -> tuple
             metadata=dict(state._metadata),
             labels=list(log.base.labels) if isinstance(log.base, Image) else [],
             live=_ranges(ids),
+            links=state._links.encode(),
         )
     image.epochs = epochs
     return image, pages
@@ -377,6 +380,7 @@ def image_at(state: State, seq: int, keeper: Segment | None) -> Image:
         metadata=dict(core._metadata),
         pages={page_id: (*core._page_info(page_id), bytes(core._page_bytes(page_id))) for page_id in ids},
         live=_ranges(ids),
+        links=core._links.encode(),
     )
     if keeper is not None:
         # Behind commit `seq`, and behind the anchors that follow it.

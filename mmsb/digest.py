@@ -10,7 +10,7 @@ import struct
 from collections.abc import Iterable
 from typing import Any
 
-from mmsb.bases import segments_between
+from mmsb.bases import links_at, segments_between
 from mmsb.errors import CorruptLogError
 
 BUCKET_PAGES = 64
@@ -85,14 +85,14 @@ class Tree:
             self.contents[page_id] = known
         return known[2]
 
-    def root(self, next_page_id: int) -> bytes:
-        """The digest."""
+    def root(self, next_page_id: int, graph: bytes) -> bytes:
+        """The digest. `graph`: the links, as Links.digest_bytes gives them."""
         import blake3
 
         parts = [ROOT_PREFIX, struct.pack("<QQ", next_page_id, len(self.leaves))]
         for number in sorted(self.leaves):
             parts += (struct.pack("<Q", number), self.leaves[number])
-        parts.append(NO_GRAPH)
+        parts.append(blake3.blake3(graph).digest() if graph else NO_GRAPH)
         return blake3.blake3(b"".join(parts)).digest()
 
 
@@ -110,7 +110,7 @@ class Digests:
             self.seq = None  # in case of an exception half-way
             self.tree.update(state, changed)
             self.seq = state.seq
-        return self.tree.root(state.next_page_id)
+        return self.tree.root(state.next_page_id, state._links.digest_bytes())
 
 
 def changed_since(state: Any, seq: int) -> set[int] | None:
@@ -140,7 +140,7 @@ def core_digest(core: Any) -> bytes:
     """The digest of any core, without remembering anything."""
     tree = Tree()
     tree.update(core, None)
-    return tree.root(core.next_page_id)
+    return tree.root(core.next_page_id, core._links.digest_bytes())
 
 
 class _Lookup:
@@ -169,4 +169,4 @@ def pages_digest(view: Any) -> bytes:
     """The digest of a PastState."""
     tree = Tree()
     tree.update(_View(view), None)
-    return tree.root(view.next_page_id)
+    return tree.root(view.next_page_id, links_at(view.state, view.seq).digest_bytes())

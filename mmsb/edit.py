@@ -11,7 +11,8 @@ if TYPE_CHECKING:
 
 
 class Edit:
-    """Context manager. Entered, it is the writable copy; at exit the bytes that differ are committed as one delta.
+    """Context manager. Entered, it is the writable copy; at exit the bytes that differ are committed as one delta;
+    on a merge page the lanes that differ are joined with those of the page.
 
     After the block `delta` is that Delta, or None when nothing differs. An exception inside discards the copy.
     """
@@ -39,8 +40,24 @@ class Edit:
     def __exit__(self, kind: Any, error: Any, traceback: Any) -> None:
         if kind is not None:
             return
+        state = self.page.state
+        if self.page.merge is not None:
+            self.delta = self.merge()
+            return
         delta = Delta.between(self.page.page_id, self.before, self.copy)
         if delta is None:
             return
-        state = self.page.state
         self.delta = state.apply(delta, source=self.source, intent=self.intent, if_epoch=self.epoch, rebase=True)
+
+    def merge(self) -> Delta | None:
+        """Joins the lanes that differ with those of a merge page, whatever others made of them meanwhile."""
+        import numpy
+
+        lane_bytes = numpy.dtype(self.page.merge[1]).itemsize if self.page.merge is not None else 1
+        before, after = (numpy.frombuffer(data, "u1").reshape(-1, lane_bytes) for data in (self.before, self.copy))
+        lanes = numpy.flatnonzero((before != after).any(axis=1))
+        if not lanes.size:
+            return None
+        ranges = [(lane * lane_bytes, lane_bytes) for lane in lanes.tolist()]
+        delta = Delta.from_ranges(self.page.page_id, ranges, after[lanes].tobytes())
+        return self.page.state.apply(delta, source=self.source, intent=self.intent)

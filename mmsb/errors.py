@@ -61,6 +61,29 @@ class ConflictError(MMSBError, RuntimeError):
     """
 
 
+class GraphCycleError(MMSBError, ValueError):
+    """An edge from `parent` to `child` would close a cycle. Nothing changed.
+
+    `cycle` lists the page ids along the shortest one, from `parent` on; the last page leads back to the first.
+    """
+
+
+class EdgeExistsError(MMSBError, ValueError):
+    """There is an edge of this `kind` from `parent` to `child` already."""
+
+
+class EdgeNotFoundError(MMSBError, KeyError):
+    """There is no edge of this `kind` (None: of any) from `parent` to `child`."""
+
+
+class PageHasEdgesError(MMSBError, ValueError):
+    """The page (`page_id`) has edges: `parents` and `children` say to whom."""
+
+
+class MissingPackageError(MMSBError, ImportError):
+    """What was asked for needs a `package` that is not installed."""
+
+
 class ArenaFullError(MMSBError, MemoryError):
     """The State's `max_bytes` would be exceeded by `needed_bytes`. Nothing changed."""
 
@@ -120,5 +143,46 @@ class UnsupportedLocationError(MMSBError, ValueError):
     """No installed device backend offers this `location`."""
 
 
+class SemiringError(MMSBError, ValueError):
+    """A semiring cannot be made like this, or its operands do not fit it (`semiring`, `dtype`, `operand`)."""
+
+
+class UnknownSemiringError(SemiringError, LookupError):
+    """There is no semiring `semiring` over `dtype`."""
+
+
+class LinkError(MMSBError, ValueError):
+    """A page cannot be computed like this (`child`, `parents`, `reason`). Nothing changed."""
+
+
+class DerivedPageError(MMSBError, ValueError):
+    """The page (`page_id`) is computed from others and cannot be written."""
+
+
+class StalePageError(MMSBError, RuntimeError):
+    """The page (`page_id`) is not up to date with what it depends on, and `reason` says why.
+
+    `__cause__` is what its function raised.
+    """
+
+
+class PropagationError(MMSBError, RuntimeError):
+    """A function that computes a page tried to change the State, or a wave could not be recorded; the commit before it
+    stands, and what depends on it is stale.
+    """
+
+
+class MergePageError(MMSBError, ValueError):
+    """What is asked for does not fit a page (`page_id`) that merges what is written to it; `reason` says why."""
+
+
+class DeviceBufferError(MMSBError, ValueError):
+    """A handle (`buffer`) that is none of the device's buffers: it was freed, or never allocated here."""
+
+
 class PluginError(MMSBError, RuntimeError):
     """A plugin is missing or broken (`plugin`, `reason`)."""
+
+
+class PluginSpecError(PluginError, ValueError):
+    """What a hook returned cannot be used: `field` of a `spec` is `value`."""

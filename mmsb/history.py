@@ -86,6 +86,12 @@ class Commit:
         blob = next((change.blob for change in reversed(self.changes) if change.kind == "intent"), None)
         return metadata.decode(blob) if blob is not None else None
 
+    @property
+    def cause(self) -> int | None:
+        """Of a wave: the commit that it followed. None for any other commit."""
+        lag = next((change.page_id for change in self.changes if change.kind == "wave"), None)
+        return None if lag is None else self.seq - lag
+
     def __repr__(self) -> str:
         return f"<Commit {self.seq} source={self.source!r} changes={len(self.changes)}>"
 
@@ -136,8 +142,8 @@ def log(
     """Iterates the kept commits since..until (both included; seqs, labels or aware datetimes), oldest first.
 
     page: that touch this page. source: made by it. label: with it. kind: with a change of this kind ('delta', 'create',
-    'delete', 'resize', 'rename', 'metadata', 'label', 'intent'). Commits that follow the start of the iteration are not
-    in it. ValueError for an unknown kind.
+    'delete', 'resize', 'rename', 'metadata', 'label', 'intent', 'link', 'unlink', 'wave'). Commits that follow the
+    start of the iteration are not in it. ValueError for an unknown kind.
     """
     if kind is not None and kind not in KINDS:
         raise ValueError(f"There is no change of kind {kind!r}. Use one of {', '.join(KINDS)}.")

@@ -214,6 +214,7 @@ def _from_image(state: State, files: Files, image: Any, history: Any, segment_by
     state._set_position(image.seq, image.time_ns, image.branch, image.next_page_id)
     _in_memory(state, files, history, segment_bytes, clock)
     state._log.base = image
+    state._start_engine()
     return state
 
 
@@ -253,6 +254,7 @@ def _recover(
     if log.horizon.mark is not None:
         state.durable_seq = min(log.horizon.mark.durable_seq, state.seq)
     if read_only:
+        state._start_engine()
         state._close_gate(read_only=True)
         if recovery.last is not None:
             log.segments.append(recovery.last)
@@ -269,6 +271,7 @@ def _recover(
                 store.compressor.add(segment)
     state._sync_commits = durability == "power"
     state._wake_me()
+    state._start_engine()
 
 
 State._opener = staticmethod(open)

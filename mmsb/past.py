@@ -11,7 +11,7 @@ from mmsb import metadata
 from mmsb._core.index import COVERED, CREATED, DELETED
 from mmsb._core.page import Page
 from mmsb._core.pagebuilder import PageBuilder
-from mmsb.bases import Base, bases_of, rebuild, segments_between
+from mmsb.bases import Base, bases_of, links_at, rebuild, segments_between
 from mmsb.errors import (
     CorruptLogError,
     PageNotFoundError,
@@ -20,6 +20,8 @@ from mmsb.errors import (
     StateClosedError,
     UnknownMomentError,
 )
+from mmsb.graph import Graph, add_edges
+from mmsb.pagegraph import PageGraph
 from mmsb.pastpage import PastPage
 
 if TYPE_CHECKING:
@@ -378,6 +380,14 @@ class PastState:
 
     def _metadata_of(self, page_id: int) -> Mapping[str, Any]:
         return metadata.frozen(self._page_notes(page_id))
+
+    @property
+    def graph(self) -> PageGraph:
+        """The graph of the pages as it was; see mmsb.pagegraph.PageGraph."""
+        self.check()
+        graph = Graph()
+        add_edges(graph, links_at(self.state, self.seq).edges())
+        return PageGraph(graph, lambda page: self.page(page).page_id, self._page_name)
 
     # ---- leaving, and what cannot be done
 

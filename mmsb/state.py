@@ -17,6 +17,7 @@ from mmsb._core.state import Core
 from mmsb.edit import Edit
 from mmsb.errors import ConflictError, InvalidDeltaError, MMSBError, ReadOnlyError, UnsupportedLocationError
 from mmsb.index import Indexes
+from mmsb.propagation import Propagation
 from mmsb.recovery import Recovered
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 DURABILITIES = ("none", "process", "group", "power")
 
 
-class State(Core):
+class State(Propagation):
     """One versioned memory: pages of raw bytes that change only by deltas, recorded in one log.
 
     Made by :func:`mmsb.open`. Safe to use from several threads. Not usable after fork().
@@ -56,6 +57,8 @@ class State(Core):
         self.recovered = Recovered()
         self._indexes = Indexes(self)
         self._digests: Any = None
+        self._engine = None
+        self._semirings = {}
         self._closing = threading.Lock()
         self._pid = os.getpid()
 
@@ -76,13 +79,19 @@ class State(Core):
         metadata: Mapping[str, Any] | None = None,
         data: Any = None,
         source: str | None = None,
+        merge: str | None = None,
+        dtype: Any = None,
     ) -> Page:
         """Creates a page of `size` bytes (default: those of `data`), zero where `data` does not reach.
 
-        Raises PageSizeError, DuplicateNameError, MetadataError, ArenaFullError, UnsupportedLocationError.
+        `merge`, `dtype`: the semiring of a merge page (docs/understand/merge-pages.md), whose zero then stands where
+        `data` does not reach. Raises PageSizeError, DuplicateNameError, MetadataError, ArenaFullError,
+        UnsupportedLocationError; MergePageError, UnknownSemiringError, PluginError.
         """
         with Batch(self, source=source) as batch:
-            return batch.create_page(size, name=name, metadata=metadata, data=data, location=location)
+            return batch.create_page(
+                size, name=name, metadata=metadata, data=data, location=location, merge=merge, dtype=dtype
+            )
 
     def create_pages(self, count: int, size: int, *, source: str | None = None) -> range:
         """Creates `count` unnamed pages of `size` zero bytes in one commit. Returns their ids."""
@@ -105,10 +114,12 @@ class State(Core):
             return False
         return True
 
-    def delete_page(self, page: int | str | Page, *, source: str | None = None) -> None:
-        """Deletes a page. Its id is never used again; its past stays readable with at()."""
+    def delete_page(self, page: int | str | Page, *, source: str | None = None, detach: bool = False) -> None:
+        """Deletes a page. Its id is never used again; its past stays readable with at(). PageHasEdgesError when it has
+        edges, unless `detach`: then these go too.
+        """
         with Batch(self, source=source) as batch:
-            batch.delete_page(page)
+            batch.delete_page(page, detach=detach)
 
     def set_metadata(
         self, page: int | str | Page, value: Mapping[str, Any] | None, *, source: str | None = None
@@ -149,6 +160,7 @@ class State(Core):
     ) -> Delta | None:
         """Commits a delta made elsewhere. Returns the Delta of the bytes that changed, None when none did.
 
+        On a merge page its values are operands, and it must name whole lanes: page ⊕ values, never an overwriting.
         `source` and `intent` default to the delta's own. Raises InvalidDeltaError, PageNotFoundError, ConflictError.
         """
         if not isinstance(delta, Delta):
@@ -178,14 +190,19 @@ class State(Core):
                     page_id=page.page_id,
                 )
             try:
+                if page.merge is not None:
+                    return page.write(content, 0, source, intent)
                 return page.write(content, 0, source, intent, if_epoch=epoch)
             except ConflictError:
                 continue  # somebody was faster; decide again on what is there now
 
     def _clone(self, page: Page, name: str | None, source: str | None) -> Page:
         with self._exclusive():
-            content, notes = page.read(), dict(page.metadata)
-        return self.create_page(len(content), name=name, metadata=notes, data=content, source=source)
+            content, notes, rule = page.read(), dict(page.metadata), page.merge
+        merge, dtype = rule if rule is not None else (None, None)
+        return self.create_page(
+            len(content), name=name, metadata=notes, data=content, source=source, merge=merge, dtype=dtype
+        )
 
     def _check_rebase(self, page_id: int, epoch: int, ranges: list[tuple[int, int]], rebase: bool) -> None:
         conflict.check_rebase(self, page_id, epoch, ranges, rebase)
@@ -304,7 +321,7 @@ class State(Core):
 
     def sync(self) -> int:
         """Makes every commit so far durable. Returns durable_seq. CommitInDoubtError when the sync fails."""
-        self._check_open()
+        self._check_idle()
         self._log.sync(self)
         return self.durable_seq
 
@@ -337,19 +354,23 @@ class State(Core):
 
     def checkpoint(self) -> int:
         """Writes a checkpoint of the state now. Returns its seq. A State in memory has nowhere to write one."""
-        self._check_open()
+        self._check_idle()
         if self._checkpoints is None:
             raise ReadOnlyError("A State in memory has no checkpoints. Use state.stop(checkpoint_path=) or fork().")
         if self.read_only:
             raise ReadOnlyError("The State is open for reading only. Open it without read_only=True.")
         return self._checkpoints.write(self)
 
-    def verify(self, progress: Callable[[int, int], None] | None = None) -> Report:
-        """Checks every frame, anchor and checkpoint, and replays the log against the pages. See mmsb.verify.Report."""
+    def verify(self, progress: Callable[[int, int], None] | None = None, *, recompute: bool = False) -> Report:
+        """Checks every frame, anchor and checkpoint, and replays the log against the pages. See mmsb.verify.Report.
+
+        `recompute`: also computes every page that is computed from others once more, functions and native links alike,
+        and reports the first that differs. Stale pages are left out.
+        """
         from mmsb.verify import verify
 
-        self._check_open()
-        return verify(self, progress)
+        self._check_idle()
+        return verify(self, progress, recompute=recompute)
 
     def compact(self, before: int | str | datetime, *, keep_labels: bool = True, dry_run: bool = False) -> Any:
         """Forgets the history before a seq, label or datetime; see mmsb.compact.CompactReport. Explicit, never by
@@ -357,7 +378,7 @@ class State(Core):
         """
         from mmsb.compact import compact
 
-        self._check_open()
+        self._check_idle()
         return compact(self, before, keep_labels=keep_labels, dry_run=dry_run)
 
     def fork(self, at: int | str | datetime | None = None, path: Any = None) -> State:
@@ -408,7 +429,7 @@ class State(Core):
         if checkpoint_path is not None:
             from mmsb.checkpoint import write_image
 
-            self._check_open()
+            self._check_idle()
             write_image(self, checkpoint_path)
         self.close()
 
@@ -423,11 +444,13 @@ class State(Core):
         with self._closing:
             if self.closed:
                 return
+            self._check_idle()
             try:
                 if self._store is not None and not self.read_only:
                     self._close_store()
             finally:
-                self._close_gate(closed=True)
+                with self._exclusive():  # a wave may be under way
+                    self._close_gate(closed=True)
                 try:
                     self._log.close()
                 finally:

@@ -11,6 +11,7 @@ from mmsb._core import undo
 from mmsb.bases import rebuild, replay
 from mmsb.digest import Tree
 from mmsb.errors import PageNotFoundError, StateClosedError
+from mmsb.links import Link, decode, decode_unlink
 from mmsb.past import datetime_of, resolve
 from mmsb.pastpage import PastPage
 
@@ -40,7 +41,7 @@ class Position(NamedTuple):
 
 class Undo(NamedTuple):
     """What takes one commit back. `deltas`: (inverse, epoch before); `pages`: (id, content, epoch, kind) to put back;
-    `created`: ids that must go; `notes`: name and metadata before, by id.
+    `created`: ids that must go; `notes`: name and metadata before, by id; `links`: those before, by child and kind.
     """
 
     before: Position
@@ -48,6 +49,7 @@ class Undo(NamedTuple):
     pages: list[tuple[int, bytes, int, int]]
     created: list[range]
     notes: dict[int, tuple[str | None, bytes | None]]
+    links: dict[tuple[int, str], Link | None]
     nbytes: int
 
 
@@ -140,7 +142,7 @@ class Stepper:
         """What will take these changes back, read from the pages as they are before them."""
         core = self.core
         before = Position(core.seq, core.time_ns, core.branch, core.next_page_id, core.last_crc)
-        record = Undo(before, [], [], [], {}, 0)
+        record = Undo(before, [], [], [], {}, {}, 0)
         merged: dict[int, Delta] = {}
         replaced: set[int] = set()
         for change in changes:
@@ -153,6 +155,9 @@ class Stepper:
                 merged[page_id] = merged[page_id].merge(change.delta) if page_id in merged else change.delta
             elif change.kind in ("resize", "delete"):
                 replaced.add(page_id)
+            elif change.kind in ("link", "unlink"):
+                edge = decode(change.blob).kind if change.kind == "link" else decode_unlink(change.blob)[0]
+                record.links.setdefault((page_id, edge), core._links.of(page_id, edge))
             if change.kind in ("delete", "rename", "metadata") and page_id not in record.notes:
                 record.notes[page_id] = (core._name_of.get(page_id), core._metadata.get(page_id))
         self._touch([*record.created, list(merged), list(replaced), list(record.notes)])
@@ -198,6 +203,8 @@ class Stepper:
                 else:
                     undo.forget_deleted(core, page_id)
         undo.set_position(core, *record.before)
+        for (child, edge), link in record.links.items():
+            core._links.put(child, edge, link)
         self._touch(
             [
                 *record.created,
@@ -252,7 +259,7 @@ class Stepper:
         self._check()
         self.tree.update(self.core, self.dirty)
         self.dirty = set()
-        return self.tree.root(self.core.next_page_id)
+        return self.tree.root(self.core.next_page_id, self.core._links.digest_bytes())
 
     def _page_info(self, page_id: int) -> tuple[int, int, int]:
         self._check()

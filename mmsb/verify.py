@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from mmsb._core.log import END, HEADER_BYTES
+from mmsb.bases import copy_core
 from mmsb.checkpoint import Image
 from mmsb.digest import core_digest
 from mmsb.errors import CorruptLogError, MMSBError, RetentionError
@@ -49,6 +50,7 @@ class Report:
     commits: int = 0
     anchors: int = 0
     checkpoints: int = 0
+    recomputed: int = 0
 
     def add(self, sentence: str, **where: Any) -> None:
         """Notes a fault."""
@@ -63,23 +65,52 @@ class Picture:
         self.contents = {page_id: bytes(core._page_bytes(page_id)) for page_id in self.facts}
         self.notes = {page_id: (core._name_of.get(page_id), core._metadata.get(page_id)) for page_id in self.facts}
         self.next_page_id = core.next_page_id
+        self.links = core._links.digest_bytes()
         self.digest = core_digest(core)
 
 
-def verify(state: State, progress: Progress | None = None) -> Report:
+def verify(state: State, progress: Progress | None = None, *, recompute: bool = False) -> Report:
     """Checks a State from its first kept frame to its head. `progress(done, total)` is called with log bytes.
+    `recompute`: computes the pages that are computed from others once more, too.
 
     Other threads may go on; what they commit meanwhile is left out. No checkpoint is written meanwhile.
     """
     if state._checkpoints is None:
-        return Verification(state, progress).run()
-    with state._checkpoints.lock:
-        if not state.read_only:
-            return Verification(state, progress).run()
-        report: Report = state._store.steadily(
-            lambda: Verification(state, progress).run(), lambda report: not report.findings
-        )
-        return report
+        report = Verification(state, progress).run()
+    else:
+        with state._checkpoints.lock:
+            if not state.read_only:
+                report = Verification(state, progress).run()
+            else:
+                report = state._store.steadily(
+                    lambda: Verification(state, progress).run(), lambda report: not report.findings
+                )
+    if recompute:
+        report.recomputed = _recompute(state, report)
+    return report
+
+
+def _recompute(state: State, report: Report) -> int:
+    """Notes the first page that comes out different when all are computed again. Returns how many were computed."""
+    if state._engine is None:
+        return 0
+    count, found = state._engine.recompute()
+    if found is None:
+        return count
+    page_id, start, end, reason = found
+    what = (
+        f"Page {page_id} could not be computed once more: {reason}."
+        if start is None
+        else f"Bytes {start} to {end} of page {page_id} come out different when it is computed once more."
+    )
+    report.add(
+        f"{what} What computes it must be a pure function of its parents; register the right one with state.depend().",
+        seq=state.seq,
+        page_id=page_id,
+        start=start,
+        end=end,
+    )
+    return count
 
 
 class Verification:
@@ -389,6 +420,8 @@ class Verification:
                     start=start,
                     end=end,
                 )
+        if one.links != log.links:
+            return Finding(f"The graph differs from the log. {reason}")
         return Finding(f"The next page id differs from the log. {reason}")
 
     def files(self) -> None:
@@ -421,13 +454,3 @@ class Verification:
                     self.report.add(
                         f"{strange} does not belong to the store. Move it away.", path=strange, severity=WARNING
                     )
-
-
-def copy_core(source: Core, target: Core) -> None:
-    """Loads all that one core holds into an empty one."""
-    for page_id in source._page_ids():
-        size, epoch, kind = source._page_info(page_id)
-        target._load_page(page_id, size, epoch, kind, source._page_bytes(page_id))
-    for page_id in sorted(source._name_of.keys() | source._metadata.keys()):
-        target._load_description(page_id, source._name_of.get(page_id), source._metadata.get(page_id))
-    target._set_position(source.seq, source.time_ns, source.branch, source.next_page_id, source.last_crc)

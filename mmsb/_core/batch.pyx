@@ -8,25 +8,16 @@ from libc.string cimport memset
 from mmsb._core.c_mmsb cimport *
 from mmsb._core.delta cimport Delta
 from mmsb._core.page cimport Page, as_bytes_like, offset_of
-from mmsb._core.state cimport CLOSED, Core, FORKED, READONLY
+from mmsb._core.semiring cimport Semiring
+from mmsb._core.state cimport CLOSED, Core, FORKED, UNWRITABLE, WAVE
 
-from mmsb import errors
+from mmsb import errors, links
 from mmsb import metadata as notes
+from mmsb.arguments import column, encode_metadata, encode_name, page_size
 
 # Batches up to this size are committed without letting other threads run.
 cdef uint64_t SHORT_OPS = 64
 cdef uint64_t SHORT_BYTES = 1 << 17
-cdef object PAGE_BYTES_MAX = 1 << 36
-
-
-cdef uint64_t page_size(object size) except 0:
-    """A page size from Python: 1 to 64 GiB. PageSizeError otherwise."""
-    if isinstance(size, bool) or not hasattr(size, "__index__"):
-        raise TypeError(f"a size is an int, not {type(size).__name__}")
-    number = size.__index__()
-    if not 1 <= number <= PAGE_BYTES_MAX:
-        raise errors.PageSizeError(f"A page cannot have {number} bytes. Use 1 to {PAGE_BYTES_MAX}.", size=number)
-    return number
 
 
 cdef uint64_t epoch_of(object if_epoch) except? 0xffffffffffffffff:
@@ -37,18 +28,6 @@ cdef uint64_t epoch_of(object if_epoch) except? 0xffffffffffffffff:
         raise TypeError(f"if_epoch is an int or None, not {type(if_epoch).__name__}")
     number = if_epoch.__index__()
     return number if 0 <= number < MMSB_ANY_EPOCH else MMSB_ANY_EPOCH - 1
-
-
-cdef bytes encode_name(object name):
-    if not isinstance(name, str):
-        raise TypeError(f"a name is a str or None, not {type(name).__name__}")
-    try:
-        encoded = name.encode()
-    except UnicodeEncodeError:
-        raise ValueError(f"The name {name!r} has no UTF-8 form. Use ordinary text.") from None
-    if not 1 <= len(encoded) <= 65536:
-        raise ValueError("A name has 1 to 65536 bytes of UTF-8. Use None for no name.")
-    return encoded
 
 
 cdef class Batch:
@@ -69,6 +48,7 @@ cdef class Batch:
     cdef list effects         # (kind, page id, value) for names and metadata, in order
     cdef dict staged          # page id -> (size, index of its first operation, bytes before it)
     cdef list created         # (ids, size, index of the first operation) of create_pages
+    cdef dict merges          # semirings of the merge pages that this batch created, by page id
     cdef list rebases         # (index, page, epoch) of operations that may be rebased
     cdef uint64_t first_id, end_id
     cdef public bint _skip_unchanged
@@ -92,10 +72,11 @@ cdef class Batch:
         self.effects = []
         self.staged = {}
         self.created = []
+        self.merges = {}
         self.rebases = []
         self.seq = None
         self.open = True
-        state.leave(state.enter(CLOSED | FORKED | READONLY))
+        state.leave(state.enter(CLOSED | FORKED | UNWRITABLE))
 
     def __enter__(self):
         return self
@@ -167,8 +148,34 @@ cdef class Batch:
                 page_id=page_id, at=offset, length=length, size=size)
         return 0
 
+    cdef Semiring merge_of(self, uint64_t page_id):
+        """The semiring of a merge page, None for any other."""
+        if mmsb_arena_header(&self.state.core.arena, page_id) == NULL:
+            return self.merges.get(page_id)  # it exists in this batch only
+        return self.state.merge_of(page_id)
+
+    cdef int check_merge(self, uint64_t page_id, uint64_t offset, uint64_t length, if_epoch) except -1:
+        """MergePageError when a write to a merge page is not whole lanes, or asks for an epoch."""
+        cdef Semiring semiring = self.merge_of(page_id)
+        if semiring is None:
+            return 0
+        if if_epoch is not None:
+            raise errors.MergePageError(
+                f"Page {page_id} merges what is written, at whatever epoch it is. Leave if_epoch out.",
+                page_id=page_id, reason="if_epoch")
+        if offset % semiring.row.lane_bytes or length % semiring.row.lane_bytes:
+            self.state.fail(MMSB_BAD_LANES, page_id, offset, length)
+        return 0
+
     def write(self, page, data, at=0, if_epoch=None, bint rebase=False):
         """Stages bytes-like `data` at byte `at` of a page. Arguments and errors as Page.write."""
+        self.stage_write(page, data, at, if_epoch, rebase, False)
+
+    def assign(self, page, data, at=0):
+        """Stages bytes-like `data` at byte `at` of a page, which overwrites what is there, also in a merge page."""
+        self.stage_write(page, data, at, None, False, True)
+
+    cdef int stage_write(self, page, data, at, if_epoch, bint rebase, bint assigns) except -1:
         cdef mmsb_op op
         cdef Py_buffer buffer
         cdef uint64_t page_id = self.resolve(page)
@@ -177,6 +184,7 @@ cdef class Batch:
         op.page_id = page_id
         op.offset = offset_of(at, page_id)
         op.if_epoch = epoch_of(if_epoch)
+        op.assigns = assigns
         try:
             PyObject_GetBuffer(data, &buffer, PyBUF_SIMPLE)
         except (TypeError, ValueError, BufferError):
@@ -184,12 +192,35 @@ cdef class Batch:
             PyObject_GetBuffer(data, &buffer, PyBUF_SIMPLE)
         try:
             self.check_range(page_id, op.offset, buffer.len)
+            if not assigns:
+                self.check_merge(page_id, op.offset, buffer.len, if_epoch)
             op.data_bytes = buffer.len
             if rebase and if_epoch is not None:
                 self.rebases.append((mmsb_batch_count(&self.batch), page_id, if_epoch, op.offset, buffer.len))
             self.add(&op, None, None, <const uint8_t *>buffer.buf)
         finally:
             PyBuffer_Release(&buffer)
+        return 0
+
+    cdef uint64_t count_plain(self, const uint64_t[::1] ids, const uint64_t[::1] offsets, const uint64_t[::1] lengths,
+                              uint64_t i):
+        """From the i-th write on: the first that cannot be seen to be right at a glance."""
+        cdef uint64_t lane_bytes
+        cdef mmsb_page_header *header
+        if self.staged or self.created:
+            return i
+        while i < <uint64_t>ids.shape[0]:
+            header = mmsb_arena_header(&self.state.core.arena, ids[i])
+            if header == NULL or offsets[i] > header.size or lengths[i] > header.size - offsets[i]:
+                break
+            if header.kind == MMSB_PAGE_KIND_MERGE:
+                if header.merge == 0:
+                    break
+                lane_bytes = self.state.core.merges[header.merge].lane_bytes
+                if offsets[i] % lane_bytes or lengths[i] % lane_bytes:
+                    break
+            i += 1
+        return i
 
     def write_many(self, ids, offsets, lengths, payload):
         """Stages len(ids) writes at once: the i-th puts the next lengths[i] bytes of `payload` at offsets[i] of page
@@ -201,36 +232,13 @@ cdef class Batch:
         """
         import numpy
 
-        def column(values, what, n=None):
-            if isinstance(values, (list, tuple)) and all(type(value) is int for value in values):
-                # numpy would make floats of large numbers beside small ones.
-                try:
-                    array = numpy.array(values, dtype=numpy.uint64)
-                except OverflowError:
-                    raise errors.PageRangeError(f"{what} has an element below 0 or above any page. Check it.",
-                                                page_id=None, at=None, length=None, size=None) from None
-            else:
-                array = numpy.asarray(values)
-            if array.dtype.kind not in "iu" and array.size:
-                raise TypeError(f"{what} must be integers, not {array.dtype}")
-            if array.dtype.kind == "i" and array.size and array.min() < 0:
-                raise errors.PageRangeError(f"{what} has a negative element. Use numbers from 0.", page_id=None,
-                                            at=int(array.min()), length=None, size=None)
-            if array.ndim == 0 and n is not None:
-                array = numpy.full(n, array)
-            if array.ndim != 1 or (n is not None and len(array) != n):
-                raise errors.InvalidDeltaError(f"{what} must be one-dimensional and as long as ids. Check its shape.")
-            return numpy.ascontiguousarray(array, dtype=numpy.uint64)
-
         id_array = column(ids, "ids")
         cdef uint64_t count = len(id_array)
         cdef const uint64_t[::1] id_view = id_array
         cdef const uint64_t[::1] offset_view = column(offsets, "offsets", count)
         cdef const uint64_t[::1] length_view = column(lengths, "lengths", count)
         cdef const uint8_t[::1] data = as_bytes_like(payload)
-        cdef uint64_t i, size
-        cdef uint64_t bad = count
-        cdef mmsb_page_header *header
+        cdef uint64_t i = 0
         cdef Core state = self.state
         if not self.open:
             raise ValueError("the batch is over; begin another one")
@@ -238,23 +246,16 @@ cdef class Batch:
             if data.shape[0]:
                 raise errors.InvalidDeltaError("There is a payload and no write. Give ids.")
             return
-        cdef int token = state.enter(CLOSED | FORKED | READONLY)
-        cdef bint plain = not self.staged and not self.created
-        try:
-            for i in range(count):
-                header = mmsb_arena_header(&state.core.arena, id_view[i])
-                if not plain or header == NULL:
-                    bad = i
-                    break
-                size = header.size
-                if offset_view[i] > size or length_view[i] > size - offset_view[i]:
-                    bad = i
-                    break
-        finally:
-            state.leave(token)
-        # The first write that is not plainly right, and all after it, are checked one by one, with full errors.
-        for i in range(bad, count):
-            self.check_range(self.resolve(int(id_view[i])), offset_view[i], length_view[i])
+        state.leave(state.enter(CLOSED | FORKED | UNWRITABLE))
+        while True:
+            i = self.count_plain(id_view, offset_view, length_view, i)
+            if i == count:
+                break
+            # What is not plainly right is checked by itself, with full errors.
+            page_id = self.resolve(int(id_view[i]))
+            self.check_range(page_id, offset_view[i], length_view[i])
+            self.check_merge(page_id, offset_view[i], length_view[i], None)
+            i += 1
         cdef int status = mmsb_batch_add_writes(&self.batch, &id_view[0], &offset_view[0], &length_view[0], count,
                                                 &data[0] if data.shape[0] else NULL, data.shape[0])
         if status == MMSB_BAD_SIZE:
@@ -274,6 +275,7 @@ cdef class Batch:
             raise errors.InvalidDeltaError(
                 f"The delta changes byte {view.end - 1} and page {page_id} has {self.size_of(page_id)} bytes. "
                 "Make the delta for a page of this size.", page_id=page_id)
+        self.check_merge(page_id, 0, 0, if_epoch)
         memset(&op, 0, sizeof(mmsb_op))
         op.kind = MMSB_OP_DELTA
         op.page_id = page_id
@@ -292,12 +294,16 @@ cdef class Batch:
         self.end_id = first + count
         return first
 
-    def create_page(self, size=None, name=None, metadata=None, data=None, location="cpu"):
-        """Stages a new page: `size` bytes (default: those of `data`), zero beyond `data`. Returns its Page."""
+    def create_page(self, size=None, name=None, metadata=None, data=None, location="cpu", merge=None, dtype=None):
+        """Stages a new page: `size` bytes (default: those of `data`), zero beyond `data`. Returns its Page.
+
+        `merge`, `dtype`: a merge page; beyond `data` its lanes are the semiring's zero.
+        """
         cdef mmsb_op op
         cdef bytes content = None
+        cdef Semiring semiring = self.state._merge_semiring(merge, dtype)
         cdef bytes encoded_name = None if name is None else encode_name(name)
-        cdef bytes blob = encode_metadata(metadata)
+        cdef bytes blob = encode_metadata(self.state._merge_metadata(metadata, semiring))
         self.state._check_location(location)
         if data is not None:
             content = bytes(as_bytes_like(data))
@@ -307,6 +313,8 @@ cdef class Batch:
         if content is not None and <uint64_t>len(content) > bytes_of_page:
             raise errors.PageSizeError(
                 f"The data has {len(content)} bytes and the page {bytes_of_page}. Make the page larger.", size=size)
+        if semiring is not None:
+            content = self.neutral(semiring, content or b"", bytes_of_page)
         if name is not None:
             self.check_name(name, 0)
         memset(&op, 0, sizeof(mmsb_op))
@@ -316,15 +324,29 @@ cdef class Batch:
         op.name_bytes = 0 if encoded_name is None else <uint32_t>len(encoded_name)
         op.metadata_bytes = 0 if blob is None else <uint32_t>len(blob)
         op.data_bytes = 0 if content is None else <uint64_t>len(content)
+        if semiring is not None:
+            op.page_kind = MMSB_PAGE_KIND_MERGE
+            op.code = self.state.merge_place(semiring)
         op.page_id = self.take_ids(1)
         self.add(&op, encoded_name, blob,
                  NULL if content is None else <const uint8_t *>PyBytes_AS_STRING(content))
         self.staged[op.page_id] = (bytes_of_page, mmsb_batch_count(&self.batch), content or b"")
+        if semiring is not None:
+            self.merges[op.page_id] = semiring
         if name is not None:
             self.effects.append(("name", op.page_id, name))
         if blob is not None:
             self.effects.append(("metadata", op.page_id, blob))
         return Page.make(self.state, op.page_id)
+
+    cdef bytes neutral(self, Semiring semiring, bytes content, uint64_t size):
+        """The content of a merge page of `size` bytes: zeros of the semiring after `content`. MergePageError."""
+        cdef uint64_t lane_bytes = semiring.row.lane_bytes
+        if size % lane_bytes or len(content) % lane_bytes:
+            raise errors.MergePageError(
+                f"{len(content)} of {size} bytes are no whole lanes of {semiring.name} over {semiring.dtype}. "
+                f"Use multiples of {lane_bytes}.", page_id=None, size=size, reason="the size is no whole lanes")
+        return content + semiring.row.zero.bytes[:lane_bytes] * ((size - len(content)) // lane_bytes)
 
     def create_pages(self, count, size):
         """Stages `count` unnamed zero pages of `size` bytes. Returns their ids (range)."""
@@ -348,48 +370,88 @@ cdef class Batch:
         cdef mmsb_op op
         cdef uint64_t page_id = self.resolve(page)
         cdef uint64_t new_size = page_size(size)
+        if self.state._links:
+            self.state._check_resize(page_id)
         before = self.read(page_id)[:new_size]
+        cdef Semiring semiring = self.merge_of(page_id)
+        cdef bytes after = b"" if semiring is None else self.neutral(semiring, before, new_size)
         memset(&op, 0, sizeof(mmsb_op))
         op.kind = MMSB_OP_RESIZE
         op.page_id = page_id
         op.size = new_size
         self.add(&op, None, None, NULL)
         self.staged[page_id] = (new_size, mmsb_batch_count(&self.batch), before)
+        self.effects.append(("resize", page_id, None))
+        if <uint64_t>len(after) > <uint64_t>len(before):
+            self.assign(page_id, after[len(before):], len(before))
 
-    def delete_page(self, page):
-        """Stages the deletion of a page."""
+    def delete_page(self, page, *, bint detach=False):
+        """Stages the deletion of a page. PageHasEdgesError when others depend on it or it on others, unless `detach`:
+        then these links go too.
+        """
         cdef mmsb_op op
+        cdef uint64_t page_id = self.resolve(page)
+        for child, link in self.links_of(page_id):
+            if not detach:
+                self.refuse_edges(page_id)
+            self._unlink(child, link.kind, () if child == page_id or link.kind == "data" else (page_id,))
         memset(&op, 0, sizeof(mmsb_op))
         op.kind = MMSB_OP_DELETE
-        op.page_id = self.resolve(page)
+        op.page_id = page_id
         self.add(&op, None, None, NULL)
         self.staged[op.page_id] = (0, 0, b"")
         self.effects.append(("delete", op.page_id, None))
 
+    cdef int add_note(self, uint8_t kind, uint64_t page_id, bytes blob) except -1:
+        """An operation on a page that is nothing but bytes."""
+        cdef mmsb_op op
+        memset(&op, 0, sizeof(mmsb_op))
+        op.kind = kind
+        op.page_id = page_id
+        op.data_bytes = len(blob)
+        return self.add(&op, None, None, <const uint8_t *>PyBytes_AS_STRING(blob))
+
+    cdef list links_of(self, uint64_t page_id):
+        """(child, link) of the links that a page is in after what this batch has unlinked."""
+        cdef list found = []
+        for child, link in self.state._links.touching(page_id):
+            gone = [parents for kind, page, value in self.effects if kind == "unlink" and page == child
+                    for unlinked, parents in (value,) if unlinked == link.kind]
+            if () not in gone and (child == page_id or not any(page_id in parents for parents in gone)):
+                found.append((child, link))
+        return found
+
+    cdef refuse_edges(self, uint64_t page_id):
+        raise errors.PageHasEdgesError(
+            f"Page {page_id} has edges. Remove them with state.undepend(), or pass detach=True.",
+            page_id=page_id, parents=self.state._graph_parents(page_id), children=self.state._graph_children(page_id))
+
+    def _link(self, child, link):
+        """Stages that page `child` depends on others by `link` (mmsb.links.Link), which has been checked."""
+        cdef uint64_t page_id = self.resolve(child)
+        self.add_note(MMSB_OP_LINK, page_id, link.encode())
+        self.effects.append(("link", page_id, link))
+
+    def _unlink(self, child, kind, parents=()):
+        """Stages the end of such a link."""
+        cdef uint64_t page_id = self.resolve(child)
+        self.add_note(MMSB_OP_UNLINK, page_id, links.encode_unlink(kind, parents))
+        self.effects.append(("unlink", page_id, (kind, parents)))
+
     def rename(self, page, name):
         """Stages another name for a page, or none (None)."""
-        cdef mmsb_op op
         cdef bytes encoded = b"" if name is None else encode_name(name)
         cdef uint64_t page_id = self.resolve(page)
         if name is not None:
             self.check_name(name, page_id)
-        memset(&op, 0, sizeof(mmsb_op))
-        op.kind = MMSB_OP_RENAME
-        op.page_id = page_id
-        op.data_bytes = len(encoded)
-        self.add(&op, None, None, <const uint8_t *>PyBytes_AS_STRING(encoded))
+        self.add_note(MMSB_OP_RENAME, page_id, encoded)
         self.effects.append(("name", page_id, name))
 
     def set_metadata(self, page, value):
         """Stages new metadata for a page, replacing all of it (a mapping; empty: none)."""
-        cdef mmsb_op op
-        cdef bytes blob = encode_metadata(value) or b""
         cdef uint64_t page_id = self.resolve(page)
-        memset(&op, 0, sizeof(mmsb_op))
-        op.kind = MMSB_OP_METADATA
-        op.page_id = page_id
-        op.data_bytes = len(blob)
-        self.add(&op, None, None, <const uint8_t *>PyBytes_AS_STRING(blob))
+        cdef bytes blob = encode_metadata(self.state._merge_metadata(value, self.merge_of(page_id))) or b""
+        self.add_note(MMSB_OP_METADATA, page_id, blob)
         self.effects.append(("metadata", page_id, blob))
 
     cdef int check_name(self, object name, uint64_t page_id) except -1:
@@ -414,6 +476,9 @@ cdef class Batch:
         cdef uint64_t count = (size - offset if offset <= size else 0) if length is None else offset_of(length, page_id)
         cdef uint64_t first_op = 0
         self.check_range(page_id, offset, count)
+        cdef Semiring semiring = self.merge_of(page_id)
+        if semiring is not None:
+            return self.read_merged(page_id, semiring)[offset:offset + count]
         entry = self.staged_entry(page_id)
         if entry is None:
             content = bytearray(Page.make(self.state, page_id).read(offset, count))
@@ -424,6 +489,18 @@ cdef class Batch:
         cdef uint8_t[::1] view = content
         if count and mmsb_batch_overlay(&self.batch, page_id, first_op, offset, &view[0], count) != MMSB_OK:
             raise errors.InvalidDeltaError("A staged delta is malformed.", page_id=page_id)
+        return bytes(content)
+
+    cdef bytes read_merged(self, uint64_t page_id, Semiring semiring):
+        """A merge page as this batch leaves it."""
+        size, first_op, before = self.staged_entry(page_id) or (self.size_of(page_id), 0, None)
+        content = bytearray(before if before is not None else Page.make(self.state, page_id).read())
+        content.extend(bytes(size - len(content)))
+        cdef uint8_t[::1] view = content
+        cdef uint8_t[::1] spare = bytearray(size)
+        cdef int status = mmsb_batch_merge(&self.batch, page_id, first_op, semiring.row, &view[0], size, &spare[0])
+        if status != MMSB_OK:
+            self.state.fail(status, page_id, 0, 0)
         return bytes(content)
 
     # ---- the end
@@ -454,6 +531,8 @@ cdef class Batch:
                 status = self.attempt(&info, &failed)
                 if status == MMSB_NO_SPACE:
                     state._make_room()
+                elif status == MMSB_NO_SEMIRING:
+                    state._learn_merge(mmsb_batch_op(&self.batch, failed).page_id)
                 elif status == MMSB_EPOCH_MISMATCH:
                     self.rebase(failed)
                 else:
@@ -472,9 +551,10 @@ cdef class Batch:
         """Commits once, names and metadata with it. The status of mmsb_core_commit."""
         cdef Core state = self.state
         cdef int status
-        cdef int token = state.enter(CLOSED | FORKED | READONLY)
+        cdef int token = state.enter(CLOSED | FORKED | UNWRITABLE)
         cdef bint short = (not info.sync and mmsb_batch_count(&self.batch) <= SHORT_OPS
-                           and self.batch.data.size <= SHORT_BYTES)
+                           and self.batch.data.size <= SHORT_BYTES and not state.merges_call
+                           and not (self.effects and state.engine is not None))
         if not short:
             state.leave(token)
             state.begin_exclusive()
@@ -487,8 +567,12 @@ cdef class Batch:
             if short:
                 status = mmsb_core_commit(&state.core, &self.batch, info, failed)
             else:
-                with nogil:
-                    status = mmsb_core_commit(&state.core, &self.batch, info, failed)
+                state.gate |= WAVE  # semirings in Python change nothing
+                try:
+                    with nogil:
+                        status = mmsb_core_commit(&state.core, &self.batch, info, failed)
+                finally:
+                    state.gate &= ~WAVE
             if status > 0:
                 self.seq = state.core.seq
                 self.apply_effects()
@@ -500,7 +584,13 @@ cdef class Batch:
                 state.end_exclusive()
 
     cdef int check_effects(self) except -1:
-        """Names may have been taken since they were staged."""
+        """Names may have been taken, and pages linked, since they were staged."""
+        if self.state._links:
+            for kind, page_id, _ in self.effects:
+                if kind == "resize":
+                    self.state._check_resize(page_id)
+                elif kind == "delete" and self.links_of(page_id):
+                    self.refuse_edges(page_id)
         names = {}
         for kind, page_id, value in self.effects:
             if kind == "name" and value is not None:
@@ -526,7 +616,12 @@ cdef class Batch:
                     state._name_of[page_id] = value
             elif kind == "metadata":
                 state._metadata[page_id] = value
-            else:
+            elif kind == "link":
+                state._links.link(page_id, value)
+            elif kind == "unlink":
+                state._links.remove(page_id, *value)
+                state._unlinked(page_id, *value)
+            elif kind == "delete":
                 state._forget_page(page_id)
         return 0
 
@@ -550,9 +645,3 @@ cdef class Batch:
     def deltas(self):
         """The deltas of the commit, in order (list); empty before it and after a discarded batch."""
         return [] if self.seq is None else self.state._deltas_of(self.seq)
-
-
-cdef bytes encode_metadata(object value):
-    if value is None or len(value) == 0:
-        return None
-    return notes.encode(value)

@@ -1,6 +1,8 @@
 # Every C declaration that the Cython floor uses beside the kernels' own. All noexcept nogil.
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
+from mmsb._core.c_semiring cimport mmsb_semiring
+
 
 cdef extern from "status.h" nogil:
     const char *mmsb_status_text(int status)
@@ -25,6 +27,15 @@ cdef extern from "status.h" nogil:
         MMSB_NEWER_VERSION
         MMSB_POISONED
         MMSB_PAGE_EXISTS
+        MMSB_PAGE_IS_DERIVED
+        MMSB_BAD_LANES
+        MMSB_NO_SEMIRING
+        MMSB_MERGE_FAILED
+        MMSB_BAD_LINK
+        MMSB_CYCLE
+        MMSB_EDGE_EXISTS
+        MMSB_EDGE_NOT_FOUND
+        MMSB_PAGE_HAS_EDGES
 
 
 cdef extern from "alloc.h" nogil:
@@ -100,10 +111,14 @@ cdef extern from "log_format.h" nogil:
         MMSB_CHANGE_LABEL
         MMSB_CHANGE_INTENT
         MMSB_CHANGE_SOURCE
+        MMSB_CHANGE_LINK
+        MMSB_CHANGE_UNLINK
+        MMSB_CHANGE_WAVE
         MMSB_CREATE_NAME
         MMSB_CREATE_METADATA
         MMSB_CREATE_CONTENT
         MMSB_ANCHOR_BYTES
+        MMSB_PAGE_KIND_MERGE
 
 
 cdef extern from "frame.h" nogil:
@@ -183,6 +198,8 @@ cdef extern from "batch.h" nogil:
         MMSB_OP_RESIZE
         MMSB_OP_RENAME
         MMSB_OP_METADATA
+        MMSB_OP_LINK
+        MMSB_OP_UNLINK
     const uint64_t MMSB_ANY_EPOCH
     ctypedef struct mmsb_op:
         uint64_t page_id
@@ -197,6 +214,7 @@ cdef extern from "batch.h" nogil:
         uint8_t kind
         uint8_t code
         uint8_t page_kind
+        bint assigns
     ctypedef struct mmsb_batch:
         mmsb_buffer ops
         mmsb_buffer data
@@ -211,6 +229,8 @@ cdef extern from "batch.h" nogil:
                               uint64_t payload_bytes)
     int mmsb_batch_overlay(const mmsb_batch *batch, uint64_t page_id, uint64_t first_op, uint64_t offset,
                            uint8_t *bytes, uint64_t length)
+    int mmsb_batch_merge(const mmsb_batch *batch, uint64_t page_id, uint64_t first_op, const mmsb_semiring *semiring,
+                         uint8_t *page, uint64_t page_bytes, uint8_t *spare)
 
 
 cdef extern from "memory.h" nogil:
@@ -266,6 +286,11 @@ cdef extern from "arena.h" nogil:
     enum:
         MMSB_PAGE_LIVE
         MMSB_PAGE_DESCRIBED
+        MMSB_PAGE_SOURCE
+        MMSB_PAGE_DERIVED
+        MMSB_PAGE_STALE
+        MMSB_PAGE_FAILED
+        MMSB_PAGE_TOUCHED
         MMSB_PAGE_DELETED
     const uint64_t MMSB_PAGE_ID_MAX
     ctypedef struct mmsb_page_header:
@@ -275,6 +300,7 @@ cdef extern from "arena.h" nogil:
         uint32_t generation
         uint16_t flags
         uint8_t kind
+        uint8_t merge
     ctypedef struct mmsb_arena:
         uint64_t max_bytes
         uint64_t bytes_asked
@@ -330,19 +356,26 @@ cdef extern from "core.h" nogil:
         bint poisoned
         int io_errno
         uint64_t frame_needs
+        mmsb_buffer touched
+        bint touched_whole
         mmsb_buffer source_ids
         uint32_t source_next
         uint64_t commits
         uint64_t deltas
         uint64_t delta_bytes
+        const mmsb_semiring *merges[256]
         bint (*keep_slot)(void *context, uint64_t page_id, uint64_t handle, uint64_t size) noexcept
         void *keep_context
+    ctypedef struct mmsb_touched:
+        uint64_t page_id
+    void mmsb_core_forget_touched(mmsb_core *core)
     ctypedef struct mmsb_commit_info:
         uint64_t time_ns
         uint64_t if_epoch
         uint32_t source
         bint sync
         bint skip_unchanged
+        bint assigns
         const uint8_t *source_name
         const uint8_t *label
         const uint8_t *intent

@@ -1,1 +1,1 @@
-cdef object raise_status(int status, str context=*)
+cdef object raise_status(int status, str context=*, dict facts=*)

@@ -22,11 +22,19 @@ cdef dict TABLE = {
     MMSB_NEWER_VERSION: (errors.FormatVersionError, "Install a newer mmsb."),
     MMSB_POISONED: (errors.CommitInDoubtError, "Close the State and open the store again."),
     MMSB_PAGE_EXISTS: (errors.InvalidDeltaError, "Ids are never used twice."),
+    MMSB_CYCLE: (errors.GraphCycleError, "Remove an edge of the cycle first."),
+    MMSB_EDGE_EXISTS: (errors.EdgeExistsError, "Remove it first, or leave it as it is."),
+    MMSB_EDGE_NOT_FOUND: (errors.EdgeNotFoundError, "Look at edges() for the edges there are."),
+    MMSB_PAGE_HAS_EDGES: (errors.PageHasEdgesError, "Remove its edges first, or pass detach=True."),
+    MMSB_PAGE_IS_DERIVED: (errors.DerivedPageError, "Write to the pages that it is computed from."),
+    MMSB_BAD_LANES: (errors.MergePageError, "Give whole lanes, or use page.assign()."),
+    MMSB_BAD_LINK: (errors.LinkError, "Compare the link with the sizes of its pages and what they hold."),
 }
 
 
-cdef object raise_status(int status, str context=""):
-    """Raises the exception of a negative status. `context` comes before the text of the status."""
+cdef object raise_status(int status, str context="", dict facts=None):
+    """Raises the exception of a negative status. `context` comes before the text of the status; `facts` become
+    attributes of the error."""
     text = mmsb_status_text(status).decode()
     cls, advice = TABLE.get(status, (errors.MMSBError, "Please report this."))
-    raise cls(f"{context}: {text}. {advice}" if context else f"{text[0].upper()}{text[1:]}. {advice}")
+    raise cls(f"{context}: {text}. {advice}" if context else f"{text[0].upper()}{text[1:]}. {advice}", **(facts or {}))

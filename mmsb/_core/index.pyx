@@ -34,6 +34,9 @@ KINDS = {
     "metadata": 1 << MMSB_CHANGE_METADATA,
     "label": 1 << MMSB_CHANGE_LABEL,
     "intent": 1 << MMSB_CHANGE_INTENT,
+    "link": 1 << MMSB_CHANGE_LINK,
+    "unlink": 1 << MMSB_CHANGE_UNLINK,
+    "wave": 1 << MMSB_CHANGE_WAVE,
     "source": 1 << MMSB_CHANGE_SOURCE,
 }
 cdef dict NAMES = {

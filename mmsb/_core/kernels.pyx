@@ -124,5 +124,6 @@ def cpu_report():
             "delta_merge": "scalar",
             "delta_inverse": "scalar",
             "crc32c": ("pclmul" if "pclmul" in used else "sse42") if "sse42" in used else "scalar",
+            "semirings": best,
         },
     }

@@ -240,9 +240,10 @@ cdef class Cursor:
 cdef class Change:
     """One change inside a commit.
 
-    `kind`: 'delta', 'create', 'delete', 'resize', 'rename', 'metadata', 'label', 'intent', 'source'. `page_id` of the
-    first five (of a create: the first id); `count`, `size` of a create, `size` of a resize; `text`: name, label or
-    source (str); `blob`: encoded metadata or intent; `delta`: the Delta, for a create its content against zeros.
+    `kind`: 'delta', 'create', 'delete', 'resize', 'rename', 'metadata', 'label', 'intent', 'source', 'link', 'unlink',
+    'wave'. `page_id` of the first five (of a create: the first id; of a link: the child); `count`, `size` of a create,
+    `size` of a resize; `text`: name, label or source (str); `blob`: encoded metadata, intent, link or wave; `delta`:
+    the Delta, for a create its content against zeros.
     """
 
     cdef readonly str kind
@@ -286,6 +287,9 @@ cdef Change make_change(const mmsb_change *c):
         change.size = c.size
     elif c.kind == MMSB_CHANGE_METADATA:
         change.kind = "metadata"
+        change.blob = text_of(c)
+    elif c.kind >= MMSB_CHANGE_LINK and c.kind <= MMSB_CHANGE_WAVE:
+        change.kind = {MMSB_CHANGE_LINK: "link", MMSB_CHANGE_UNLINK: "unlink", MMSB_CHANGE_WAVE: "wave"}[c.kind]
         change.blob = text_of(c)
     elif c.kind == MMSB_CHANGE_INTENT:
         change.kind = "intent"

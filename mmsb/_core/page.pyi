@@ -15,6 +15,7 @@ class Page:
     epoch: int
     location: str
     metadata: Any
+    merge: tuple[str, str] | None
     @staticmethod
     def _of(state: Any, page_id: int) -> Page: ...
     def __len__(self) -> int: ...
@@ -31,6 +32,9 @@ class Page:
         intent: Mapping[str, Any] | None = None,
         if_epoch: int | None = None,
         rebase: bool = False,
+    ) -> Delta | None: ...
+    def assign(
+        self, data: Any, at: int = 0, source: str | None = None, intent: Mapping[str, Any] | None = None
     ) -> Delta | None: ...
     def edit(
         self,

@@ -139,7 +139,18 @@ cdef class Page:
     def metadata(self, value):
         self.state.set_metadata(self, value)
 
+    @property
+    def merge(self):
+        """(name, dtype) of the semiring by which the page merges what is written to it, None for any other page."""
+        self.size
+        return self.state._merge_rule(self.page_id)
+
     # ---- reading
+
+    @property
+    def stale(self):
+        """True when the page is computed from others and not up to date with them; reading it then raises."""
+        return self.state._is_stale(self.page_id)
 
     def __len__(self):
         return self.size
@@ -151,7 +162,7 @@ cdef class Page:
         cdef Py_ssize_t start, stop, step, index
         cdef int token = state.enter(CLOSED | FORKED)
         try:
-            header = state.header(self.page_id)
+            header = state.header_to_read(self.page_id)
             if not isinstance(key, slice):
                 index = key
                 if index < 0:
@@ -179,7 +190,7 @@ cdef class Page:
         cdef uint64_t count = 0 if length is None else offset_of(length, self.page_id)
         cdef int token = state.enter(CLOSED | FORKED)
         try:
-            header = state.header(self.page_id)
+            header = state.header_to_read(self.page_id)
             if length is None and offset <= header.size:
                 count = header.size - offset
             if offset > header.size or count > header.size - offset:
@@ -211,7 +222,7 @@ cdef class Page:
         try:
             token = state.enter(CLOSED | FORKED)
             try:
-                header = state.header(self.page_id)
+                header = state.header_to_read(self.page_id)
                 if offset > header.size or <uint64_t>target.len > header.size - offset:
                     state.fail(MMSB_OUT_OF_BOUNDS, self.page_id, offset, target.len)
                 memcpy(target.buf, mmsb_arena_bytes(&state.core.arena, header.handle) + offset, target.len)
@@ -229,6 +240,8 @@ cdef class Page:
         """
         import numpy
 
+        self.state.leave(self.state.enter(CLOSED | FORKED))
+        self.state.header_to_read(self.page_id)
         array = numpy.frombuffer(self.state._slot(self.page_id), dtype)
         return array if shape is None else array.reshape(shape)
 
@@ -237,6 +250,7 @@ cdef class Page:
     def write(self, data, at=0, source=None, intent=None, if_epoch=None, bint rebase=False):
         """Puts bytes-like `data` at byte `at`. Returns the Delta of the bytes that differ, None when none does.
 
+        On a merge page it is page ⊕ data over whole lanes that is put there, without if_epoch; else MergePageError.
         `source`: who writes (str). `intent`: metadata of the commit (dict). `if_epoch`: only when the page is at that
         epoch; if it moved on, with `rebase` the write still happens when no later change overlaps it, else
         ConflictError. PageRangeError, InvalidDeltaError, TypeError on bad input; then nothing changed.
@@ -265,6 +279,14 @@ cdef class Page:
                                blob)
         finally:
             PyBuffer_Release(&buffer)
+
+    def assign(self, data, at=0, source=None, intent=None):
+        """As write, but overwrites what is there also on a merge page. Returns the Delta, None when nothing differs."""
+        batch = self.state.batch(source=source, intent=intent)
+        batch._skip_unchanged = True
+        with batch:
+            batch.assign(self, data, at)
+        return batch.deltas[0] if batch.seq is not None else None
 
     def _write_if(self, data, at, source, blob, if_epoch, rebase):
         with self.state.batch(source=source, intent=blob) as b:
@@ -304,9 +326,9 @@ cdef class Page:
         """A new page with the same bytes and metadata. Returns its Page."""
         return self.state._clone(self, name, source)
 
-    def delete(self, source=None):
-        """Deletes the page. Its id is never used again; its past stays readable."""
-        self.state.delete_page(self, source=source)
+    def delete(self, source=None, *, detach=False):
+        """Deletes the page. Its id is never used again; its past stays readable. `detach`: also when it has edges."""
+        self.state.delete_page(self, source=source, detach=detach)
 
     def history(self):
         """Iterates the page's deltas, oldest first (lazily)."""

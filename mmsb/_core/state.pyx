@@ -27,9 +27,11 @@ from mmsb._core.errors cimport raise_status
 from mmsb._core.files cimport Files
 from mmsb._core.log cimport Cursor, Frame
 from mmsb._core.page cimport Page, Slot, as_bytes_like
+from mmsb._core.semiring cimport Semiring
 
 
-from mmsb import errors
+from mmsb import errors, linktable
+from mmsb._core.semiring_python import calls_python, take_error
 
 # From this many bytes on a write lets other threads run meanwhile.
 cdef uint64_t RELEASE_GIL_BYTES = 1 << 17
@@ -94,6 +96,9 @@ cdef class Core:
         self._name_of = {}
         self._metadata = {}
         self._slots = {}
+        self._links = linktable.Links(self)
+        self._failures = {}
+        self.merges = [None]
         self.clock = clock
 
     # ---- coming in and going out
@@ -120,6 +125,9 @@ cdef class Core:
                     "Open or attach anew in the child.", owner_pid=(<mmsb_shared *>self.shared_memory.base).owner_pid)
             if self.gate & CLOSED:
                 raise errors.StateClosedError("The State is closed. Open it again.")
+            if self.gate & WAVE:
+                raise errors.PropagationError(
+                    "A function that computes a page changed another one. Write to the first argument only.")
             raise errors.ReadOnlyError("The State is open for reading only. Open it without read_only=True.")
         return token
 
@@ -177,6 +185,10 @@ cdef class Core:
         """Raises when the State is closed or belongs to a parent process."""
         self.leave(self.enter(CLOSED | FORKED))
 
+    def _check_idle(self, *, bint to_write=False):
+        """The same, also inside a function that computes a page; with `to_write` when nothing can be changed, too."""
+        self.leave(self.enter(CLOSED | FORKED | (UNWRITABLE if to_write else WAVE)))
+
     @property
     def closed(self):
         """True after close()."""
@@ -194,6 +206,26 @@ cdef class Core:
         if header == NULL:
             self.fail(MMSB_PAGE_NOT_FOUND, page_id, 0, 0)
         return header
+
+    cdef mmsb_page_header *header_to_read(self, uint64_t page_id) except NULL:
+        """The header of a page whose bytes are asked for. StalePageError when they are not up to date."""
+        cdef mmsb_page_header *header = self.header(page_id)
+        if header.flags & (MMSB_PAGE_STALE | MMSB_PAGE_FAILED) and not self.reads_stale:
+            self._read_stale(page_id)
+            header = self.header(page_id)
+        return header
+
+    def _read_stale(self, page_id):
+        """A stale page is read: returns when it may be."""
+
+    @property
+    def stale_reads(self):
+        """Whether stale pages may be read as they are; else reading one raises StalePageError."""
+        return bool(self.reads_stale)
+
+    @stale_reads.setter
+    def stale_reads(self, bint value):
+        self.reads_stale = value
 
     cpdef uint64_t page_id_of(self, object page) except? 0:
         """The id of a Page, an id or a name. PageNotFoundError when there is no such live page."""
@@ -249,7 +281,55 @@ cdef class Core:
                 f"The State's max_bytes ({self.core.arena.max_bytes}) would be exceeded. "
                 "Delete pages or open it with a larger max_bytes.",
                 max_bytes=self.core.arena.max_bytes, held_bytes=self.core.arena.bytes_held)
+        if status == MMSB_PAGE_IS_DERIVED:
+            raise errors.DerivedPageError(
+                f"Page {page_id} is computed from others. Write to these, or remove its link with state.undepend().",
+                page_id=page_id)
+        if status == MMSB_BAD_LANES:
+            raise errors.MergePageError(
+                f"Page {page_id} merges whole lanes, and the bytes are none. Give whole lanes, or use page.assign().",
+                page_id=page_id, at=at, length=length, reason="the bytes are no whole lanes")
+        if status == MMSB_MERGE_FAILED:
+            error = next((e for e in map(take_error, self.merges[1:]) if e is not None), None)
+            raise errors.MergePageError(
+                f"The semiring of page {page_id} failed ({type(error).__name__}: {error}). Nothing changed; mend it.",
+                page_id=page_id, reason="its semiring failed") from error
         raise_status(status)
+
+    # ---- merge pages
+
+    def _merges(self, page_id):
+        """Whether a page is a merge page."""
+        return self.header(page_id).kind == MMSB_PAGE_KIND_MERGE
+
+    cdef uint8_t merge_place(self, Semiring semiring) except 0:
+        """The place of a semiring in core.merges."""
+        cdef Py_ssize_t place
+        for place in range(1, len(self.merges)):
+            if self.merges[place] is semiring:
+                return <uint8_t>place
+        place = len(self.merges)
+        if place > 255:
+            raise errors.SemiringError("The merge pages of a State use at most 255 semirings. Use fewer.")
+        self.merges.append(semiring)
+        self.core.merges[place] = semiring.row
+        self.merges_call |= calls_python(semiring)
+        return <uint8_t>place
+
+    def _set_merge(self, page_id, Semiring semiring not None):
+        """Says by what a merge page merges."""
+        cdef uint8_t place = self.merge_place(semiring)
+        self.header(page_id).merge = place
+
+    cdef Semiring merge_of(self, uint64_t page_id):
+        """The semiring of a merge page, None for any other live page. PluginError when it is not there."""
+        cdef mmsb_page_header *header = self.header(page_id)
+        if header.kind != MMSB_PAGE_KIND_MERGE:
+            return None
+        if header.merge == 0:
+            self._learn_merge(page_id)
+            header = self.header(page_id)
+        return self.merges[header.merge]
 
     # ---- commits
 
@@ -294,7 +374,19 @@ cdef class Core:
             info.time_ns = self.clock()
         return 0
 
+    cdef int begin_commit(self) except -1:
+        """Before a commit that takes long or calls Python, in which nobody else comes in and nothing is changed."""
+        self.begin_exclusive()
+        self.gate |= WAVE
+        return 0
+
+    cdef void end_commit(self):
+        self.gate &= ~WAVE
+        self.end_exclusive()
+
     cdef inline int after_commit(self) except -1:
+        if self.core.touched.size != 0 and self.engine is not None:
+            self.touched_hook(<void *>self.engine)
         if self.wake:
             self.wake = False
             self._wake()
@@ -307,25 +399,28 @@ cdef class Core:
         cdef Delta delta
         cdef int token, status
         while True:
-            token = self.enter(CLOSED | FORKED | READONLY)
-            if length < RELEASE_GIL_BYTES and not info.sync:
+            token = self.enter(CLOSED | FORKED | UNWRITABLE)
+            if length < RELEASE_GIL_BYTES and not info.sync and not self.merges_call:
                 status = mmsb_core_write(&self.core, page_id, offset, data, length, info, &written)
                 if status > 0:
                     delta = new_delta(page_id, written.code, written.payload, written.payload_bytes)
                 self.leave(token)
             else:
                 self.leave(token)
-                self.begin_exclusive()
+                self.begin_commit()
                 try:
                     with nogil:
                         status = mmsb_core_write(&self.core, page_id, offset, data, length, info, &written)
                     if status > 0:
                         delta = new_delta(page_id, written.code, written.payload, written.payload_bytes)
                 finally:
-                    self.end_exclusive()
-            if status != MMSB_NO_SPACE:
+                    self.end_commit()
+            if status == MMSB_NO_SPACE:
+                self._make_room()
+            elif status == MMSB_NO_SEMIRING:
+                self._learn_merge(page_id)
+            else:
                 break
-            self._make_room()
         if status == 0:
             return None
         if status < 0:
@@ -424,6 +519,58 @@ cdef class Core:
             self._metadata[change.page_id] = change.blob
         elif kind == "delete":
             self._forget_page(change.page_id)
+        elif kind in ("link", "unlink", "wave"):
+            self._links.describe(change, self.core.seq)
+
+    def _flag_page(self, page_id, *, source=None, derived=None, stale=None, failed=None):
+        """Sets or clears marks of a page's header (None: leave it). A page that is gone has none."""
+        cdef mmsb_page_header *header = mmsb_arena_header(&self.core.arena, page_id)
+        if header == NULL:
+            return
+        for bit, wanted in ((MMSB_PAGE_SOURCE, source), (MMSB_PAGE_DERIVED, derived), (MMSB_PAGE_STALE, stale),
+                            (MMSB_PAGE_FAILED, failed)):
+            if wanted is not None:
+                header.flags = header.flags | bit if wanted else header.flags & ~bit
+
+    def _is_stale(self, uint64_t page_id):
+        """Whether a page is not up to date. One that is gone is not."""
+        cdef mmsb_page_header *header = mmsb_arena_header(&self.core.arena, page_id)
+        return header != NULL and bool(header.flags & (MMSB_PAGE_STALE | MMSB_PAGE_FAILED))
+
+    def _has_failed(self, uint64_t page_id):
+        """Whether a page must be computed whatever its parents do."""
+        cdef mmsb_page_header *header = mmsb_arena_header(&self.core.arena, page_id)
+        return header != NULL and bool(header.flags & MMSB_PAGE_FAILED)
+
+    def _touched_pages(self, uint64_t start=0):
+        """(number of notes about changes since the last wave, ids of the pages in those from number `start` on).
+
+        Some pages may be there more than once. Where not every change was noted, all pages are given.
+        """
+        cdef mmsb_touched *touched = <mmsb_touched *>self.core.touched.data
+        cdef uint64_t count = self.core.touched.size // sizeof(mmsb_touched)
+        cdef uint64_t i
+        return count, [touched[i].page_id for i in range(0 if self.core.touched_whole else start, count)]
+
+    def _forget_touched_page(self, uint64_t page_id):
+        """No wave needs to know any more that a page changed."""
+        cdef mmsb_touched *touched = <mmsb_touched *>self.core.touched.data
+        cdef mmsb_page_header *header = mmsb_arena_header(&self.core.arena, page_id)
+        cdef uint64_t i
+        if header == NULL or not header.flags & MMSB_PAGE_TOUCHED:
+            return
+        header.flags &= ~MMSB_PAGE_TOUCHED
+        for i in range(self.core.touched.size // sizeof(mmsb_touched)):
+            if touched[i].page_id == page_id:
+                touched[i].page_id = 0
+
+    def _is_pending(self, uint64_t page_id):
+        """Whether a page changed since the last wave, and has children."""
+        cdef mmsb_page_header *header = mmsb_arena_header(&self.core.arena, page_id)
+        return header != NULL and bool(header.flags & MMSB_PAGE_TOUCHED)
+
+    def _forget_touched(self):
+        mmsb_core_forget_touched(&self.core)
 
     def _forget_page(self, page_id):
         name = self._name_of.pop(page_id, None)

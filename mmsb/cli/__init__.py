@@ -2,6 +2,22 @@
 
 from __future__ import annotations
 
+# Where each command lives, in the order of the help text.
+BUILT_IN = {
+    "info": "mmsb.cli.info",
+    "pages": "mmsb.cli.pages",
+    "log": "mmsb.cli.log",
+    "show": "mmsb.cli.show",
+    "diff": "mmsb.cli.diff",
+    "replay": "mmsb.cli.replay",
+    "verify": "mmsb.cli.verify",
+    "checkpoint": "mmsb.cli.checkpoint",
+    "compact": "mmsb.cli.compact",
+    "import": "mmsb.cli.import_",
+    "cpu": "mmsb.cli.cpu",
+    "plugins": "mmsb.cli.plugins",
+}
+
 
 def main() -> None:
     """Runs the command line on sys.argv and exits with 0 (ok), 1 (a fault was found) or 2 (wrong usage)."""

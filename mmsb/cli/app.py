@@ -3,36 +3,37 @@
 from __future__ import annotations
 
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from mmsb import __version__
-from mmsb.cli.common import DAMAGE
+from mmsb.cli import BUILT_IN
+from mmsb.cli.common import DAMAGE, registry
 from mmsb.cli.output import Failure
 from mmsb.errors import MMSBError
 
-# Where each command lives, in the order of the help text.
-BUILT_IN = {
-    "info": "mmsb.cli.info",
-    "pages": "mmsb.cli.pages",
-    "log": "mmsb.cli.log",
-    "show": "mmsb.cli.show",
-    "diff": "mmsb.cli.diff",
-    "replay": "mmsb.cli.replay",
-    "verify": "mmsb.cli.verify",
-    "checkpoint": "mmsb.cli.checkpoint",
-    "compact": "mmsb.cli.compact",
-    "import": "mmsb.cli.import_",
-    "cpu": "mmsb.cli.cpu",
-}
+if TYPE_CHECKING:
+    from mmsb.plugin import CommandSpec
+
+
+class PluginCommand(click.Command):
+    """Shows its summary without importing anything; becomes the real command when it is run."""
+
+    def __init__(self, spec: CommandSpec) -> None:
+        super().__init__(spec.name, help=spec.summary)
+        self.spec = spec
+
+    def make_context(self, *args: Any, **kwargs: Any) -> click.Context:
+        """The context of the real command."""
+        command: click.Command = self.spec.resolve()
+        return command.make_context(*args, **kwargs)
 
 
 def plugin_commands() -> dict[str, click.Command]:
-    """Commands that installed plugins add. Ours win when a name clashes."""
-    from mmsb.plugin.manager import load_commands
-
-    return {command.name: command for command in load_commands() if command.name and command.name not in BUILT_IN}
+    """Commands that installed plugins add."""
+    specs = registry().commands
+    return {name: PluginCommand(spec) for name, spec in specs.items() if name not in BUILT_IN}
 
 
 class Commands(click.Group):
@@ -45,10 +46,13 @@ class Commands(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """One command, None when there is none of this name."""
         if cmd_name in BUILT_IN:
-            command = import_module(BUILT_IN[cmd_name]).command
-            assert isinstance(command, click.Command)
-            return command
-        return plugin_commands().get(cmd_name)
+            own = import_module(BUILT_IN[cmd_name]).command
+            assert isinstance(own, click.Command)
+            return own
+        command = plugin_commands().get(cmd_name)
+        if command is None and any(record.broken for record in registry().records):
+            registry().find("commands", cmd_name)  # raises: what was asked for may be a broken plugin's
+        return command
 
     def invoke(self, ctx: click.Context) -> Any:
         """Runs the command; errors that mmsb and the system raise on purpose become one sentence."""

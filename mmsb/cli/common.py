@@ -10,13 +10,34 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from mmsb.cli.output import Failure
+from mmsb.errors import PluginError
+
 if TYPE_CHECKING:
+    from mmsb.plugin.registry import Registry
     from mmsb.state import State
 
 # Where the root context keeps the damage that an open store was read up to.
 DAMAGE = "mmsb.damage"
 
+# Where it keeps the plugins, once they were needed.
+REGISTRY = "mmsb.registry"
+
 Function = Callable[..., Any]
+
+
+def registry(strict: bool | None = None) -> Registry:
+    """The plugins, loaded at most once per command line; `strict` as in PluginManager. Failure when one is refused."""
+    meta = click.get_current_context().find_root().meta
+    if REGISTRY not in meta:
+        from mmsb.plugin.manager import PluginManager
+
+        try:
+            meta[REGISTRY] = PluginManager(strict=strict).load()
+        except PluginError as error:
+            raise Failure(error) from error  # --help loads plugins too, where nobody else would turn it into a sentence
+    found: Registry = meta[REGISTRY]
+    return found
 
 
 def store_argument(function: Function) -> Function:

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from itertools import islice
 from typing import Any
 
 import click
 
+from mmsb import links
 from mmsb.cli.common import Place, open_store, page_of, state_at, store_argument
 from mmsb.cli.output import json_option, print_json, print_table, utc
 
 TABLE_LIMIT = 100
-KINDS = ("delta", "create", "delete", "resize", "rename", "metadata", "label", "intent")
+KINDS = ("delta", "create", "delete", "resize", "rename", "metadata", "label", "intent", "link", "unlink", "wave")
 
 
 def page_id_of(state: Any, text: str) -> int:
@@ -37,10 +38,53 @@ def describe(commit: Any) -> str:
             parts.append(f"rename {change.page_id} to {change.text!r}" if change.text else f"unname {change.page_id}")
         elif change.kind in ("delete", "metadata"):
             parts.append(f"{change.kind} {change.page_id}")
+        elif change.kind in ("link", "unlink", "wave"):
+            parts.append(describe_graph(commit, change))
     parts += [f"{page_id}: {count} B" for page_id, count in islice(changed_bytes.items(), 6)]
     if len(changed_bytes) > 6:
         parts.append(f"and {len(changed_bytes) - 6} more pages")
     return ", ".join(parts)
+
+
+def describe_graph(commit: Any, change: Any) -> str:
+    """A link, the end of one, or a wave, in a few words."""
+    if change.kind == "link":
+        link = links.decode(change.blob)
+        how = f"by {link.semiring or link.function or link.type}" if link.kind == "data" else f"({link.kind})"
+        return f"link {change.page_id} to {few(link.parents)} {how}"
+    if change.kind == "unlink":
+        kind, parents = links.decode_unlink(change.blob)
+        return f"unlink {change.page_id} from {few(parents) if parents else 'all'} ({kind})"
+    failed, fresh, _ = links.decode_wave(change.blob)
+    notes = [f"stale: {few(sorted(failed))}"] if failed else []
+    notes += [f"up to date: {few(fresh)}"] if fresh else []
+    return "; ".join([f"wave after {commit.cause}", *notes])
+
+
+def few(pages: Sequence[int]) -> str:
+    """Ids of pages, not all of many."""
+    shown = " ".join(str(page_id) for page_id in pages[:6])
+    return f"{shown} and {len(pages) - 6} more" if len(pages) > 6 else shown
+
+
+def graph_facts(commit: Any) -> dict[str, Any]:
+    """What a commit says of the graph, for --json; what it does not say is left out."""
+    facts: dict[str, Any] = {}
+    for change in commit.changes:
+        if change.kind == "link":
+            link = links.decode(change.blob)
+            facts.setdefault("links", []).append(
+                {"page_id": change.page_id, "kind": link.kind, "type": link.type, "parents": link.parents}
+                | {key: value for key in ("semiring", "dtype", "function") if (value := getattr(link, key))}
+            )
+        elif change.kind == "unlink":
+            kind, parents = links.decode_unlink(change.blob)
+            facts.setdefault("unlinks", []).append({"page_id": change.page_id, "kind": kind, "parents": parents})
+        elif change.kind == "wave":
+            failed, fresh, partial = links.decode_wave(change.blob)
+            stale = [{"page_id": page_id, "reason": reason} for page_id, reason in failed.items()]
+            facts["wave"] = {"cause": commit.cause, "stale": stale, "fresh": fresh, "partial": partial}
+    return facts
 
 
 def document(commit: Any) -> dict[str, Any]:
@@ -62,6 +106,7 @@ def document(commit: Any) -> dict[str, Any]:
             {"page_id": delta.page_id, "index": delta.index, "nbytes": delta.nbytes, "ranges": delta.ranges()}
             for delta in commit.deltas
         ],
+        **graph_facts(commit),
     }
 
 

@@ -10,16 +10,17 @@ from mmsb.cli.output import json_option, print_json, printable, progress
 
 @click.command("verify")
 @store_argument
+@click.option("--recompute", is_flag=True, help="Also compute pages that native links compute once more.")
 @json_option
 @click.pass_context
-def command(ctx: click.Context, store: str, wants_json: bool) -> None:
+def command(ctx: click.Context, store: str, recompute: bool, wants_json: bool) -> None:
     """Check all of STORE, and that a replay equals its head.
 
     Every frame, anchor, checkpoint and file is read. Nothing is changed.
     """
     with open_store(store) as state, progress(f"verify {store}") as show:
         seq = state.seq
-        report = state.verify(progress=show)
+        report = state.verify(progress=show, recompute=recompute)
     ctx.find_root().meta.pop(DAMAGE, None)  # it is one of the findings
     if wants_json:
         findings = [vars(finding) for finding in report.findings]

@@ -2,17 +2,10 @@
  * with guard pages; `checkkern --bench all` times them against memcpy in the same loop. */
 #define _GNU_SOURCE
 #include <string.h>
-#include <time.h>
 
 #include "../../csrc/kernels.h"
 #include "guard.h"
-
-static uint64_t seed = 88172645463325252u;
-static uint64_t random_u64(void) {
-    seed ^= seed << 13;
-    seed ^= seed >> 7;
-    return seed ^= seed << 17;
-}
+#include "harness.h"
 
 static const struct {
     const char *name;
@@ -134,17 +127,6 @@ static void check_crc(const mmsb_kernels *tables, guard g) {
     }
 }
 
-static double now_ns(void) {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec * 1e9 + (double)t.tv_nsec;
-}
-
-static int by_value(const void *a, const void *b) {
-    double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
-}
-
 enum { RING = 32, REPEATS = 41 };
 
 /* ns of one operation and of memcpy of the same bytes, medians of interleaved repeats; the ratio of each pair. */
@@ -155,7 +137,7 @@ static void bench(const char *name, const char *level, const mmsb_kernels *table
             *out = malloc(MMSB_DELTA_BOUND(n) * (size_t)ring);
     int64_t sizes[RING];
     uint8_t codes[RING];
-    seed = 88172645463325252u;
+    seed = SEED;
     for (uint64_t i = 0; i < n * (uint64_t)ring; i++) old[i] = (uint8_t)random_u64();
     for (int r = 0; r < ring; r++) {
         uint8_t *from = old + n * (uint64_t)r, *to = fresh + n * (uint64_t)r;

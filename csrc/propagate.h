@@ -1,0 +1,117 @@
+/* A wave: the pages that depend on changed ones are computed anew, each once, parents before children, and what comes
+ * out different is one commit of its own. docs/understand/propagation.md.
+ *
+ *   begin -> run -> (the caller computes a page in its own language -> returned)* -> run -> publish
+ *
+ * Nothing changes before publish: computed pages are staged, and whoever is computed later is shown the staged ones. */
+#ifndef MMSB_PROPAGATE_H
+#define MMSB_PROPAGATE_H
+
+#include "core.h"
+#include "link.h"
+#include "wave.h"
+
+/* How a page is computed: its link and its parents by node, in the order of the link. */
+typedef struct mmsb_rule {
+    mmsb_link link;
+    uint32_t *parents;
+    uint64_t *epochs; /* CALL: those of the parents that the page was computed from last */
+    void *memory;     /* one block: parents, weights, copies, epochs */
+    bool used;
+    bool computed; /* CALL: `epochs` are set */
+} mmsb_rule;
+
+/* What a wave knows of a node. It counts only while `wave` is the number of the running wave. */
+typedef struct mmsb_staged {
+    uint64_t wave;
+    uint8_t *bytes; /* NULL: the page itself */
+    uint32_t first_change, change_count;
+    bool whole, changed, failed;
+} mmsb_staged;
+
+/* A delta of the wave; `at`: of its payload, counted from the frame's first change. */
+typedef struct mmsb_wave_delta {
+    uint64_t at, bytes;
+    uint32_t node;
+    uint8_t code;
+} mmsb_wave_delta;
+
+typedef enum mmsb_wave_scope {
+    MMSB_WAVE_FULL,    /* everything that was touched, and the forced nodes */
+    MMSB_WAVE_PARTIAL, /* the forced nodes only */
+    MMSB_WAVE_TRIAL,   /* the same, every one computed, every difference staged, and nothing published */
+} mmsb_wave_scope;
+
+typedef struct mmsb_propagation {
+    const mmsb_alloc *alloc;
+    mmsb_core *core;
+    mmsb_graph *graph;
+    mmsb_wave wave;
+    mmsb_buffer rules;   /* mmsb_rule per node */
+    mmsb_buffer staged;  /* mmsb_staged per node */
+    mmsb_buffer changes; /* mmsb_link_change of this wave */
+    mmsb_buffer pages;   /* mmsb_link_page: the parents of the page at hand */
+    mmsb_buffer changed; /* mmsb_wave_delta: of the pages that came out different, in order */
+    mmsb_buffer visited; /* u32: nodes that were looked at */
+    mmsb_buffer failed;  /* u32: nodes that could not be computed, or depend on one */
+    mmsb_buffer forced;  /* u32: nodes to be computed whatever their parents did */
+    mmsb_link_result result;
+    void *blocks; /* memory of this wave; it goes at the wave's end */
+    uint8_t *block_at;
+    uint64_t block_left, oldest_bytes;
+    uint64_t number;       /* of the wave */
+    uint64_t used;         /* bytes of the frame */
+    const uint32_t *level; /* nodes of the level at hand */
+    uint32_t level_count, level_at;
+    uint32_t computed; /* pages of the wave */
+    mmsb_wave_scope scope;
+    bool mixed; /* a partial wave covered some of what core->touched tells, and nobody knows which part */
+    bool published;
+    bool refused;    /* the log had no room: the frame must be written for another segment */
+    const char *why; /* after MMSB_BAD_LINK */
+} mmsb_propagation;
+
+enum {
+    MMSB_WAVE_DONE = 0,
+    MMSB_WAVE_CALL = 1, /* compute the page of mmsb_propagate_node yourself */
+};
+
+int mmsb_propagate_init(mmsb_propagation *p, mmsb_core *core, mmsb_graph *graph);
+void mmsb_propagate_release(mmsb_propagation *p);
+
+/* Sets how the page of a node is computed; everything is copied, and `link` may hold pointers to the stack. `parents`:
+ * link->parent_count nodes. MMSB_OK or NO_MEMORY. */
+int mmsb_propagate_set_rule(mmsb_propagation *p, uint32_t node, const mmsb_link *link, const uint32_t *parents);
+void mmsb_propagate_clear_rule(mmsb_propagation *p, uint32_t node);
+
+/* Says that a node is to be computed in the next wave, whole. MMSB_OK or NO_MEMORY. */
+int mmsb_propagate_force(mmsb_propagation *p, uint32_t node);
+
+/* Begins a wave. Every forced node must come with the stale ones that it depends on. MMSB_OK or NO_MEMORY. */
+int mmsb_propagate_begin(mmsb_propagation *p, const mmsb_commit_info *info, mmsb_wave_scope scope);
+
+/* Goes on: MMSB_WAVE_CALL, MMSB_WAVE_DONE, or NO_MEMORY, BAD_LINK (the node at hand failed; call again to go on). */
+int mmsb_propagate_run(mmsb_propagation *p);
+
+/* The node at hand, and the bytes of a node as the wave sees them. */
+static inline uint32_t mmsb_propagate_node(const mmsb_propagation *p) { return p->level[p->level_at]; }
+const uint8_t *mmsb_propagate_bytes(const mmsb_propagation *p, uint32_t node, uint64_t *size);
+
+/* Whether those bytes are staged, and so gone when the wave ends. */
+bool mmsb_propagate_is_staged(const mmsb_propagation *p, uint32_t node);
+
+/* The caller has computed the node at hand: `bytes` are its whole new content. MMSB_OK or NO_MEMORY. */
+int mmsb_propagate_returned(mmsb_propagation *p, const uint8_t *bytes);
+
+/* The node at hand could not be computed: it and what depends on it stay as they are. MMSB_OK or NO_MEMORY. */
+int mmsb_propagate_failed(mmsb_propagation *p);
+
+/* Ends the wave as a commit, with `blob` as its WAVE change. The failures of mmsb_core_write; after NO_SPACE, with
+ * another segment in place, call it again. */
+int mmsb_propagate_publish(mmsb_propagation *p, const mmsb_commit_info *info, const uint8_t *blob, uint64_t blob_bytes);
+
+/* Cleans up behind the wave. One that was not published is given up: nothing has changed, and what its pages were
+ * computed from is forgotten. */
+void mmsb_propagate_end(mmsb_propagation *p);
+
+#endif

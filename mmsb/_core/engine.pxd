@@ -1,0 +1,37 @@
+from libc.stdint cimport uint32_t, uint64_t
+
+from mmsb._core.c_propagate cimport mmsb_link, mmsb_propagation, mmsb_wave_scope
+from mmsb._core.graph cimport Graph
+from mmsb._core.semiring cimport Semiring
+from mmsb._core.state cimport Core
+
+cdef class Engine:
+    cdef mmsb_propagation p
+    cdef void *owner               # the Core
+    cdef object alive
+    cdef readonly Graph graph
+    cdef readonly dict functions   # by child's page id: (function, dtype, shape)
+    cdef dict kept                 # by child's page id: its semiring, and whether its rule calls Python
+    cdef public object listener    # called with (what, page ids) around waves, None: nobody listens
+    cdef public object policy      # None: a wave follows every commit at once
+    cdef readonly uint64_t waves, computed, skipped
+    cdef uint32_t calls            # rules that call Python
+    cdef bint running
+    cdef bint held  # other threads are kept out until the wave's end
+    cdef dict reasons
+
+    cdef Core c(self)
+    cdef int need(self) except -1
+    cdef int committed(self) except -1
+    cdef int wave(self, mmsb_wave_scope scope) except -1
+    cdef int compute_all(self, mmsb_wave_scope scope) except -1
+    cdef int run(self) except -1
+    cdef int hold(self) except -1
+    cdef void let_go(self)
+    cdef int call(self) except -1
+    cdef int misfit(self) except -1
+    cdef object fail_here(self, str reason)
+    cdef object fill(self, mmsb_link *native, link, list sizes, Semiring semiring)
+    cdef int publish(self, void *info, bint partial) except -1
+    cdef dict failures(self)
+    cdef object differing(self)

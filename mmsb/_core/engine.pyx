@@ -1,0 +1,470 @@
+"""Engine: runs the waves of one State, with csrc/propagate.c computing what it can and Python functions the rest."""
+
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
+from libc.string cimport memset
+
+from mmsb._core.c_graph cimport *
+from mmsb._core.c_mmsb cimport *
+from mmsb._core.c_propagate cimport *
+from mmsb._core.graph cimport Graph, Nodes
+from mmsb._core.page cimport as_bytes_like
+from mmsb._core.semiring cimport Semiring
+from mmsb._core.state cimport CLOSED, Core, FORKED, READONLY, WAVE
+
+import weakref
+
+from mmsb import errors, links
+from mmsb._core.semiring_python import calls_python, take_error
+
+# From this many edges on a wave lets other threads run meanwhile.
+cdef uint64_t RELEASE_GIL_EDGES = 4096
+
+
+cdef str PARENT_FAILED = "a page that it depends on could not be computed"
+
+
+cdef int hook(void *engine) except -1:
+    return (<Engine>engine).committed()
+
+
+cdef class Engine:
+    """The graph of a State and the waves over it. `policy` decides when they run; the State decides everything else."""
+
+    def __cinit__(self, Core core not None):
+        # The Core owns its engine; were it owned by it too, a State that is dropped would not go away.
+        self.owner = <void *>core
+        self.alive = weakref.ref(core)
+        self.graph = Graph()
+        self.functions = {}
+        self.kept = {}
+        self.reasons = {}
+        mmsb_propagate_init(&self.p, &core.core, &self.graph.graph)
+        core.engine = self
+        core.touched_hook = hook
+
+    def __dealloc__(self):
+        mmsb_propagate_release(&self.p)
+
+    cdef Core c(self):
+        return <Core>self.owner
+
+    cdef int need(self) except -1:
+        """StateClosedError when the State is gone and only its engine was kept."""
+        if self.alive() is None:
+            raise errors.StateClosedError("The State of this engine is gone. Open it again.")
+        return 0
+
+    # ---- rules
+
+    def check(self, child, link, sizes, uint64_t child_size, Semiring semiring=None):
+        """Whether a native link fits pages of these sizes: None, or a sentence that says what is wrong."""
+        cdef const char *why = NULL
+        cdef mmsb_link native
+        cdef uint64_t[::1] size_view
+        from array import array
+
+        size_view = array("Q", sizes)
+        _keep = self.fill(&native, link, list(sizes), semiring)
+        return None if mmsb_link_check(&native, &size_view[0], child_size, &why) else why.decode()
+
+    cdef object fill(self, mmsb_link *native, link, list sizes, Semiring semiring):
+        """Fills a native link from a Link. Returns what must outlive it."""
+        from array import array
+
+        cdef uint64_t[::1] copy_view
+        memset(native, 0, sizeof(mmsb_link))
+        native.type = links.TYPES.index(link.type)
+        native.accumulates = link.accumulate
+        native.parent_count = len(link.parents)
+        native.rows = link.rows
+        native.columns = link.columns
+        if semiring is not None:
+            native.semiring = semiring.row
+        weights = link.weights
+        if weights:
+            native.weights = <const uint8_t *>PyBytes_AS_STRING(weights)
+        copies = None
+        if link.type == "copy":
+            whole = [(0, 0, 0, sizes[0])] if not link.copies else link.copies
+            copies = array("Q", [number for one in whole for number in one])
+            copy_view = copies
+            native.copies = <const mmsb_link_copy *>&copy_view[0]
+            native.copy_count = len(whole)
+        return weights, copies
+
+    def set_rule(self, child, link, sizes, Semiring semiring=None):
+        """Computes a page by `link` from now on; the edges must be in the graph."""
+        cdef mmsb_link native
+        cdef uint32_t[::1] nodes
+        from array import array
+
+        _keep = self.fill(&native, link, list(sizes), semiring)
+        nodes = array("I", [self.graph.node(parent) for parent in link.parents])
+        self.clear_rule(child)
+        if mmsb_propagate_set_rule(&self.p, self.graph.node(child), &native, &nodes[0]) != MMSB_OK:
+            raise MemoryError()
+        calls = link.type == "call" or (semiring is not None and calls_python(semiring))
+        self.kept[child] = semiring, calls
+        self.calls += calls
+
+    def clear_rule(self, child):
+        """The page is no longer computed, or otherwise."""
+        cdef uint32_t node = self.graph.find(child)
+        if node != MMSB_NO_NODE and node < self.p.rules.size // sizeof(mmsb_rule):
+            mmsb_propagate_clear_rule(&self.p, node)
+        self.functions.pop(child, None)
+        _, calls = self.kept.pop(child, (None, False))
+        self.calls -= calls
+
+    def force(self, child):
+        """The page is computed in the next wave, whole."""
+        if mmsb_propagate_force(&self.p, self.graph.node(child)) != MMSB_OK:
+            raise MemoryError()
+
+    # ---- waves
+
+    cdef int committed(self) except -1:
+        """A commit touched pages that others depend on."""
+        if self.running:
+            return 0
+        if self.policy is None:
+            return self.wave(MMSB_WAVE_FULL)
+        self.mark()
+        self.policy.after_commit(self)
+        return 0
+
+    @property
+    def pending(self):
+        """Number of changes that no wave has covered, and of pages that were linked since; 0 when the State is gone: a
+        block of deferred() may be garbage together with it, and end after it."""
+        if self.alive() is None:
+            return 0
+        return self.c().core.touched.size // sizeof(mmsb_touched) + self.p.forced.size // sizeof(uint32_t)
+
+    def clock(self):
+        """Nanoseconds on the State's clock; never goes back."""
+        self.need()
+        import time
+
+        return self.c().clock() if self.c().clock is not None else time.monotonic_ns()
+
+    def propagate(self):
+        """Runs one wave now, over everything that is not up to date; also over what failed before."""
+        self.need()
+        for page_id in self.c()._links.failed:
+            if self.c()._links.of(page_id) is not None:
+                self.force(page_id)
+        self.wave(MMSB_WAVE_FULL)
+
+    def wave_now(self):
+        """Runs one wave over what was touched and forced."""
+        self.need()
+        self.wave(MMSB_WAVE_FULL)
+
+    def forced_pages(self):
+        """Pages that the next wave computes whatever their parents did (list of ids)."""
+        cdef uint32_t *nodes = <uint32_t *>self.p.forced.data
+        cdef uint64_t i
+        return [self.graph.page_id(nodes[i]) for i in range(self.p.forced.size // sizeof(uint32_t))]
+
+    def compute(self, page_id):
+        """Runs one wave over a stale page and the stale pages that it depends on."""
+        self.need()
+        wanted = set()
+        for child in (page_id, *self.forced_pages()):
+            wanted.update((child, *self.graph.ancestors(child, "data")))
+        for one in sorted(wanted):
+            if self.c()._is_stale(one) and self.c()._links.of(one) is not None:
+                self.force(one)
+        self.wave(MMSB_WAVE_PARTIAL)
+
+    def mark(self):
+        """Marks what depends on pages that were touched or linked as stale; notes that it has seen are left out."""
+        self.need()
+        cdef Nodes nodes = Nodes()
+        cdef Nodes touched = Nodes()
+        cdef uint32_t node
+        known = self.c()._links
+        known.seen, changed = known.news()
+        if not mmsb_buffer_reserve(&touched.buffer, &mmsb_alloc_libc, (len(changed) + 1) * sizeof(uint32_t)):
+            raise MemoryError()
+        for page_id in changed:
+            node = self.graph.find(page_id)
+            if node != MMSB_NO_NODE:
+                (<uint32_t *>touched.buffer.data)[touched.count()] = node
+                touched.buffer.size += sizeof(uint32_t)
+        if mmsb_graph_affected(&self.graph.graph, &self.graph.wave, touched.at(), touched.count(),
+                               1 << MMSB_EDGE_DATA | 1 << MMSB_EDGE_CONTROL, &nodes.buffer) != MMSB_OK:
+            raise MemoryError()
+        below = self.graph.ids(nodes)
+        marked = [page_id for page_id in below if not self.c()._is_stale(page_id)]
+        known.mark(below)
+        if marked and self.listener is not None:
+            self.listener("stale", marked)
+
+    cdef int wave(self, mmsb_wave_scope scope) except -1:
+        """Runs one wave. Whatever ends it early, the pages that it did not come to are known to be stale."""
+        if self.running:
+            raise errors.PropagationError("A function of a wave cannot start a wave. Do it after the wave.")
+        cdef Core core = <Core>self.owner
+        core.leave(core.enter(CLOSED | FORKED | READONLY))
+        try:
+            return self.compute_all(scope)
+        except errors.StoreFullError as error:
+            self.mark()
+            raise errors.PropagationError(
+                f"Commit {self.c().seq} stands, and the disk has no room for the wave behind it: what depends on it is "
+                "stale. Free space and call state.propagate().") from error
+        except BaseException:
+            self.mark()
+            raise
+
+    cdef int compute_all(self, mmsb_wave_scope scope) except -1:
+        cdef mmsb_commit_info info
+        cdef Core core = <Core>self.owner
+        cdef int status
+        cdef bint partial = scope != MMSB_WAVE_FULL
+        # A short wave that calls nobody runs in one go under the interpreter's lock, like any short operation.
+        if self.calls != 0 or self.graph.graph.edge_count > RELEASE_GIL_EDGES or core.gate != 0:
+            self.hold()
+        self.running = True
+        try:
+            if self.listener is not None:
+                self.listener("begun", [])
+            memset(&info, 0, sizeof(mmsb_commit_info))
+            info.if_epoch = MMSB_ANY_EPOCH
+            # A wave that follows its commit at once happens at the same time.
+            if self.policy is None and not partial:
+                info.time_ns = core.core.time_ns
+            elif core.clock is not None:
+                info.time_ns = core.clock()
+            status = mmsb_propagate_begin(&self.p, &info, scope)
+            if status != MMSB_OK:
+                core.fail(status, 0, 0, 0)
+            try:
+                if self.reasons:
+                    self.reasons = {}
+                self.run()
+                if self.p.visited.size or partial:
+                    self.publish(&info, partial)
+                else:
+                    mmsb_core_forget_touched(&core.core)
+                if partial:
+                    core._links.seen = core.core.touched.size // sizeof(mmsb_touched)
+                    core._links.linked.clear()
+                elif core._links.marked or core._links.linked or core._links.seen:
+                    core._links.cover()
+            finally:
+                mmsb_propagate_end(&self.p)
+        finally:
+            self.running = False
+            self.let_go()
+        return 0
+
+    cdef int hold(self) except -1:
+        """Keeps other threads out until the wave ends: Python code may let them in. A wave that was short up to here
+        has let nobody in, and need not wait."""
+        if not self.held:
+            self.c().begin_exclusive()
+            self.held = True
+        return 0
+
+    cdef void let_go(self):
+        if self.held:
+            self.held = False
+            self.c().end_exclusive()
+
+    cdef int run(self) except -1:
+        cdef int status
+        cdef bint long_wave = self.graph.graph.edge_count > RELEASE_GIL_EDGES
+        cdef Core core = <Core>self.owner
+        core.gate |= WAVE  # functions, and semirings in Python, change nothing
+        try:
+            while True:
+                if long_wave and self.calls == 0:
+                    with nogil:
+                        status = mmsb_propagate_run(&self.p)
+                else:
+                    status = mmsb_propagate_run(&self.p)
+                if status == MMSB_WAVE_DONE:
+                    return 0
+                if status == MMSB_WAVE_CALL:
+                    self.call()
+                elif status == MMSB_BAD_LINK:
+                    self.misfit()
+                else:
+                    core.fail(status, 0, 0, 0)
+        finally:
+            core.gate &= ~WAVE
+
+    cdef int misfit(self) except -1:
+        """A native link could not compute the node at hand."""
+        page_id = self.graph.page_id(mmsb_propagate_node(&self.p))
+        semiring, _ = self.kept[page_id]
+        error = take_error(semiring) if semiring is not None else None
+        (<Core>self.owner)._failures[page_id] = error
+        self.fail_here(f"{type(error).__name__}: {error}" if error is not None else self.p.why.decode())
+        return 0
+
+    cdef object fail_here(self, str reason):
+        self.hold()
+        self.reasons[self.graph.page_id(mmsb_propagate_node(&self.p))] = reason
+        if mmsb_propagate_failed(&self.p) != MMSB_OK:
+            raise MemoryError()
+
+    cdef int call(self) except -1:
+        """Computes the node at hand with its Python function."""
+        cdef Core core = <Core>self.owner
+        cdef uint32_t node = mmsb_propagate_node(&self.p)
+        cdef uint64_t page_id = self.graph.page_id(node)
+        cdef mmsb_rule *rule = <mmsb_rule *>self.p.rules.data + node
+        cdef uint64_t size = 0
+        cdef const uint8_t *at
+        cdef uint32_t i
+        cdef uint8_t[::1] out
+        entry = self.functions.get(page_id)
+        if entry is None:
+            self.fail_here("its function is not registered")
+            return 0
+        function, dtype, shape = entry
+        at = mmsb_propagate_bytes(&self.p, node, &size)
+        scratch = bytearray(PyBytes_FromStringAndSize(<const char *>at, size))
+        arguments = [memoryview(scratch)]
+        for i in range(rule.link.parent_count):
+            if mmsb_propagate_is_staged(&self.p, rule.parents[i]):
+                # Staged bytes go when the wave ends; a function may keep what it was shown.
+                at = mmsb_propagate_bytes(&self.p, rule.parents[i], &size)
+                arguments.append(memoryview(PyBytes_FromStringAndSize(<const char *>at, size)))
+            else:
+                arguments.append(memoryview(core._slot(self.graph.page_id(rule.parents[i]))))
+        try:
+            if dtype is not None:
+                import numpy
+
+                arguments = [numpy.frombuffer(argument, dtype) for argument in arguments]
+                if shape is not None:
+                    arguments[0] = arguments[0].reshape(shape)
+            result = function(*arguments)
+            if result is not None:
+                content = bytearray(as_bytes_like(result))
+                if len(content) != len(scratch):
+                    raise ValueError(f"the function returned {len(content)} bytes for a page of {len(scratch)}")
+                scratch = content
+        except (Exception, SystemExit) as error:
+            core._failures[page_id] = error
+            self.fail_here(f"{type(error).__name__}: {error}")
+            return 0
+        core._failures.pop(page_id, None)
+        out = scratch
+        if mmsb_propagate_returned(&self.p, &out[0]) != MMSB_OK:
+            raise MemoryError()
+        return 0
+
+    cdef dict failures(self):
+        """Why the pages that this wave could not compute could not be, by page."""
+        cdef const uint32_t *failed = <const uint32_t *>self.p.failed.data
+        cdef uint64_t i, page_id
+        cdef dict reasons = {}
+        known = self.c()._links
+        for i in range(self.p.failed.size // sizeof(uint32_t)):
+            page_id = self.graph.page_id(failed[i])
+            if known.of(page_id) is None:
+                reasons[page_id] = ""  # nobody computes it; a page that controls it changed
+            elif (<mmsb_rule *>self.p.rules.data + failed[i]).used:
+                reasons[page_id] = self.reasons.get(page_id, PARENT_FAILED)
+            else:
+                reasons[page_id] = known.failed.get(page_id, PARENT_FAILED)
+        return reasons
+
+    cdef int publish(self, void *info, bint partial) except -1:
+        cdef Core core = <Core>self.owner
+        cdef const uint32_t *visited = <const uint32_t *>self.p.visited.data
+        cdef const mmsb_wave_delta *changed = <const mmsb_wave_delta *>self.p.changed.data
+        cdef uint64_t i
+        cdef int status
+        cdef bytes blob = b""
+        cdef dict reasons = {}
+        cdef list fresh = []
+        if self.p.failed.size or partial or core._links.failed or core._links.marked:
+            self.hold()
+            reasons = self.failures()
+        # The log names what is up to date again where it does not follow from the wave itself.
+        known = core._links.failed
+        if known or partial:
+            for i in range(self.p.visited.size // sizeof(uint32_t)):
+                page_id = self.graph.page_id(visited[i])
+                if page_id not in reasons and (page_id in known or partial):
+                    fresh.append(page_id)
+        if fresh or reasons or partial:
+            blob = links.encode_wave(reasons, fresh, partial)
+        while True:
+            status = mmsb_propagate_publish(&self.p, <mmsb_commit_info *>info,
+                                            <const uint8_t *>PyBytes_AS_STRING(blob), len(blob))
+            if status != MMSB_NO_SPACE:
+                break
+            core._make_room()
+        if status < 0:
+            core.fail(status, 0, 0, 0)
+        self.waves += 1
+        self.computed += self.p.computed
+        if fresh or reasons:
+            core._links.settle(reasons, fresh)
+        if self.listener is not None:
+            self.listener("wave", [self.graph.page_id(changed[i].node)
+                                   for i in range(self.p.changed.size // sizeof(mmsb_wave_delta))])
+            if reasons:
+                self.listener("stale", list(reasons))
+        return 0
+
+    # ---- proving
+
+    def recompute(self):
+        """Computes every page anew that is not stale, and changes nothing. Returns how many were computed, and None
+        when all came out as they are, else (page, first, end of the bytes that differ, reason) of the first that did
+        not, in the order of waves; the bytes are None when it could not be computed, and the reason says why."""
+        cdef mmsb_commit_info info
+        cdef Core core = <Core>self.owner
+        self.need()
+        self.hold()
+        self.running = True
+        try:
+            pending = self.forced_pages()
+            self.p.forced.size = 0
+            for child, link in core._links.items():
+                if link.kind == "data" and not core._is_stale(child):
+                    self.force(child)
+            memset(&info, 0, sizeof(mmsb_commit_info))
+            info.time_ns = core.core.time_ns
+            if mmsb_propagate_begin(&self.p, &info, MMSB_WAVE_TRIAL) != MMSB_OK:
+                raise MemoryError()
+            try:
+                self.reasons = {}
+                self.run()
+                return self.p.computed, self.differing()
+            finally:
+                mmsb_propagate_end(&self.p)
+                self.p.forced.size = 0
+                for child in pending:
+                    self.force(child)
+        finally:
+            self.running = False
+            self.let_go()
+
+    cdef object differing(self):
+        cdef const uint32_t *visited = <const uint32_t *>self.p.visited.data
+        cdef const uint8_t *at
+        cdef uint64_t i, first
+        cdef uint64_t size = 0
+        for i in range(self.p.visited.size // sizeof(uint32_t)):
+            page_id = self.graph.page_id(visited[i])
+            if page_id in self.reasons:
+                return page_id, None, None, self.reasons[page_id]
+            if not mmsb_propagate_is_staged(&self.p, visited[i]):
+                continue
+            at = mmsb_propagate_bytes(&self.p, visited[i], &size)
+            old = self.c()._page_bytes(page_id)
+            new = PyBytes_FromStringAndSize(<const char *>at, size)
+            wrong = [first for first in range(size) if old[first] != new[first]]
+            return page_id, min(wrong), max(wrong) + 1, ""
+        return None

@@ -1,0 +1,69 @@
+"""Arguments that come from outside: what they must be, and the errors that say so."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from mmsb import metadata
+from mmsb.errors import InvalidDeltaError, PageRangeError, PageSizeError
+
+PAGE_BYTES_MAX = 1 << 36
+
+
+def page_size(size: Any) -> int:
+    """A page size: 1 to 64 GiB. PageSizeError otherwise."""
+    if isinstance(size, bool) or not hasattr(size, "__index__"):
+        raise TypeError(f"a size is an int, not {type(size).__name__}")
+    number: int = size.__index__()
+    if not 1 <= number <= PAGE_BYTES_MAX:
+        raise PageSizeError(f"A page cannot have {number} bytes. Use 1 to {PAGE_BYTES_MAX}.", size=number)
+    return number
+
+
+def encode_name(name: Any) -> bytes:
+    """A name or label as UTF-8. ValueError, TypeError."""
+    if not isinstance(name, str):
+        raise TypeError(f"a name is a str or None, not {type(name).__name__}")
+    try:
+        encoded = name.encode()
+    except UnicodeEncodeError:
+        raise ValueError(f"The name {name!r} has no UTF-8 form. Use ordinary text.") from None
+    if not 1 <= len(encoded) <= 65536:
+        raise ValueError("A name has 1 to 65536 bytes of UTF-8. Use None for no name.")
+    return encoded
+
+
+def encode_metadata(value: Mapping[str, Any] | None) -> bytes | None:
+    """Metadata as bytes, None when there is none. MetadataError."""
+    if value is None or len(value) == 0:
+        return None
+    return metadata.encode(value)
+
+
+def column(values: Any, what: str, count: int | None = None) -> Any:
+    """A one-dimensional array of uint64, as long as `count`; a scalar is repeated.
+
+    PageRangeError below 0, InvalidDeltaError for another shape, TypeError.
+    """
+    import numpy
+
+    if isinstance(values, (list, tuple)) and all(type(value) is int for value in values):
+        # numpy would make floats of large numbers beside small ones.
+        try:
+            array = numpy.array(values, dtype=numpy.uint64)
+        except OverflowError:
+            message = f"{what} has an element below 0 or above any page. Check it."
+            raise PageRangeError(message, page_id=None, at=None, length=None, size=None) from None
+    else:
+        array = numpy.asarray(values)
+    if array.dtype.kind not in "iu" and array.size:
+        raise TypeError(f"{what} must be integers, not {array.dtype}")
+    if array.dtype.kind == "i" and array.size and array.min() < 0:
+        message = f"{what} has a negative element. Use numbers from 0."
+        raise PageRangeError(message, page_id=None, at=int(array.min()), length=None, size=None)
+    if array.ndim == 0 and count is not None:
+        array = numpy.full(count, array)
+    if array.ndim != 1 or (count is not None and len(array) != count):
+        raise InvalidDeltaError(f"{what} must be one-dimensional and as long as ids. Check its shape.")
+    return numpy.ascontiguousarray(array, dtype=numpy.uint64)

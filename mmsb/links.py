@@ -1,0 +1,212 @@
+"""Links: how a page depends on others, as the log keeps it. docs/understand/propagation.md, docs/formats/log.md.
+
+A data link says how a child is computed from its parents; links of the other kinds only say that it depends on them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from mmsb.metadata import get_varint, put_varint
+
+KINDS = ("data", "control", "device", "compiler")
+TYPES = ("call", "copy", "semiring", "reduce", "matrix", "none")
+
+Copy = tuple[int, int, int, int]  # place of the parent, from, to, bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """One link. `type`: "none" for all kinds but data; the other fields as the constructors below say."""
+
+    type: str
+    kind: str = "data"
+    parents: tuple[int, ...] = ()
+    semiring: str = ""
+    dtype: str = ""
+    accumulate: bool = False
+    weights: bytes = b""
+    copies: tuple[Copy, ...] = ()
+    rows: int = 0
+    columns: int = 0
+    function: str = ""
+
+    def encode(self) -> bytes:
+        """The bytes that the log keeps."""
+        out = bytearray((KINDS.index(self.kind), TYPES.index(self.type), int(self.accumulate)))
+        put_varint(out, len(self.parents))
+        for parent in self.parents:
+            put_varint(out, parent)
+        for text in (self.semiring.encode(), self.dtype.encode(), self.function.encode(), self.weights):
+            put_varint(out, len(text))
+            out += text
+        put_varint(out, len(self.copies))
+        for copy in self.copies:
+            for number in copy:
+                put_varint(out, number)
+        put_varint(out, self.rows)
+        put_varint(out, self.columns)
+        return bytes(out)
+
+    def same_rule(self, other: Link) -> bool:
+        """Whether both compute the same from the same parents."""
+        return replace(self, function="") == replace(other, function="")
+
+
+def decode(data: bytes) -> Link:
+    """The Link of its bytes. ValueError when they are malformed."""
+    if len(data) < 3 or data[0] >= len(KINDS) or data[1] >= len(TYPES) or data[2] > 1:
+        raise ValueError("a link is malformed")
+    if (KINDS[data[0]] == "data") != (TYPES[data[1]] != "none"):
+        raise ValueError("a link computes, and is of a kind that does not, or the other way round")
+    at = 3
+
+    def number() -> int:
+        nonlocal at
+        value, at = get_varint(data, at)
+        return value
+
+    def text() -> bytes:
+        nonlocal at
+        length = number()
+        value = data[at : at + length]
+        if len(value) != length:
+            raise ValueError("a link is cut")
+        at += length
+        return value
+
+    parents = tuple(number() for _ in range(bounded(number(), len(data))))
+    semiring, dtype, function = (text().decode() for _ in range(3))
+    weights = text()
+    copies = tuple((number(), number(), number(), number()) for _ in range(bounded(number(), len(data))))
+    rows, columns = number(), number()
+    if at != len(data) or not parents:
+        raise ValueError("a link is longer than it says, or has no parent")
+    return Link(
+        TYPES[data[1]],
+        KINDS[data[0]],
+        parents,
+        semiring,
+        dtype,
+        bool(data[2]),
+        weights,
+        copies,
+        rows,
+        columns,
+        function,
+    )
+
+
+def bounded(count: int, most: int) -> int:
+    """A count that cannot be more than `most`. ValueError."""
+    if count > most:
+        raise ValueError("a link counts more than it holds")
+    return count
+
+
+def passthrough() -> Link:
+    """The child is its one parent's bytes; both are equally long."""
+    return Link("copy")
+
+
+def copy(ranges: Iterable[Copy]) -> Link:
+    """Ranges of the parents go into ranges of the child, (parent's place, from, to, bytes) each, a later one over an
+    earlier one; the rest of the child stays.
+    """
+    return Link("copy", copies=tuple((whole(a), whole(b), whole(c), whole(d)) for a, b, c, d in ranges))
+
+
+def whole(number: int) -> int:
+    """A number from 0 to 2**63 - 1. ValueError, TypeError."""
+    value = number.__index__()
+    if value < 0 or value >> 63:
+        raise ValueError(f"{number} is no number of bytes or lanes. Use 0 to {(1 << 63) - 1}.")
+    return value
+
+
+def semiring(name: str, dtype: str, weights: Any = None, *, accumulate: bool = False) -> Link:
+    """Child = ⊕ over the parents of weight ⊗ parent, lane by lane, all pages equally long.
+
+    `weights`: one number per parent, None: nothing is multiplied. `accumulate`: child ⊕= that, for idempotent ⊕ only;
+    what a parent once gave stays.
+    """
+    import numpy
+
+    packed = b"" if weights is None else numpy.ascontiguousarray(weights, dtype=dtype).tobytes()
+    return Link("semiring", semiring=name, dtype=dtype, weights=packed, accumulate=accumulate)
+
+
+def reduce(name: str, dtype: str) -> Link:
+    """The child, one lane, is ⊕ over all lanes of all parents, parent by parent."""
+    return Link("reduce", semiring=name, dtype=dtype)
+
+
+def matrix(name: str, dtype: str, rows: int, columns: int) -> Link:
+    """Child = A ⊗ x. The parents are x (`columns` lanes) and A in compressed rows, as three pages: row_start (uint64,
+    rows + 1), column (uint32 per entry), value (a lane per entry).
+    """
+    return Link("matrix", semiring=name, dtype=dtype, rows=whole(rows), columns=whole(columns))
+
+
+def encode_unlink(kind: str, parents: Sequence[int] = ()) -> bytes:
+    """An UNLINK change's bytes. No parents: all."""
+    out = bytearray((KINDS.index(kind),))
+    put_varint(out, len(parents))
+    for parent in parents:
+        put_varint(out, parent)
+    return bytes(out)
+
+
+def decode_unlink(data: bytes) -> tuple[str, tuple[int, ...]]:
+    """(kind, parents) of an UNLINK change. ValueError, IndexError."""
+    kind = KINDS[data[0]]
+    count, at = get_varint(data, 1)
+    parents = []
+    for _ in range(bounded(count, len(data))):
+        parent, at = get_varint(data, at)
+        parents.append(parent)
+    if at != len(data):
+        raise ValueError("an unlink is longer than it says")
+    return kind, tuple(parents)
+
+
+def encode_wave(failed: dict[int, str], fresh: Sequence[int], partial: bool) -> bytes:
+    """A WAVE change's bytes: empty for a wave that covers everything, in which nothing failed or got well again."""
+    if not failed and not fresh and not partial:
+        return b""
+    out = bytearray((int(partial),))
+    put_varint(out, len(failed))
+    for page_id, reason in sorted(failed.items()):
+        put_varint(out, page_id)
+        text = reason[:1000].encode("utf-8", "replace")
+        put_varint(out, len(text))
+        out += text
+    put_varint(out, len(fresh))
+    for page_id in sorted(fresh):
+        put_varint(out, page_id)
+    return bytes(out)
+
+
+def decode_wave(data: bytes) -> tuple[dict[int, str], list[int], bool]:
+    """(failed pages with their reasons, pages that are no longer stale, partial). ValueError."""
+    if not data:
+        return {}, [], False
+    if data[0] > 1:
+        raise ValueError("a wave is malformed")
+    failed: dict[int, str] = {}
+    count, at = get_varint(data, 1)
+    for _ in range(bounded(count, len(data))):
+        page_id, at = get_varint(data, at)
+        length, at = get_varint(data, at)
+        failed[page_id] = data[at : at + length].decode()
+        at += length
+    fresh = []
+    count, at = get_varint(data, at)
+    for _ in range(bounded(count, len(data))):
+        page_id, at = get_varint(data, at)
+        fresh.append(page_id)
+    if at != len(data):
+        raise ValueError("a wave is longer than it says")
+    return failed, fresh, bool(data[0])

@@ -1,0 +1,272 @@
+"""Which pages of a state depend on which, and which of them are stale. docs/understand/propagation.md.
+
+The log says all of it: links come and go by LINK and UNLINK changes, and a page is stale because it stands in a wave's
+list of failed pages, or because an ancestor changed and no wave has covered that.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+from typing import Any
+
+from mmsb.errors import CorruptLogError
+from mmsb.links import KINDS, Link, bounded, decode, decode_unlink, decode_wave, encode_wave
+from mmsb.metadata import get_varint, put_varint
+
+NO_LINKS = b"\0"  # what Links.encode gives without links
+NOT_COMPUTED = "it was not computed yet"
+TELLING = ("data", "control")  # kinds of edges along which pages become stale
+Stored = tuple[list[tuple[int, Link]], dict[int, str], list[int]]  # links; failed, marked pages
+
+
+class Links:
+    """All links of one state: by child and kind.
+
+    A page is stale when it is in one of two lists. `failed`: it must be computed whatever its parents do, or cannot be,
+    for a reason. `marked`: an ancestor changed; the next wave over everything covers that. Both count only while the
+    page's header has the mark, too: writing a page that nobody computes takes the first away.
+    """
+
+    def __init__(self, core: Any) -> None:
+        self.core = weakref.proxy(core)  # it owns these links
+        self.table: dict[tuple[int, str], Link] = {}
+        self.uses: dict[int, int] = {}  # how many links a page is a parent in
+        self.failed: dict[int, str] = {}
+        self.marked: set[int] = set()
+        self.seen = 0  # notes about changes whose pages' children are marked
+        self.linked: dict[int, None] = {}  # pages that got a data link since the last wave over everything
+        self.children: dict[int, list[int]] = {}  # along data and control edges
+        self.digested: bytes | None = None
+
+    def __bool__(self) -> bool:
+        return bool(self.table)
+
+    def of(self, child: int, kind: str = "data") -> Link | None:
+        """The link of a page."""
+        return self.table.get((child, kind))
+
+    def items(self) -> Iterator[tuple[int, Link]]:
+        """(child, link), by child, then kind."""
+        for child, kind in sorted(self.table, key=lambda key: (key[0], KINDS.index(key[1]))):
+            yield child, self.table[child, kind]
+
+    def edges(self) -> list[tuple[int, int, str]]:
+        """(parent, child, kind) of every edge."""
+        return [(parent, child, link.kind) for child, link in self.items() for parent in dict.fromkeys(link.parents)]
+
+    def touching(self, page_id: int) -> list[tuple[int, Link]]:
+        """(child, link) of every link that the page is in."""
+        if page_id not in self.uses and not any((page_id, kind) in self.table for kind in KINDS):
+            return []
+        return [(child, link) for child, link in self.items() if child == page_id or page_id in link.parents]
+
+    # ---- links come and go
+
+    def link(self, child: int, link: Link) -> None:
+        """A commit has linked a page."""
+        self.add(child, link)
+        if link.kind == "data":
+            self.renew(child)
+        elif link.kind == "control":
+            if any(self.core._is_stale(parent) or self.core._is_pending(parent) for parent in link.parents):
+                self.mark([child, *self.below([child])])
+
+    def renew(self, child: int) -> None:
+        """A page is computed otherwise from now on: it is stale until a wave computes it."""
+        self.failed[child] = NOT_COMPUTED
+        self.core._flag_page(child, failed=True)
+        self.linked[child] = None
+
+    def add(self, child: int, link: Link) -> None:
+        """Takes a link in. One of another kind than data adds its parents to those there are."""
+        old = self.table.get((child, link.kind))
+        if old is not None:
+            self.put(child, link.kind, None)
+            if link.kind != "data":
+                link = replace(link, parents=tuple(sorted({*old.parents, *link.parents})))
+        self.put(child, link.kind, link)
+
+    def remove(self, child: int, kind: str, parents: Sequence[int] = ()) -> None:
+        """Takes a link out, or only these parents out of one that is no data link."""
+        link = self.table.get((child, kind))
+        if link is None:
+            return
+        left = tuple(parent for parent in link.parents if parent not in parents) if parents and kind != "data" else ()
+        self.put(child, kind, replace(link, parents=left) if left else None)
+        if kind == "data":
+            self.linked.pop(child, None)
+        if kind == "data" or not (self.of(child) or self.of(child, "control")):
+            self.settle({}, [child])
+
+    def put(self, child: int, kind: str, link: Link | None) -> None:
+        """Makes this the link of a page, None: it has none."""
+        old = self.table.pop((child, kind), None)
+        for parent in old.parents if old is not None else ():
+            self.uses[parent] -= 1
+            if self.uses[parent] == 0:
+                del self.uses[parent]
+                self.core._flag_page(parent, source=False)
+            if kind in TELLING:
+                self.children[parent].remove(child)
+                if not self.children[parent]:
+                    del self.children[parent]
+                    self.core._forget_touched_page(parent)  # its changes concern nobody
+        if link is not None:
+            self.table[child, kind] = link
+            for parent in link.parents:
+                self.uses[parent] = self.uses.get(parent, 0) + 1
+                if self.uses[parent] == 1:
+                    self.core._flag_page(parent, source=True)
+                if kind in TELLING:
+                    if parent not in self.children:
+                        self.core._forget_touched_page(parent)  # as it is now, nobody has missed anything
+                    self.children.setdefault(parent, []).append(child)
+        if kind == "data":
+            self.core._flag_page(child, derived=link is not None)
+        self.digested = None
+
+    # ---- what is stale
+
+    def settle(self, failed: dict[int, str], fresh: Iterable[int]) -> None:
+        """After a wave: what failed is stale, what was computed no longer is."""
+        for page_id in (*fresh, *failed):
+            self.failed.pop(page_id, None)
+            self.marked.discard(page_id)
+            self.core._flag_page(page_id, stale=False, failed=page_id in failed)
+        self.failed.update(failed)
+
+    def below(self, pages: Iterable[int]) -> list[int]:
+        """Pages that depend on one of `pages`, along data and control edges."""
+        found: dict[int, None] = {}
+        todo = list(pages)
+        while todo:
+            for child in self.children.get(todo.pop(), ()):
+                if child not in found:
+                    found[child] = None
+                    todo.append(child)
+        return list(found)
+
+    def mark(self, pages: Iterable[int]) -> None:
+        """These pages are stale, because an ancestor changed."""
+        for page_id in pages:
+            self.marked.add(page_id)
+            self.core._flag_page(page_id, stale=True)
+
+    def news(self) -> tuple[int, list[int]]:
+        """(number of notes about changes, pages that changed or were linked and whose children are not marked yet)."""
+        count, touched = self.core._touched_pages(self.seen)
+        return count, [*touched, *self.linked]
+
+    def mark_news(self) -> None:
+        """What depends on what changed is stale."""
+        self.seen, pages = self.news()
+        self.mark(self.below(pages))
+
+    def cover(self) -> None:
+        """A wave has covered everything."""
+        for page_id in self.marked:
+            self.core._flag_page(page_id, stale=False)
+        self.marked.clear()
+        self.linked.clear()
+        self.seen = 0
+
+    def distrust(self) -> None:
+        """What exactly changed is no longer known: marked pages must be computed whatever their parents do."""
+        self.mark_news()
+        self.settle({page_id: self.failed.get(page_id, "") for page_id in sorted(self.marked)}, ())
+        self.cover()
+        self.core._forget_touched()
+
+    # ---- the log
+
+    def describe(self, change: Any, seq: int) -> None:
+        """Takes a change of the log in. CorruptLogError."""
+        try:
+            if change.kind == "link":
+                link = decode(change.blob)
+                for page_id in (change.page_id, *link.parents):
+                    if not self.core._has_page(page_id):
+                        raise ValueError(f"it links page {page_id}, which there is not")
+                if change.page_id in link.parents:
+                    raise ValueError(f"page {change.page_id} depends on itself")
+                self.link(change.page_id, link)
+            elif change.kind == "unlink":
+                kind, parents = decode_unlink(change.blob)
+                self.remove(change.page_id, kind, parents)
+            else:
+                if not 1 <= change.page_id <= seq:
+                    raise ValueError("the cause of a wave lies outside of history")
+                failed, fresh, partial = decode_wave(change.blob)
+                if partial:
+                    self.mark_news()
+                    self.linked.clear()
+                else:
+                    self.cover()
+                    self.core._forget_touched()
+                self.settle(failed, fresh)
+        except (ValueError, IndexError) as error:
+            raise corrupt(seq, str(error)) from error
+
+    # ---- what is kept elsewhere
+
+    def encode(self) -> bytes:
+        """All links and stale pages: what checkpoints keep. NO_LINKS without links."""
+        out = bytearray()
+        put_varint(out, len(self.table))
+        for child, link in self.items():
+            put_varint(out, child)
+            blob = link.encode()
+            put_varint(out, len(blob))
+            out += blob
+        if self.table:
+            failed = {page_id: reason for page_id, reason in self.failed.items() if self.core._has_failed(page_id)}
+            out += encode_wave(failed, sorted(self.marked.union(self.below(self.news()[1]))), False)
+        return bytes(out)
+
+    def load(self, data: bytes) -> None:
+        """Takes in what encode() gave. ValueError when it is malformed."""
+        links, failed, marked = decode_links(data)
+        for child, link in links:
+            self.add(child, link)
+        self.settle(failed, ())
+        self.mark(marked)
+
+    def digest_bytes(self) -> bytes:
+        """What the digest covers: the links, and not how functions are called."""
+        if self.digested is None:
+            out = bytearray()
+            for child, link in self.items():
+                blob = replace(link, function="").encode()
+                put_varint(out, child)
+                put_varint(out, len(blob))
+                out += blob
+            self.digested = bytes(out)
+        return self.digested
+
+
+def decode_links(data: bytes) -> Stored:
+    """What Links.encode() gave. ValueError."""
+    links = []
+    count, at = get_varint(data, 0)
+    for _ in range(bounded(count, len(data))):
+        child, at = get_varint(data, at)
+        length, at = get_varint(data, at)
+        links.append((child, decode(data[at : at + length])))
+        at += length
+    if count == 0 and at != len(data):
+        raise ValueError("there is more than links")
+    failed, marked, _ = decode_wave(data[at:])
+    return links, failed, marked
+
+
+def corrupt(seq: int, reason: str) -> CorruptLogError:
+    """The error of a log whose links make no sense."""
+    return CorruptLogError(
+        f"Commit {seq} describes the graph wrongly ({reason}). Run `mmsb verify` on the store.",
+        path=None,
+        offset=None,
+        seq=seq,
+        reason=reason,
+    )

@@ -1,0 +1,446 @@
+"""How pages of a State depend on pages: depend(), undepend(), the graph, and when waves run.
+
+Mixed into State; the waves themselves are run by mmsb._core.engine. docs/understand/propagation.md.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from mmsb._core.batch import Batch
+from mmsb._core.engine import Engine
+from mmsb._core.semiring import Semiring
+from mmsb.errors import (
+    EdgeNotFoundError,
+    GraphCycleError,
+    LinkError,
+    MMSBError,
+    PageNotFoundError,
+    PluginError,
+    SemiringError,
+    StalePageError,
+)
+from mmsb.graph import add_edges
+from mmsb.links import KINDS, Link
+from mmsb.linktable import corrupt
+from mmsb.merging import Merging
+
+if TYPE_CHECKING:
+    from mmsb._core.graph import Graph
+    from mmsb._core.page import Page
+    from mmsb.pagegraph import PageGraph
+
+__all__ = ["Propagation"]
+
+NOT_REGISTERED = "its function is not registered"
+
+
+class Deferred:
+    """The policy inside `with state.deferred()`: no wave runs."""
+
+    def after_commit(self, engine: Any) -> None:
+        """Nothing happens now."""
+
+    def before_read(self, engine: Any, page_id: int) -> None:
+        """Nothing happens now."""
+
+
+class Propagation(Merging):
+    """The part of State that makes pages depend on pages."""
+
+    _engine: Engine | None
+    _policy: Any = None
+
+    # ---- the graph
+
+    @property
+    def graph(self) -> PageGraph:
+        """The graph of the pages: parents, children, levels, cycles, exports. See mmsb.pagegraph.PageGraph."""
+        from mmsb.pagegraph import PageGraph
+
+        self._check_open()
+        return PageGraph(self._need_engine().graph, self.page_id_of, self._name_of.get)
+
+    def depend(
+        self,
+        child: int | str | Page,
+        on: Sequence[int | str | Page] | int | str | Page,
+        fn: Callable[..., Any] | None = None,
+        *,
+        kind: str = "data",
+        link: Link | None = None,
+        dtype: str | None = None,
+        shape: Sequence[int] | None = None,
+        source: str | None = None,
+    ) -> None:
+        """Makes page `child` depend on the pages in `on`.
+
+        kind "data": the child is computed, by `fn(out, *parents)` or by a native `link` (mmsb.links), now and whenever
+        a parent changes; nobody else writes it. `out` is writable and holds the child's bytes, the parents are
+        read-only, all of them bytes (memoryview) or, with `dtype`, flat ndarrays (`shape`: that of `out`); what `fn`
+        returns, if not None, is the new content. "control": the child becomes stale when a parent changes. "device",
+        "compiler": listeners are told.
+
+        After reopening, functions must be registered again by the same call; then they run again. LinkError when the
+        link does not fit its pages or the child is computed otherwise already, GraphCycleError, EdgeExistsError,
+        PageNotFoundError; then nothing changed.
+        """
+        self._check_idle(to_write=True)
+        child_id = self.page_id_of(child)
+        given = [on] if isinstance(on, (int, str)) or hasattr(on, "page_id") else list(on)  # type: ignore[arg-type]
+        parents = tuple(self.page_id_of(parent) for parent in given)
+        wanted = self._make_link(child_id, parents, fn, kind, link)
+        entry = (fn, dtype, tuple(shape) if shape is not None else None)
+        if fn is not None:
+            self._check_arrays(child_id, parents, *entry[1:])
+        with self._exclusive():
+            old = self._links.of(child_id, "data") if kind == "data" else None
+            if old is None:
+                self._add_links([(child_id, wanted)], source)
+            elif not old.same_rule(wanted):
+                raise self._refused(
+                    child_id,
+                    parents,
+                    f"it is computed by another link already, from pages {list(old.parents)}; use undepend() first",
+                )
+            else:
+                self._set_rule(self._need_engine(), child_id, wanted)
+                self._links.renew(child_id)
+            if kind == "data":
+                engine = self._need_engine()
+                if fn is not None:
+                    engine.functions[child_id] = entry
+                engine.force(child_id)
+        if kind == "data":
+            self._changed_graph(engine)
+
+    def _make_link(
+        self, child: int, parents: tuple[int, ...], fn: Callable[..., Any] | None, kind: str, link: Link | None
+    ) -> Link:
+        if kind not in KINDS:
+            raise ValueError(f"Unknown kind of edge {kind!r}. Use one of {', '.join(KINDS)}.")
+        if not parents:
+            raise self._refused(child, parents, "there is no parent")
+        if kind != "data":
+            if fn is not None or link is not None:
+                raise self._refused(child, parents, f"an edge of kind {kind!r} computes nothing")
+            if len(set(parents)) != len(parents):
+                raise self._refused(child, parents, "a parent is named twice")
+            return Link("none", kind, parents)
+        if (fn is None) == (link is None):
+            raise self._refused(child, parents, "it takes either a function or a link")
+        if fn is not None:
+            if not callable(fn):
+                raise TypeError(f"fn must be callable, not {type(fn).__name__}")
+            name = f"{getattr(fn, '__module__', '')}.{getattr(fn, '__qualname__', '')}"
+            return Link("call", parents=parents, function=name)
+        if not isinstance(link, Link) or link.type in ("call", "none"):
+            raise TypeError("link must come from mmsb.links, like links.passthrough()")
+        wanted = replace(link, parents=parents)
+        self._check_link(child, wanted)
+        return wanted
+
+    @staticmethod
+    def _refused(child: int, parents: Sequence[int], reason: str) -> LinkError:
+        return LinkError(
+            f"Page {child} cannot be computed from pages {list(parents)}: {reason}. Nothing changed.",
+            child=child,
+            parents=tuple(parents),
+            reason=reason,
+        )
+
+    def _semiring_of(self, link: Link) -> Semiring | None:
+        """The semiring of a link. UnknownSemiringError, PluginError."""
+        return self._semiring(link.semiring, link.dtype) if link.semiring else None
+
+    def _check_link(self, child: int, link: Link) -> None:
+        """LinkError when a native link does not fit its pages as they are."""
+        semiring = self._semiring_of(link)
+        sizes = [self._page_info(parent)[0] for parent in link.parents]
+        size = self._page_info(child)[0]
+        if link.type == "copy" and not link.copies and (len(sizes) != 1 or sizes[0] != size):
+            raise self._refused(child, link.parents, "what is passed through has one parent of the same size")
+        if link.weights and semiring is not None and len(link.weights) != len(sizes) * semiring.lane_bytes:
+            raise self._refused(child, link.parents, "there is not one weight per parent")
+        why = self._need_engine().check(child, link, sizes, size, semiring)
+        if why is not None:
+            raise self._refused(child, link.parents, why)
+
+    def _check_arrays(self, child: int, parents: Sequence[int], dtype: str | None, shape: Any) -> None:
+        """LinkError when the pages of a function are no arrays of this type. TypeError for no type at all."""
+        if dtype is None:
+            if shape is not None:
+                raise self._refused(child, parents, "a shape needs a dtype")
+            return
+        import numpy
+
+        kind = numpy.dtype(dtype)
+        if kind.hasobject or not kind.itemsize:
+            raise self._refused(child, parents, f"pages cannot hold {kind}")
+        for page_id in (child, *parents):
+            size = self._page_info(page_id)[0]
+            if size % kind.itemsize:
+                raise self._refused(child, parents, f"page {page_id} of {size} bytes holds no whole number of {kind}")
+        count = self._page_info(child)[0] // kind.itemsize
+        if shape is not None and (min(shape, default=0) < 1 or math.prod(shape) != count):
+            raise self._refused(child, parents, f"the page has {count} elements, which is not {shape}")
+
+    def depend_many(
+        self,
+        parents: Any,
+        children: Any,
+        weights: Any = None,
+        *,
+        semiring: str,
+        dtype: str,
+        source: str | None = None,
+    ) -> None:
+        """Many semiring links in one commit: the i-th edge leads from page parents[i] to page children[i] and weighs
+        weights[i] (None: nothing is multiplied). A child's parents are taken in the order of the arrays.
+
+        parents, children: page ids, equally long; weights: numbers. Errors as of depend().
+        """
+        import numpy
+
+        self._check_idle(to_write=True)
+        child_ids = numpy.asarray(children, dtype=numpy.uint64)
+        parent_ids = numpy.asarray(parents, dtype=numpy.uint64)
+        if child_ids.ndim != 1 or child_ids.shape != parent_ids.shape:
+            raise ValueError("parents and children must be one-dimensional and equally long. Check their shapes.")
+        if not child_ids.size:
+            return
+        order = numpy.argsort(child_ids, kind="stable")
+        child_ids, parent_ids = child_ids[order], parent_ids[order]
+        values = None if weights is None else numpy.ascontiguousarray(numpy.asarray(weights, dtype=dtype)[order])
+        starts = numpy.flatnonzero(numpy.r_[True, child_ids[1:] != child_ids[:-1]])
+        ends = numpy.r_[starts[1:], len(child_ids)]
+        wanted = []
+        for start, end in zip(starts.tolist(), ends.tolist(), strict=True):
+            link = Link(
+                "semiring",
+                parents=tuple(parent_ids[start:end].tolist()),
+                semiring=semiring,
+                dtype=dtype,
+                weights=b"" if values is None else values[start:end].tobytes(),
+            )
+            child = int(child_ids[start])
+            for page in (child, *link.parents):
+                self.page_id_of(page)
+            if self._links.of(child) is not None:
+                raise self._refused(child, link.parents, "it is computed already")
+            self._check_link(child, link)
+            wanted.append((child, link))
+        with self._exclusive():
+            self._add_links(wanted, source)
+            engine = self._need_engine()
+            for child, _ in wanted:
+                engine.force(child)
+        self._changed_graph(engine)
+
+    def _add_links(self, wanted: list[tuple[int, Link]], source: str | None) -> None:
+        """Commits links; the graph takes their edges first, because it says whether there is a cycle."""
+        engine = self._need_engine()
+        for child, link in wanted:
+            if link.kind == "data" and self._merges(child):
+                raise self._refused(child, link.parents, "a merge page is written, and not computed")
+        edges = [(parent, child, link.kind) for child, link in wanted for parent in dict.fromkeys(link.parents)]
+        graph = engine.graph
+        with self._exclusive():
+            seq = self.seq
+            try:
+                add_edges(graph, edges)
+                with Batch(self, source=source) as batch:
+                    for child, link in wanted:
+                        batch._link(child, link)
+            finally:
+                if self.seq == seq:
+                    self._remove_edges(graph, edges)
+                for child, link in wanted if self.seq != seq else ():
+                    if link.kind == "data":
+                        self._set_rule(engine, child, link)
+        self._announce("edge_added", edges)
+
+    def _remove_edges(self, graph: Graph, edges: Iterable[tuple[int, int, str]]) -> None:
+        """Removes those of the edges that no link of the State asks for, and pages that are left without any."""
+        pages: set[int] = set()
+        for parent, child, kind in edges:
+            link = self._links.of(child, kind)
+            if graph.has_edge(parent, child, kind) and (link is None or parent not in link.parents):
+                graph.remove_edge(parent, child, kind)
+            pages.update((parent, child))
+        for page_id in sorted(pages):
+            if page_id in graph and not graph.degree(page_id):
+                graph.remove_page(page_id)
+
+    def _set_rule(self, engine: Engine, child: int, link: Link) -> None:
+        sizes = [self._page_info(parent)[0] for parent in link.parents]
+        engine.set_rule(child, link, sizes, self._semiring_of(link))
+
+    def _set_without_semiring(self, engine: Engine, child: int, link: Link, error: MMSBError) -> None:
+        """A link of the log whose semiring is not there: the page is stale, and every wave fails to compute it."""
+
+        def refuse(*pages: Any) -> None:
+            raise error.with_traceback(None)
+
+        self._set_rule(engine, child, Link("call", parents=link.parents))
+        engine.functions[child] = (refuse, None, None)
+        if not self.read_only:
+            self._links.settle({child: f"{type(error).__name__}: {error}"}, ())
+
+    def undepend(
+        self,
+        child: int | str | Page,
+        on: Sequence[int | str | Page] | int | str | Page | None = None,
+        *,
+        kind: str = "data",
+        source: str | None = None,
+    ) -> None:
+        """The page no longer depends on others by edges of this kind; with `on`, for edges that compute nothing, only
+        on these. It keeps its bytes, and may be written again. EdgeNotFoundError.
+        """
+        self._check_idle(to_write=True)
+        child_id = self.page_id_of(child)
+        link = self._links.of(child_id, kind)
+        given = [] if on is None else [on] if isinstance(on, (int, str)) or hasattr(on, "page_id") else on
+        parents = tuple(self.page_id_of(parent) for parent in given)
+        if link is None or any(parent not in link.parents for parent in parents):
+            raise EdgeNotFoundError(
+                f"Page {child_id} does not depend on {list(parents) or 'any page'} by an edge of kind {kind!r}.",
+                parent=parents[0] if parents else None,
+                child=child_id,
+                kind=kind,
+            )
+        if kind == "data" and parents and set(parents) != set(link.parents):
+            raise self._refused(child_id, parents, "a computed page loses its link as a whole")
+        with Batch(self, source=source) as batch:
+            batch._unlink(child_id, kind, () if kind == "data" else parents)
+
+    def _unlinked(self, child: int, kind: str, parents: Sequence[int]) -> None:
+        """A commit has removed a link: the engine follows."""
+        engine = self._need_engine()
+        if kind == "data":
+            engine.clear_rule(child)
+            self._failures.pop(child, None)
+        above = parents or (engine.graph.parents(child, kind) if child in engine.graph else ())
+        gone = [(parent, child, kind) for parent in above]
+        self._remove_edges(engine.graph, gone)
+        self._announce("edge_removed", gone)
+
+    def _graph_parents(self, page_id: int) -> list[int]:
+        return sorted({parent for child, link in self._links.items() if child == page_id for parent in link.parents})
+
+    def _graph_children(self, page_id: int) -> list[int]:
+        return sorted({child for child, link in self._links.items() if page_id in link.parents})
+
+    def _check_resize(self, page_id: int) -> None:
+        """Pages in native links keep their size."""
+        for child, link in self._links.touching(page_id):
+            if link.kind == "data" and (link.type != "call" or child == page_id):
+                raise self._refused(child, link.parents, f"page {page_id} would change its size. Remove the link first")
+
+    # ---- waves
+
+    def _need_engine(self) -> Engine:
+        if self._engine is None:
+            self._engine = Engine(self)
+            self._engine.policy = self._policy
+        return self._engine
+
+    def _start_engine(self) -> None:
+        """After opening: the graph as the log describes it. What a commit touched and no wave covered is stale."""
+        self._links.distrust()
+        if not self._links:
+            return
+        engine = self._need_engine()
+        try:
+            add_edges(engine.graph, self._links.edges())
+            for child, link in self._links.items():
+                for page_id in (child, *link.parents):
+                    self._page_info(page_id)
+                if link.kind == "data":
+                    self._start_rule(engine, child, link)
+        except (LinkError, GraphCycleError, PageNotFoundError) as error:
+            raise corrupt(self.seq, str(error)) from error
+
+    def _start_rule(self, engine: Engine, child: int, link: Link) -> None:
+        """A page is computed by a link that stands in the log. LinkError."""
+        if link.type == "call":
+            if not self.read_only:
+                self._links.settle({child: NOT_REGISTERED}, ())
+        else:
+            try:
+                self._check_link(child, link)
+            except (PluginError, SemiringError) as error:
+                self._set_without_semiring(engine, child, link, error)
+                return
+        self._set_rule(engine, child, link)
+
+    def _changed_graph(self, engine: Engine) -> None:
+        """A page was given a link: it is computed when the policy says so."""
+        if engine.policy is None:
+            engine.wave_now()
+        else:
+            engine.mark()
+            engine.policy.after_commit(engine)
+
+    def propagate(self) -> int:
+        """Computes everything that is not up to date, in one wave; also what failed before. Returns how many pages
+        were computed.
+        """
+        self._check_idle()
+        engine = self._engine
+        if engine is None:
+            return 0
+        before = engine.computed
+        engine.propagate()
+        return int(engine.computed - before)
+
+    @contextmanager
+    def deferred(self) -> Iterator[None]:
+        """Inside, commits run no wave; one wave at the end covers them all. May be nested."""
+        self._check_idle(to_write=True)
+        engine = self._need_engine()
+        before, engine.policy = engine.policy, Deferred()
+        try:
+            yield
+        finally:
+            engine.policy = before
+            if not isinstance(before, Deferred) and engine.pending and not self.closed:
+                engine.propagate()
+
+    @property
+    def policy(self) -> Any:
+        """What decides when waves run: None (at once, after every commit) or an object as mmsb.plugin.protocols.Policy
+        describes. Setting another one runs what is pending first.
+        """
+        return self._policy
+
+    @policy.setter
+    def policy(self, policy: Any) -> None:
+        self._check_idle()
+        if self._engine is not None:
+            if self._engine.pending:
+                self._engine.propagate()
+            self._engine.policy = policy
+        self._policy = policy
+
+    def _read_stale(self, page_id: int) -> None:
+        engine = self._engine
+        if engine is not None and engine.policy is not None and not self.read_only:
+            engine.policy.before_read(engine, page_id)
+            if not self._is_stale(page_id):
+                return
+        reason = self._links.failed.get(page_id) or "a page that it depends on changed since"
+        raise StalePageError(
+            f"Page {page_id} is not up to date: {reason}. Call state.propagate(), or set state.stale_reads to read it "
+            "as it is.",
+            page_id=page_id,
+            reason=reason,
+        ) from self._failures.get(page_id)
+
+    def _announce(self, what: str, items: Iterable[Any]) -> None:
+        """Tells subscribers."""

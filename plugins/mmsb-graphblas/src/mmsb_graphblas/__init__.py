@@ -1,0 +1,3 @@
+"""Semirings of SuiteSparse:GraphBLAS for mmsb."""
+
+__version__ = "0.1.0"
