@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import re
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -54,7 +55,8 @@ def compact(
         raise ReadOnlyError(
             "Only a stored State that is open for writing can be compacted. Open it without read_only=True."
         )
-    with state._checkpoints.lock:
+    compressor = state._store.compressor
+    with state._checkpoints.lock, compressor.lock if compressor is not None else nullcontext():
         seq = state.at(before).seq
         log, checkpoints = state._log, state._checkpoints
         keeper = log.segment_of(seq + 1)

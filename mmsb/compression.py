@@ -84,6 +84,7 @@ class Compressor:
         self.files = files
         self.failures = failures
         self.jobs: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        self.lock = threading.Lock()  # held while files change; a compaction holds it too
         self.thread: threading.Thread | None = None
 
     def add(self, segment: Any) -> None:
@@ -105,7 +106,8 @@ class Compressor:
         """The thread."""
         while (segment := self.jobs.get()) is not None:
             try:
-                self.compress(segment)
+                with self.lock:
+                    self.compress(segment)
             except FileNotFoundError:
                 continue  # compacted away meanwhile
             except Exception as error:  # whatever it is, it must not end the thread

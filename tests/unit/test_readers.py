@@ -2,11 +2,13 @@
 
 import os
 import threading
+import time
 
 import pytest
 
 import mmsb
 from mmsb._core.files import Files
+from mmsb.compression import Compressor
 from mmsb.store import READ_ATTEMPTS, Store
 
 
@@ -117,16 +119,42 @@ def test_readers_while_a_writer_compacts_and_compresses(tmp_path):
         write_on(state, 100)
         thread = threading.Thread(target=read)
         thread.start()
-        for _ in range(25):
-            write_on(state, 60)
-            state.sync()
-            state.checkpoint()
-            state.compact(max(state.first_seq, state.seq - 90))
-        while not passed and not faults:
-            stop.wait(0.01)
-        stop.set()
-        thread.join()
+        try:
+            for _ in range(25):
+                write_on(state, 60)
+                state.sync()
+                state.checkpoint()
+                state.compact(max(state.first_seq, state.seq - 90))
+            while not passed and not faults:
+                stop.wait(0.01)
+        finally:
+            stop.set()
+            thread.join()
     assert not faults and passed
+
+
+def test_a_compaction_and_the_compressor_do_not_cross(tmp_path, monkeypatch):
+    """The compressor starts, and gets all the time it could want, between the look at a file and its deletion."""
+    exists, add, waiting = os.path.lexists, Compressor.add, []
+
+    def slowly(path):
+        answer = exists(path)
+        while waiting:
+            add(*waiting.pop())
+        time.sleep(0.05)
+        return answer
+
+    monkeypatch.setattr(Compressor, "add", lambda compressor, segment: waiting.append((compressor, segment)))
+    with mmsb.open(tmp_path / "s", segment_bytes=4096, compress=True) as state:
+        write_on(state, 300)
+        state.sync()
+        assert waiting
+        monkeypatch.setattr(os.path, "lexists", slowly)
+        state.compact(250)
+        digest = state.digest()
+        assert not waiting and not state._log.failures
+    with mmsb.open(tmp_path / "s", read_only=True) as reader:
+        assert (reader.first_seq, reader.digest()) == (250, digest) and not reader.verify().findings
 
 
 def test_attempts_are_repeated_only_while_the_files_change(tmp_path):
