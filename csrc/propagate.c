@@ -30,6 +30,7 @@ static void free_blocks(mmsb_propagation *p, bool all) {
 void mmsb_propagate_release(mmsb_propagation *p) {
     if (p->alloc == NULL) return;
     const mmsb_alloc *alloc = p->alloc;
+    p->forced.size = 0;
     for (uint32_t node = 0; node < p->rules.size / sizeof(mmsb_rule); node++) mmsb_propagate_clear_rule(p, node);
     mmsb_wave_release(&p->wave);
     free_blocks(p, true);
@@ -112,7 +113,10 @@ static int push_node(mmsb_propagation *p, mmsb_buffer *list, uint32_t node) {
     return MMSB_OK;
 }
 
-int mmsb_propagate_force(mmsb_propagation *p, uint32_t node) { return push_node(p, &p->forced, node); }
+int mmsb_propagate_force(mmsb_propagation *p, uint32_t node) {
+    if (node >= p->rules.size / sizeof(mmsb_rule) || !rule_of(p, node)->used) return MMSB_OK;
+    return push_node(p, &p->forced, node);
+}
 
 /* ---- the wave */
 
@@ -169,7 +173,6 @@ int mmsb_propagate_begin(mmsb_propagation *p, const mmsb_commit_info *info, mmsb
     for (uint64_t i = 0; i < p->forced.size / sizeof(uint32_t); i++) {
         uint32_t node;
         memcpy(&node, p->forced.data + i * sizeof node, sizeof node);
-        if (node >= nodes || !rule_of(p, node)->used) continue;
         meet(p, node)->whole = true;
         mmsb_wave_queue(&p->wave, node);
     }

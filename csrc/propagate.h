@@ -84,7 +84,7 @@ void mmsb_propagate_release(mmsb_propagation *p);
 int mmsb_propagate_set_rule(mmsb_propagation *p, uint32_t node, const mmsb_link *link, const uint32_t *parents);
 void mmsb_propagate_clear_rule(mmsb_propagation *p, uint32_t node);
 
-/* Says that a node is to be computed in the next wave, whole. MMSB_OK or NO_MEMORY. */
+/* Says that a node is to be computed in the next wave, whole. One without a rule is not. MMSB_OK or NO_MEMORY. */
 int mmsb_propagate_force(mmsb_propagation *p, uint32_t node);
 
 /* Begins a wave. Every forced node must come with the stale ones that it depends on. MMSB_OK or NO_MEMORY. */

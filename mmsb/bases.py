@@ -286,6 +286,9 @@ class _NoPages:
     def _forget_touched_page(self, page_id: int) -> None:
         """Nothing was touched."""
 
+    def _touched_pages(self, start: int = 0) -> tuple[int, list[int]]:
+        return 0, []
+
     def _has_page(self, page_id: int) -> bool:
         return True
 

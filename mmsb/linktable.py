@@ -36,7 +36,7 @@ class Links:
         self.failed: dict[int, str] = {}
         self.marked: set[int] = set()
         self.seen = 0  # notes about changes whose pages' children are marked
-        self.linked: dict[int, None] = {}  # pages that got a data link since the last wave over everything
+        self.linked: dict[int, None] = {}  # pages that got a data link, and whose children are not marked yet
         self.children: dict[int, list[int]] = {}  # along data and control edges
         self.digested: bytes | None = None
 
@@ -93,10 +93,9 @@ class Links:
         link = self.table.get((child, kind))
         if link is None:
             return
+        self.mark_news()
         left = tuple(parent for parent in link.parents if parent not in parents) if parents and kind != "data" else ()
         self.put(child, kind, replace(link, parents=left) if left else None)
-        if kind == "data":
-            self.linked.pop(child, None)
         if kind == "data" or not (self.of(child) or self.of(child, "control")):
             self.settle({}, [child])
 
@@ -163,6 +162,7 @@ class Links:
         """What depends on what changed is stale."""
         self.seen, pages = self.news()
         self.mark(self.below(pages))
+        self.linked.clear()
 
     def cover(self) -> None:
         """A wave has covered everything."""
@@ -201,7 +201,6 @@ class Links:
                 failed, fresh, partial = decode_wave(change.blob)
                 if partial:
                     self.mark_news()
-                    self.linked.clear()
                 else:
                     self.cover()
                     self.core._forget_touched()

@@ -200,6 +200,7 @@ cdef class Engine:
         below = self.graph.ids(nodes)
         marked = [page_id for page_id in below if not self.c()._is_stale(page_id)]
         known.mark(below)
+        known.linked.clear()
         if marked and self.listener is not None:
             self.listener("stale", marked)
 
@@ -250,6 +251,7 @@ cdef class Engine:
                     self.publish(&info, partial)
                 else:
                     mmsb_core_forget_touched(&core.core)
+                    self.p.forced.size = 0
                 if partial:
                     core._links.seen = core.core.touched.size // sizeof(mmsb_touched)
                     core._links.linked.clear()

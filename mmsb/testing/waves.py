@@ -193,7 +193,8 @@ class WaveModel(Model):
             if self.inputs.pop(page, None) == epochs:
                 self.inputs[page] = epochs
                 return True
-            self.calls.append(page)
+            if rule.compute is not unregistered:
+                self.calls.append(page)
         try:
             new = rule.compute(list(self.pages[page].data), [list(self.pages[parent].data) for parent in rule.parents])
         except Failure:
