@@ -254,8 +254,8 @@ def _recover(
     if log.horizon.mark is not None:
         state.durable_seq = min(log.horizon.mark.durable_seq, state.seq)
     if read_only:
-        state._start_engine()
         state._close_gate(read_only=True)
+        state._start_engine()
         if recovery.last is not None:
             log.segments.append(recovery.last)
         return

@@ -31,8 +31,10 @@ def append(path, changes):
     """Puts one more commit at the end of a store's log, as a foreign writer might."""
     files, segment_path = Files(), max((path / "log").glob("*.seg"))
     head = read_head(files, str(segment_path))
-    cursor = cursor_of(Segment(head, head.capacity, path=str(segment_path)),
-                       read_segment(files, Segment(head, head.capacity, path=str(segment_path))))
+    cursor = cursor_of(
+        Segment(head, head.capacity, path=str(segment_path)),
+        read_segment(files, Segment(head, head.capacity, path=str(segment_path))),
+    )
     for _ in cursor:
         pass
     body = struct.pack("<IB", cursor.last_crc, 1)
@@ -144,7 +146,9 @@ def test_a_wave_may_name_pages_that_are_gone(store):
 def test_every_cut_and_flip_of_what_checkpoints_keep():
     """Of links and stale pages: ValueError, or something that can be written again."""
     table = linktable.Links(_Pages())
-    table.link(2, links.semiring("plus-times", "uint8", [3]).__class__("semiring", parents=(1,), semiring="x", dtype="u1"))
+    table.link(
+        2, links.semiring("plus-times", "uint8", [3]).__class__("semiring", parents=(1,), semiring="x", dtype="u1")
+    )
     table.link(3, links.Link("none", "control", (1, 2)))
     table.settle({2: "it raised"}, ())
     table.mark([3])

@@ -380,7 +380,6 @@ class Propagation(RuleBasedStateMachine):
         if self.deferred is not None and how != "crash":
             self.end_deferring()
             digest = self.state.digest()
-        self.deferred = None
         if how == "crash":
             survivor = os.path.join(self.folder, f"store {self.model.seq} {len(os.listdir(self.folder))}")
             shutil.copytree(self.path, survivor)
@@ -390,6 +389,7 @@ class Propagation(RuleBasedStateMachine):
             if how == "checkpoint":
                 self.state.checkpoint()
             self.state.close()
+        self.deferred = None
         self.state = self.open()
         self.model.reopen()
         assert self.state.digest() == digest

@@ -33,7 +33,10 @@ NONSENSE = {
     "no lane to reduce to": (mmsb.LinkError, "a", "b", {"link": links.reduce("plus-times", "int32")}),
     "weights missing": (mmsb.LinkError, "c", ["a", "b"], {"link": links.semiring("plus-times", "int32", [1])}),
     "adding up again and again": (
-        mmsb.LinkError, "b", "a", {"link": links.semiring("plus-times", "int32", accumulate=True)},
+        mmsb.LinkError,
+        "b",
+        "a",
+        {"link": links.semiring("plus-times", "int32", accumulate=True)},
     ),
     "beyond the parent": (mmsb.LinkError, "b", "a", {"link": links.copy([(0, 4, 0, 8)])}),
     "beyond the child": (mmsb.LinkError, "b", "a", {"link": links.copy([(0, 0, 7, 2)])}),
@@ -42,7 +45,10 @@ NONSENSE = {
     "nothing to copy": (mmsb.LinkError, "b", "a", {"link": links.copy([(0, 0, 0, 0)])}),
     "no matrix": (mmsb.LinkError, "b", ["a", "c"], {"link": links.matrix("plus-times", "int32", 2, 2)}),
     "matrix too large": (
-        mmsb.LinkError, "b", ["a", "c", "odd", "lane"], {"link": links.matrix("plus-times", "int32", 1 << 62, 1 << 62)},
+        mmsb.LinkError,
+        "b",
+        ["a", "c", "odd", "lane"],
+        {"link": links.matrix("plus-times", "int32", 1 << 62, 1 << 62)},
     ),
     "unknown semiring": (mmsb.UnknownSemiringError, "b", "a", {"link": links.semiring("plus-plus", "int32")}),
     "unknown lanes": (mmsb.SemiringError, "b", "a", {"link": links.semiring("plus-times", "complex64")}),
