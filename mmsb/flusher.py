@@ -5,6 +5,8 @@ from __future__ import annotations
 import threading
 import time
 import weakref
+from contextlib import suppress
+from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING
 
 from mmsb.errors import CommitInDoubtError, MMSBError
@@ -27,24 +29,25 @@ class Flusher:
         self.state = weakref.ref(state, self.dismissed)
         self.log = weakref.ref(log)
         self.group = log.durability == "group"
-        self.work = threading.Event()
-        self.stopped = threading.Event()
+        # Not events: these are written in C, so an exception out of a signal handler cannot leave one half set.
+        self.work: SimpleQueue[None] = SimpleQueue()
+        self.ends: SimpleQueue[None] = SimpleQueue()
         self.thread = threading.Thread(target=self.run, name="mmsb flusher", daemon=True)
         self.thread.start()
 
     def wake(self) -> None:
         """There is something to sync."""
-        self.work.set()
+        self.work.put(None)
 
     def dismissed(self, _: object) -> None:
         """The State is gone, and the thread goes with it."""
-        self.stopped.set()
-        self.work.set()
+        self.ends.put(None)
+        self.work.put(None)
 
     def stop(self) -> None:
         """Ends the thread; returns when it is gone."""
-        self.stopped.set()
-        self.work.set()
+        self.ends.put(None)
+        self.work.put(None)
         if self.thread is not threading.current_thread():
             self.thread.join()
 
@@ -52,10 +55,10 @@ class Flusher:
         """The thread."""
         anchored = time.monotonic()
         while True:
-            self.work.wait()
-            self.work.clear()
+            self.work.get()
             # A group waits a little for company; the rest is in no hurry.
-            if self.stopped.wait(GROUP_SECONDS if self.group else HORIZON_SECONDS):
+            with suppress(Empty):
+                self.ends.get(timeout=GROUP_SECONDS if self.group else HORIZON_SECONDS)
                 return
             state, log = self.state(), self.log()
             if state is None or log is None or state.closed or state.poisoned:
