@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from mmsb._core.state import Core
 
 if TYPE_CHECKING:
+    from mmsb._core.engine import Engine
     from mmsb._core.log import Cursor
     from mmsb._core.page import Page
     from mmsb.dispatcher import Dispatcher, Subscription
@@ -17,6 +18,7 @@ class Listening(Core):
     """The part of State that tells others."""
 
     _log: Any
+    _engine: Engine | None
     _events: Dispatcher | None = None
 
     def subscribe(

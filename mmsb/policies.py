@@ -34,7 +34,6 @@ def policy_of(policy: Any) -> Any:
 class Policies(Listening):
     """The part of State that says when pages are computed."""
 
-    _engine: Engine | None
     _policy: Any = None
 
     def _need_engine(self) -> Engine:
