@@ -80,6 +80,18 @@ class Policies(Listening):
             if not self.closed:
                 self._tell()
 
+    @contextmanager
+    def _without_wave(self) -> Iterator[None]:
+        """No wave follows what this thread commits inside; what depends on it is stale."""
+        with self._exclusive():
+            engine = self._need_engine()
+            engine.defer()
+            try:
+                yield
+            finally:
+                engine.resume(wave=False)
+        self._tell()
+
     @property
     def policy(self) -> Any:
         """What decides when waves run: None ("immediate": after every commit) or a mmsb.plugin.Policy. Set it to such

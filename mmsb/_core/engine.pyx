@@ -165,11 +165,11 @@ cdef class Engine:
         """No policy is asked until resume()."""
         self.deferrals += 1
 
-    def resume(self):
-        """Ends one defer(). After the last one, all that came meanwhile counts as one commit. A block of deferred() may
-        be garbage together with its State, and end after it."""
+    def resume(self, bint wave=True):
+        """Ends one defer(). After the last one, with `wave`, all that came meanwhile counts as one commit. A block of
+        deferred() may be garbage together with its State, and end after it."""
         self.deferrals -= 1
-        if self.deferrals or self.alive() is None or not self.pending or self.c().gate & (CLOSED | FORKED):
+        if self.deferrals or not wave or self.alive() is None or not self.pending or self.c().gate & (CLOSED | FORKED):
             return
         if self.policy is None:
             self.propagate(True)
@@ -319,7 +319,7 @@ cdef class Engine:
                 if self.reasons:
                     self.reasons = {}
                 self.run()
-                if self.p.visited.size or partial:
+                if self.p.visited.size or partial or (core._links.marked and core._links.unlogged):
                     self.publish(&info, partial)
                 else:
                     mmsb_core_forget_touched(&core.core)
@@ -499,11 +499,10 @@ cdef class Engine:
                 page_id = self.graph.page_id(visited[i])
                 if page_id not in reasons and (page_id in known or partial):
                     fresh.append(page_id)
-        if known and core._links.unlogged:
+        unlogged = core._links.unlogged if known or core._links.marked else None
+        if unlogged:
             # A wave covers all that the log has told so far: what stays stale all the same is told again.
-            for page_id in sorted(core._links.unlogged.difference(reasons, fresh)):
-                if core._has_failed(page_id):
-                    reasons[page_id] = known[page_id]
+            reasons.update(core._links.untold((*reasons, *fresh)))
         if fresh or reasons or partial:
             blob = links.encode_wave(reasons, fresh, partial)
         while True:
@@ -514,8 +513,8 @@ cdef class Engine:
             core._make_room()
         if status < 0:
             core.fail(status, 0, 0, 0)
-        if known:
-            core._links.unlogged.clear()
+        if unlogged:
+            unlogged.clear()
         self.waves += 1
         self.computed += self.p.computed
         if partial:

@@ -39,6 +39,7 @@ class WaveModel(Model):
         self.todo: set[int] = set()
         self.new: set[int] = set()  # of `todo`: linked, and no wave since
         self.failed: set[int] = set()  # of `todo`: tried in vain
+        self.unlogged: set[int] = set()  # of `marked`: controlled pages that reopening found stale
         self.dirty: set[int] = set()
         self.unmarked: set[int] = set()  # changed or linked pages; what depends on them is not marked yet
         self.marked: set[int] = set()
@@ -174,6 +175,7 @@ class WaveModel(Model):
         self.failed = (self.failed - looked) | failed
         self.new = self.new & self.todo if partial else set()
         self.unmarked.clear()
+        untold = self.unlogged & self.marked - looked
         if partial:
             self.marked |= self.below(set(moved))
             self.marked -= looked
@@ -181,7 +183,10 @@ class WaveModel(Model):
         else:
             self.marked.clear()
             self.dirty.clear()
-        if looked or partial:
+        if looked or partial or untold:
+            self.todo |= untold
+            self.unlogged.clear()
+            self.marked -= untold
             self.waves[self.commit()] = moved
 
     def blocked(self, page: int, missing: set[int]) -> bool:
@@ -225,8 +230,9 @@ class WaveModel(Model):
         self.inputs.clear()
         functions = {page for page, rule in self.data.items() if rule.is_function}
         self.failed |= functions
-        self.todo |= self.marked | functions
-        self.marked.clear()
+        self.todo |= (self.marked & self.data.keys()) | functions
+        self.marked -= self.todo
+        self.unlogged = set(self.marked)
         self.new.clear()
         self.data = {
             page: rule._replace(compute=unregistered) if rule.is_function else rule for page, rule in self.data.items()

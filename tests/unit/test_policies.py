@@ -470,3 +470,26 @@ def test_functions_and_links_of_one_level_together():
 def test_a_trial_is_a_state():
     with Trial("lazy").state as state:
         assert len(state.pages()) == 14
+
+
+def test_a_commit_may_ask_for_no_wave(state):
+    a, b = state.create_page(8, name="a"), state.create_page(8, name="b")
+    state.depend(b, on=a, link=links.passthrough())
+    log = EventLog(state, "page_stale", "wave_finished")
+    delta = a.write(b"\1", propagate=False)
+    with pytest.raises(mmsb.StalePageError):
+        b.read()
+    assert [event.kind for event in log.events()] == ["page_stale"]
+    state.propagate()
+    assert b[0:1] == b"\1"
+    with state.batch(propagate=False) as batch:
+        batch.write(a, b"\2")
+    with pytest.raises(mmsb.StalePageError):
+        b.read()
+    a.write(b"\3")  # asks for one, which covers both
+    assert b[0:1] == b"\3"
+    assert state.apply(delta, propagate=False).epoch == a.epoch
+    with pytest.raises(mmsb.StalePageError):
+        b.read()
+    state.route_delta(mmsb.Delta.from_ranges(a.page_id, [(7, 1)], b"x"))
+    assert b.read() == a.read() == b"\1" + bytes(6) + b"x"
