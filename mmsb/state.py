@@ -166,7 +166,8 @@ class State(Propagation):
         """Commits a delta made elsewhere. Returns the Delta of the bytes that changed, None when none did.
 
         On a merge page its values are operands, and it must name whole lanes: page ⊕ values, never an overwriting.
-        `source` and `intent` default to the delta's own, `propagate` is as in batch(). Raises InvalidDeltaError, PageNotFoundError, ConflictError.
+        `source` and `intent` default to the delta's own, `propagate` is as in batch(). Raises InvalidDeltaError,
+        PageNotFoundError, ConflictError.
         """
         if not isinstance(delta, Delta):
             raise TypeError(f"apply() takes a Delta, not {type(delta).__name__}")
