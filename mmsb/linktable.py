@@ -38,6 +38,7 @@ class Links:
         self.seen = 0  # notes about changes whose pages' children are marked
         self.linked: dict[int, None] = {}  # pages that got a data link, and whose children are not marked yet
         self.children: dict[int, list[int]] = {}  # along data and control edges
+        self.unlogged: set[int] = set()  # of `failed`: opening found it so, and no wave has said it since
         self.digested: bytes | None = None
 
     def __bool__(self) -> bool:
@@ -66,12 +67,11 @@ class Links:
 
     def link(self, child: int, link: Link) -> None:
         """A commit has linked a page."""
+        if link.kind == "control":
+            self.mark_news()  # what happened up to here is no matter of the child
         self.add(child, link)
         if link.kind == "data":
             self.renew(child)
-        elif link.kind == "control":
-            if any(self.core._is_stale(parent) or self.core._is_pending(parent) for parent in link.parents):
-                self.mark([child, *self.below([child])])
 
     def renew(self, child: int) -> None:
         """A page is computed otherwise from now on: it is stale until a wave computes it."""
@@ -178,6 +178,7 @@ class Links:
         self.settle({page_id: self.failed.get(page_id, "") for page_id in sorted(self.marked)}, ())
         self.cover()
         self.core._forget_touched()
+        self.unlogged = set(self.failed)
 
     # ---- the log
 

@@ -46,10 +46,12 @@ class State(Propagation):
         max_bytes: int | None = None,
         disable: str | None = None,
         clock: Callable[[], int] | None = None,
+        policy: Any = None,
     ) -> None:
         self._start(files, max_bytes=max_bytes, disable=disable, clock=clock)
         if name is not None and not (isinstance(name, str) and name):
             raise TypeError(f"A State is named by a non-empty str, not by {name!r}.")
+        self._policy = policy
         self.name = name
         self._log: Any = None
         self._store: Any = None
@@ -422,6 +424,7 @@ class State(Propagation):
                 "failures": [str(error) for error in log.failures],
             },
             "commits": self._commit_stats(),
+            "events": self._events.stats() if self._events is not None else None,
         }
 
     def stop(self, checkpoint_path: Any = None) -> None:
@@ -446,11 +449,17 @@ class State(Propagation):
                 return
             self._check_idle()
             try:
-                if self._store is not None and not self.read_only:
-                    self._close_store()
+                try:
+                    self._close_policy()
+                    self._tell()
+                finally:
+                    if self._store is not None and not self.read_only:
+                        self._close_store()
             finally:
                 with self._exclusive():  # a wave may be under way
                     self._close_gate(closed=True)
+                if self._events is not None:
+                    self._events.close()
                 try:
                     self._log.close()
                 finally:

@@ -150,7 +150,7 @@ class DeviceBackendSpec(MadeSpec):
 class PropagationPolicySpec(MadeSpec):
     """When waves run. `factory()` makes the policy of one State.
 
-    `lossy`: the bytes after `propagate()` may differ from those of the policy `immediate`.
+    `lossy`: what is read may differ from what the policy `immediate` gives, and nothing says so.
     """
 
     lossy: bool = False

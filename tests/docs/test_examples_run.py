@@ -14,6 +14,8 @@ PAGES = [
     ROOT / "docs/understand/semirings.md",
     ROOT / "docs/understand/merge-pages.md",
     ROOT / "docs/plugins/semirings.md",
+    ROOT / "docs/understand/events.md",
+    ROOT / "docs/understand/policies.md",
     ROOT / "docs/plugins/write.md",
 ]
 

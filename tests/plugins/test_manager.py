@@ -176,7 +176,9 @@ def test_asking_for_a_name_that_failed_quotes_the_record(install):
 
 
 def test_asking_for_an_unknown_name_lists_the_known_ones():
-    with pytest.raises(mmsb.PluginError, match=r"no plugin offers it\). Known: deferred, immediate, lazy\.") as caught:
+    with pytest.raises(
+        mmsb.PluginError, match=r"no plugin offers it\). Known: deferred, immediate, lazy, parallel\."
+    ) as caught:
         PluginManager([]).load().find("policies", "eager")
     assert (caught.value.plugin, caught.value.records) == ("eager", ())
 
