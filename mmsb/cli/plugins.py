@@ -121,22 +121,29 @@ def paths(record: PluginRecord) -> list[str]:
 
 
 def examine(record: PluginRecord) -> Iterator[str]:
-    """What is wrong with the things that an active plugin offers: code that cannot be imported, devices that say no."""
+    """What is wrong with the things that an active plugin offers: each is made and tried, as far as that is quick."""
     from mmsb.errors import PluginError
     from mmsb.plugin.records import ACTIVE
 
     for kind, name in record.offers if record.status == ACTIVE else ():
         spec = registry().find(kind, name)
         try:
-            spec.resolve()
+            spec.resolve()  # commands and exporters act on the world: no more is tried of them
             if kind == "devices":
                 answer = spec.make().can_run("apply_delta")
                 if answer is not True:
                     yield f"the device {name} cannot apply deltas: {answer}"
+            elif kind == "policies":
+                spec.make()
+            elif kind == "semirings":
+                from mmsb.testing.laws import broken_laws
+
+                for dtype in spec.dtypes:
+                    yield from broken_laws(spec.make(dtype))
         except PluginError as error:
             yield error.message
         except Exception as error:
-            yield f"the {spec.NOUN} {name} does not open: {traceback.format_exception_only(error)[-1].strip()}"
+            yield f"the {spec.NOUN} {name} does not work: {traceback.format_exception_only(error)[-1].strip()}"
 
 
 @command.command("new")

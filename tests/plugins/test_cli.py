@@ -94,7 +94,7 @@ def mmsb_devices():
     )
     output = run("plugins", "doctor", "zz_device", code=1).stdout
     assert "the device zz-off cannot apply deltas: no driver" in output
-    assert "the device zz-missing does not open: OSError: no such bus" in output
+    assert "the device zz-missing does not work: OSError: no such bus" in output
     assert run("plugins", "doctor", "builtin-loopback").stdout
 
 
