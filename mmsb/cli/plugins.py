@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import sys
-import traceback
 from collections.abc import Iterator
+from contextlib import redirect_stdout
 from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, files
 from pathlib import Path
@@ -75,7 +75,8 @@ def doctor(context: click.Context, name: str, wants_json: bool) -> None:
     if not records:
         known = ", ".join(record.name for record in registry().records)
         raise click.UsageError(f"There is no plugin {name!r}. There are: {known}.")
-    findings = {record: list(examine(record)) for record in records}
+    with redirect_stdout(sys.stderr):
+        findings = {record: list(examine(record)) for record in records}
     if wants_json:
         print_json([{**document(record), "files": paths(record), "findings": findings[record]} for record in records])
     else:
@@ -123,6 +124,7 @@ def paths(record: PluginRecord) -> list[str]:
 def examine(record: PluginRecord) -> Iterator[str]:
     """What is wrong with the things that an active plugin offers: each is made and tried, as far as that is quick."""
     from mmsb.errors import PluginError
+    from mmsb.plugin.manager import brief
     from mmsb.plugin.records import ACTIVE
 
     for kind, name in record.offers if record.status == ACTIVE else ():
@@ -143,7 +145,7 @@ def examine(record: PluginRecord) -> Iterator[str]:
         except PluginError as error:
             yield error.message
         except Exception as error:
-            yield f"the {spec.NOUN} {name} does not work: {traceback.format_exception_only(error)[-1].strip()}"
+            yield f"the {spec.NOUN} {name} does not work: {brief(error)}"
 
 
 @command.command("new")

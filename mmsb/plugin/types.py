@@ -95,6 +95,13 @@ class CommandSpec(Spec):
     NOUN: ClassVar[str] = "command"
     TARGET: ClassVar[str] = "load"
 
+    def resolve(self) -> Any:
+        """The click command. PluginError when there is none."""
+        found = super().resolve()
+        if not hasattr(found, "make_context"):
+            raise self.broken(f"{self.load} is a {type(found).__name__} and no click command")
+        return found
+
 
 @dataclass(frozen=True)
 class MadeSpec(Spec):
