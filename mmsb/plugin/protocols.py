@@ -163,7 +163,7 @@ class Exporter(Protocol):
     """Takes what a State measured to where it is looked at. Nothing it raises reaches the State's user."""
 
     def metrics(self, values: Mapping[str, int | float], time_ns: int) -> None:
-        """Readings by name, each name ending in its unit, at one moment (nanoseconds since 1970)."""
+        """Numbers of `state.stats()` by their place, as in "log.bytes", at one moment (nanoseconds since 1970)."""
         return
 
     def span(self, name: str, begin_ns: int, end_ns: int, attributes: Mapping[str, Any]) -> None:

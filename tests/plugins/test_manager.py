@@ -115,6 +115,12 @@ def test_strict_accepts_what_is_blocked(install, good, monkeypatch):
     PluginManager().load()
 
 
+@pytest.mark.parametrize(("value", "strict"), [("1", True), ("yes", True), ("0", False), ("", False)])
+def test_how_strictness_is_said(install, monkeypatch, value, strict):
+    monkeypatch.setenv("MMSB_PLUGINS_STRICT", value)
+    assert PluginManager().strict is strict
+
+
 # ---- conflicts
 
 
