@@ -36,6 +36,8 @@ from mmsb._core.semiring_python import calls_python, take_error
 # From this many bytes on a write lets other threads run meanwhile.
 cdef uint64_t RELEASE_GIL_BYTES = 1 << 17
 cdef uint64_t NONE_SEQ = <uint64_t>-1
+# Asked once: in a virtual machine every question to the CPU costs microseconds, and a new core asks several.
+cdef uint32_t FEATURES = mmsb_cpu_detect()
 
 
 cdef bint keep_slot(void *context, uint64_t page_id, uint64_t handle, uint64_t size) noexcept with gil:
@@ -73,7 +75,7 @@ cdef class Core:
 
     def _start(self, Files files not None, max_bytes=None, disable=None, clock=None):
         """Makes the empty core. Raises MemoryError, ValueError on an unknown CPU feature."""
-        cdef uint32_t features = mmsb_cpu_detect()
+        cdef uint32_t features = FEATURES
         cdef const char *unknown = NULL
         cdef uint64_t bound = 0 if max_bytes is None else max_bytes
         cdef bytes names = disable.encode() if disable is not None else mmsb_cpu_environment()
