@@ -33,6 +33,22 @@ class Link:
     columns: int = 0
     function: str = ""
 
+    def on(self, parents: tuple[int, ...]) -> Link:
+        """The same link with these parents."""
+        return Link(
+            self.type,
+            self.kind,
+            parents,
+            self.semiring,
+            self.dtype,
+            self.accumulate,
+            self.weights,
+            self.copies,
+            self.rows,
+            self.columns,
+            self.function,
+        )
+
     def encode(self, *, named: bool = True) -> bytes:
         """The bytes that the log keeps; with `named` False without the name of the function."""
         out = bytearray((KINDS.index(self.kind), TYPES.index(self.type), int(self.accumulate)))

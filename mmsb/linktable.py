@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
 from typing import Any
 
 from mmsb._core.varint import Reader, put_text, put_varint
@@ -85,7 +84,7 @@ class Links:
         if old is not None:
             self.put(child, link.kind, None)
             if link.kind != "data":
-                link = replace(link, parents=tuple(sorted({*old.parents, *link.parents})))
+                link = link.on(tuple(sorted({*old.parents, *link.parents})))
         self.put(child, link.kind, link)
 
     def remove(self, child: int, kind: str, parents: Sequence[int] = ()) -> None:
@@ -95,7 +94,7 @@ class Links:
             return
         self.mark_news()
         left = tuple(parent for parent in link.parents if parent not in parents) if parents and kind != "data" else ()
-        self.put(child, kind, replace(link, parents=left) if left else None)
+        self.put(child, kind, link.on(left) if left else None)
         if kind == "data" or not (self.of(child) or self.of(child, "control")):
             self.settle({}, [child])
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from mmsb._core.batch import Batch
@@ -140,7 +139,7 @@ class Propagation(Merging):
             return Link("call", parents=parents, function=name)
         if not isinstance(link, Link) or link.type in ("call", "none"):
             raise TypeError("link must come from mmsb.links, like links.passthrough()")
-        wanted = replace(link, parents=parents)
+        wanted = link.on(parents)
         self._check_link(child, wanted)
         return wanted
 

@@ -5,8 +5,6 @@ whether the gate is open. An operation that releases the GIL, or that spans seve
 holds a mutex; whoever comes then waits at the mutex with the GIL released. docs/decisions/0002 has the measurement.
 """
 
-from contextlib import contextmanager
-
 from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from cpython.long cimport PyLong_AsLongLongAndOverflow, PyLong_CheckExact
@@ -55,6 +53,20 @@ cdef bint keep_slot(void *context, uint64_t page_id, uint64_t handle, uint64_t s
         return False
     slot.orphan = True
     return True
+
+
+cdef class Exclusive:
+    """A `with` block of one thread alone."""
+
+    cdef Core core
+
+    def __enter__(self):
+        self.core.begin_exclusive()
+        return self.core
+
+    def __exit__(self, kind, error, traceback):
+        self.core.end_exclusive()
+        return False
 
 
 cdef class Core:
@@ -162,14 +174,11 @@ cdef class Core:
         self.owner = 0
         PyThread_release_lock(self.mutex)
 
-    @contextmanager
     def _exclusive(self):
         """Context manager: no other thread reads or changes the State inside."""
-        self.begin_exclusive()
-        try:
-            yield self
-        finally:
-            self.end_exclusive()
+        cdef Exclusive block = Exclusive.__new__(Exclusive)
+        block.core = self
+        return block
 
     def _close_gate(self, *, bint closed=False, bint forked=False, bint read_only=False):
         """Refuses what the given condition refuses, from now on."""
