@@ -6,8 +6,7 @@ A data link says how a child is computed from its parents; links of the other ki
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from mmsb._core.varint import Reader, put_text, put_varint
 
@@ -17,8 +16,7 @@ TYPES = ("call", "copy", "semiring", "reduce", "matrix", "none")
 Copy = tuple[int, int, int, int]  # place of the parent, from, to, bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Link:
+class Link(NamedTuple):
     """One link. `type`: "none" for all kinds but data; the other fields as the constructors below say."""
 
     type: str
@@ -32,22 +30,6 @@ class Link:
     rows: int = 0
     columns: int = 0
     function: str = ""
-
-    def on(self, parents: tuple[int, ...]) -> Link:
-        """The same link with these parents."""
-        return Link(
-            self.type,
-            self.kind,
-            parents,
-            self.semiring,
-            self.dtype,
-            self.accumulate,
-            self.weights,
-            self.copies,
-            self.rows,
-            self.columns,
-            self.function,
-        )
 
     def encode(self, *, named: bool = True) -> bytes:
         """The bytes that the log keeps; with `named` False without the name of the function."""

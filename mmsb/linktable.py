@@ -84,7 +84,7 @@ class Links:
         if old is not None:
             self.put(child, link.kind, None)
             if link.kind != "data":
-                link = link.on(tuple(sorted({*old.parents, *link.parents})))
+                link = link._replace(parents=tuple(sorted({*old.parents, *link.parents})))
         self.put(child, link.kind, link)
 
     def remove(self, child: int, kind: str, parents: Sequence[int] = ()) -> None:
@@ -94,7 +94,7 @@ class Links:
             return
         self.mark_news()
         left = tuple(parent for parent in link.parents if parent not in parents) if parents and kind != "data" else ()
-        self.put(child, kind, link.on(left) if left else None)
+        self.put(child, kind, link._replace(parents=left) if left else None)
         if kind == "data" or not (self.of(child) or self.of(child, "control")):
             self.settle({}, [child])
 

@@ -139,7 +139,7 @@ class Propagation(Merging):
             return Link("call", parents=parents, function=name)
         if not isinstance(link, Link) or link.type in ("call", "none"):
             raise TypeError("link must come from mmsb.links, like links.passthrough()")
-        wanted = link.on(parents)
+        wanted = link._replace(parents=parents)
         self._check_link(child, wanted)
         return wanted
 

@@ -1,5 +1,6 @@
 """Engine: runs the waves of one State, with csrc/propagate.c computing what it can and Python functions the rest."""
 
+from cpython.array cimport array
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.string cimport memset
@@ -61,18 +62,13 @@ cdef class Engine:
         """Whether a native link fits pages of these sizes: None, or a sentence that says what is wrong."""
         cdef const char *why = NULL
         cdef mmsb_link native
-        cdef uint64_t[::1] size_view
-        from array import array
-
-        size_view = array("Q", sizes)
-        _keep = self.fill(&native, link, list(sizes), semiring)
-        return None if mmsb_link_check(&native, &size_view[0], child_size, &why) else why.decode()
+        cdef array numbers = array("Q", sizes)
+        _keep = self.fill(&native, link, sizes, semiring)
+        return None if mmsb_link_check(&native, <uint64_t *>numbers.data.as_voidptr, child_size, &why) else why.decode()
 
     cdef object fill(self, mmsb_link *native, link, list sizes, Semiring semiring):
         """Fills a native link from a Link. Returns what must outlive it."""
-        from array import array
-
-        cdef uint64_t[::1] copy_view
+        cdef array copies = None
         memset(native, 0, sizeof(mmsb_link))
         native.type = links.TYPES.index(link.type)
         native.accumulates = link.accumulate
@@ -84,25 +80,20 @@ cdef class Engine:
         weights = link.weights
         if weights:
             native.weights = <const uint8_t *>PyBytes_AS_STRING(weights)
-        copies = None
         if link.type == "copy":
             whole = [(0, 0, 0, sizes[0])] if not link.copies else link.copies
             copies = array("Q", [number for one in whole for number in one])
-            copy_view = copies
-            native.copies = <const mmsb_link_copy *>&copy_view[0]
+            native.copies = <const mmsb_link_copy *>copies.data.as_voidptr
             native.copy_count = len(whole)
         return weights, copies
 
     def set_rule(self, child, link, sizes, Semiring semiring=None):
         """Computes a page by `link` from now on; the edges must be in the graph."""
         cdef mmsb_link native
-        cdef uint32_t[::1] nodes
-        from array import array
-
-        _keep = self.fill(&native, link, list(sizes), semiring)
-        nodes = array("I", [self.graph.node(parent) for parent in link.parents])
+        cdef array nodes = array("I", [self.graph.node(parent) for parent in link.parents])
+        _keep = self.fill(&native, link, sizes, semiring)
         self.clear_rule(child)
-        if mmsb_propagate_set_rule(&self.p, self.graph.node(child), &native, &nodes[0]) != MMSB_OK:
+        if mmsb_propagate_set_rule(&self.p, self.graph.node(child), &native, nodes.data.as_uints) != MMSB_OK:
             raise MemoryError()
         calls = link.type == "call" or (semiring is not None and calls_python(semiring))
         self.kept[child] = semiring, calls

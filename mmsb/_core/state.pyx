@@ -55,6 +55,12 @@ cdef bint keep_slot(void *context, uint64_t page_id, uint64_t handle, uint64_t s
     return True
 
 
+cdef inline int set_flag(mmsb_page_header *header, int flag, object wanted) except -1:
+    if wanted is not None:
+        header.flags = header.flags | flag if wanted else header.flags & ~flag
+    return 0
+
+
 cdef class Exclusive:
     """A `with` block of one thread alone."""
 
@@ -533,15 +539,15 @@ cdef class Core:
         elif kind in ("link", "unlink", "wave"):
             self._links.describe(change, self.core.seq)
 
-    def _flag_page(self, page_id, *, source=None, derived=None, stale=None, failed=None):
+    def _flag_page(self, uint64_t page_id, *, source=None, derived=None, stale=None, failed=None):
         """Sets or clears marks of a page's header (None: leave it). A page that is gone has none."""
         cdef mmsb_page_header *header = mmsb_arena_header(&self.core.arena, page_id)
         if header == NULL:
             return
-        for bit, wanted in ((MMSB_PAGE_SOURCE, source), (MMSB_PAGE_DERIVED, derived), (MMSB_PAGE_STALE, stale),
-                            (MMSB_PAGE_FAILED, failed)):
-            if wanted is not None:
-                header.flags = header.flags | bit if wanted else header.flags & ~bit
+        set_flag(header, MMSB_PAGE_SOURCE, source)
+        set_flag(header, MMSB_PAGE_DERIVED, derived)
+        set_flag(header, MMSB_PAGE_STALE, stale)
+        set_flag(header, MMSB_PAGE_FAILED, failed)
 
     def _is_stale(self, uint64_t page_id):
         """Whether a page is not up to date. One that is gone is not."""
@@ -687,7 +693,7 @@ cdef class Core:
                 ids.append(page_id)
         return ids
 
-    def _page_info(self, page_id):
+    def _page_info(self, uint64_t page_id):
         """(size, epoch, kind) of a live page, or PageNotFoundError."""
         cdef mmsb_page_header *header = self.header(page_id)
         return header.size, header.epoch, header.kind
