@@ -36,6 +36,8 @@ cdef class Engine:
         # The Core owns its engine; were it owned by it too, a State that is dropped would not go away.
         self.owner = <void *>core
         self.alive = weakref.ref(core)
+        self.links = core._links
+        self.failed, self.marked, self.linked = self.links.failed, self.links.marked, self.links.linked
         self.graph = Graph()
         self.functions = {}
         self.kept = {}
@@ -246,8 +248,8 @@ cdef class Engine:
                 if partial:
                     core._links.seen = core.core.touched.size // sizeof(mmsb_touched)
                     core._links.linked.clear()
-                elif core._links.marked or core._links.linked or core._links.seen:
-                    core._links.cover()
+                elif self.marked or self.linked or self.links.seen:
+                    self.links.cover()
             finally:
                 mmsb_propagate_end(&self.p)
         finally:
@@ -377,19 +379,16 @@ cdef class Engine:
         cdef uint64_t i
         cdef int status
         cdef bytes blob = b""
-        cdef dict reasons = {}
-        cdef list fresh = []
-        if self.p.failed.size or partial or core._links.failed or core._links.marked:
+        cdef dict reasons = None
+        cdef list fresh = None
+        if self.p.failed.size or partial or self.failed or self.marked:
             self.hold()
-            reasons = self.failures()
-        # The log names what is up to date again where it does not follow from the wave itself.
-        known = core._links.failed
-        if known or partial:
+            reasons, fresh = self.failures(), []
+            # The log names what is up to date again where it does not follow from the wave itself.
             for i in range(self.p.visited.size // sizeof(uint32_t)):
                 page_id = self.graph.page_id(visited[i])
-                if page_id not in reasons and (page_id in known or partial):
+                if page_id not in reasons and (page_id in self.failed or partial):
                     fresh.append(page_id)
-        if fresh or reasons or partial:
             blob = links.encode_wave(reasons, fresh, partial)
         while True:
             status = mmsb_propagate_publish(&self.p, <mmsb_commit_info *>info,
