@@ -205,20 +205,18 @@ static bool gather(mmsb_propagation *p, const mmsb_rule *rule, bool whole) {
     const mmsb_link_change *changes = (const mmsb_link_change *)(const void *)p->changes.data;
     for (uint32_t i = 0; i < rule->link.parent_count; i++) {
         uint32_t node = rule->parents[i];
-        mmsb_page_header *header;
-        const uint8_t *bytes = page_bytes(p, node, &header);
         const mmsb_staged *staged = staged_of(p, node);
-        pages[i] = (mmsb_link_page){.bytes = bytes, .size = header->size, .epoch = header->epoch, .whole = whole};
-        if (staged->wave != p->number) {
-            if (MMSB_UNLIKELY(header->flags & MMSB_PAGE_FAILED)) return false;
-            continue;
+        bool met = staged->wave == p->number;
+        if (met && staged->bytes != NULL) {
+            pages[i] =
+                (mmsb_link_page){.bytes = staged->bytes, .size = staged->size, .epoch = staged->epoch, .whole = whole};
+        } else { /* what a commit touched has its new epoch already */
+            mmsb_page_header *header;
+            const uint8_t *bytes = page_bytes(p, node, &header);
+            pages[i] = (mmsb_link_page){.bytes = bytes, .size = header->size, .epoch = header->epoch, .whole = whole};
+            if (MMSB_UNLIKELY(met ? staged->failed : (header->flags & MMSB_PAGE_FAILED) != 0)) return false;
         }
-        if (MMSB_UNLIKELY(staged->failed)) return false;
-        if (staged->bytes != NULL) { /* what a commit touched has its new epoch already */
-            pages[i].bytes = staged->bytes;
-            pages[i].epoch++;
-        }
-        if (!staged->changed) continue;
+        if (!met || !staged->changed) continue;
         if (staged->whole) {
             pages[i].whole = true;
         } else {
@@ -250,6 +248,8 @@ static int end_delta(mmsb_propagation *p, uint32_t node, const uint8_t *whole, u
     memcpy(payload, core->frame.data + payload_at, payload_bytes);
     if (whole == NULL) core->kernels.delta_apply(copy, header->size, code, payload, payload_bytes);
     staged->bytes = copy;
+    staged->size = header->size;
+    staged->epoch = header->epoch + 1;
     staged->whole = false;
     staged->first_change = (uint32_t)(p->changes.size / sizeof(mmsb_link_change));
     staged->change_count = 1;
@@ -414,6 +414,27 @@ static int compute(mmsb_propagation *p) {
     return status;
 }
 
+/* How many pages of a level earlier than needed a thing is fetched. */
+#define AHEAD 8
+
+/* The pages of a level and their parents lie anywhere in memory, so what those to come need is asked for early: their
+ * rules first, and a little later what these lead to. */
+static void fetch_ahead(const mmsb_propagation *p) {
+    if (p->level_count - p->level_at <= 3 * AHEAD) return;
+    const uint32_t *nodes = p->level + p->level_at;
+    const mmsb_rule *rule = rule_of(p, nodes[3 * AHEAD]);
+    __builtin_prefetch(rule);
+    __builtin_prefetch((const uint8_t *)rule + 64);
+    __builtin_prefetch(mmsb_graph_node_at(p->graph, nodes[3 * AHEAD]));
+    __builtin_prefetch(rule_of(p, nodes[2 * AHEAD])->parents);
+    __builtin_prefetch(mmsb_arena_entry(&p->core->arena, mmsb_graph_node_at(p->graph, nodes[2 * AHEAD])->page_id));
+    mmsb_page_header *header;
+    __builtin_prefetch(page_bytes(p, nodes[AHEAD], &header));
+    __builtin_prefetch(mmsb_graph_out_of(p->graph, mmsb_graph_node_at(p->graph, nodes[AHEAD])));
+    rule = rule_of(p, nodes[AHEAD]);
+    for (uint32_t i = 0; i < rule->link.parent_count; i++) __builtin_prefetch(staged_of(p, rule->parents[i]));
+}
+
 int mmsb_propagate_run(mmsb_propagation *p) {
     for (;;) {
         if (p->level_at == p->level_count) {
@@ -421,6 +442,7 @@ int mmsb_propagate_run(mmsb_propagation *p) {
             p->level_count = mmsb_wave_next(&p->wave, &p->level);
             if (p->level_count == 0) return MMSB_WAVE_DONE;
         }
+        fetch_ahead(p);
         int status = compute(p);
         if (MMSB_UNLIKELY(status != MMSB_OK)) return status;
     }
