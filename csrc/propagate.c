@@ -1,6 +1,8 @@
 #include "propagate.h"
 
 #define BLOCK_BYTES ((uint64_t)64 << 10)
+/* How many pages earlier than needed a thing is fetched from memory. */
+#define AHEAD 8
 
 static mmsb_rule *rule_of(const mmsb_propagation *p, uint32_t node) { return (mmsb_rule *)p->rules.data + node; }
 static mmsb_staged *staged_of(const mmsb_propagation *p, uint32_t node) { return (mmsb_staged *)p->staged.data + node; }
@@ -180,8 +182,13 @@ int mmsb_propagate_begin(mmsb_propagation *p, const mmsb_commit_info *info, mmsb
     return status;
 }
 
+/* The header of a node's page, which exists. */
+static mmsb_page_header *entry_of(const mmsb_propagation *p, uint32_t node) {
+    return mmsb_arena_entry(&p->core->arena, mmsb_graph_node_at(p->graph, node)->page_id);
+}
+
 static uint8_t *page_bytes(const mmsb_propagation *p, uint32_t node, mmsb_page_header **header) {
-    *header = mmsb_arena_header(&p->core->arena, mmsb_graph_node_at(p->graph, node)->page_id);
+    *header = entry_of(p, node);
     return mmsb_arena_bytes(&p->core->arena, (*header)->handle);
 }
 
@@ -414,9 +421,6 @@ static int compute(mmsb_propagation *p) {
     return status;
 }
 
-/* How many pages of a level earlier than needed a thing is fetched. */
-#define AHEAD 8
-
 /* The pages of a level and their parents lie anywhere in memory, so what those to come need is asked for early: their
  * rules first, and a little later what these lead to. */
 static void fetch_ahead(const mmsb_propagation *p) {
@@ -427,7 +431,7 @@ static void fetch_ahead(const mmsb_propagation *p) {
     __builtin_prefetch((const uint8_t *)rule + 64);
     __builtin_prefetch(mmsb_graph_node_at(p->graph, nodes[3 * AHEAD]));
     __builtin_prefetch(rule_of(p, nodes[2 * AHEAD])->parents);
-    __builtin_prefetch(mmsb_arena_entry(&p->core->arena, mmsb_graph_node_at(p->graph, nodes[2 * AHEAD])->page_id));
+    __builtin_prefetch(entry_of(p, nodes[2 * AHEAD]));
     mmsb_page_header *header;
     __builtin_prefetch(page_bytes(p, nodes[AHEAD], &header));
     __builtin_prefetch(mmsb_graph_out_of(p->graph, mmsb_graph_node_at(p->graph, nodes[AHEAD])));
@@ -448,17 +452,19 @@ int mmsb_propagate_run(mmsb_propagation *p) {
     }
 }
 
-static mmsb_page_header *header_of(const mmsb_propagation *p, uint32_t node) {
-    return mmsb_arena_header(&p->core->arena, mmsb_graph_node_at(p->graph, node)->page_id);
-}
-
 /* What mmsb_core_apply would do with the frame, without looking for its deltas and pages again. */
 static void apply_deltas(mmsb_propagation *p) {
     mmsb_core *core = p->core;
     const mmsb_wave_delta *deltas = (const mmsb_wave_delta *)(const void *)p->changed.data;
     const uint8_t *changes = core->frame.data + core->building.changes_at;
-    for (uint64_t i = 0; i < p->changed.size / sizeof *deltas; i++) {
+    uint64_t count = p->changed.size / sizeof *deltas;
+    for (uint64_t i = 0; i < count; i++) {
         mmsb_page_header *header;
+        if (count - i > 3 * AHEAD) {
+            __builtin_prefetch(mmsb_graph_node_at(p->graph, deltas[i + 3 * AHEAD].node));
+            __builtin_prefetch(entry_of(p, deltas[i + 2 * AHEAD].node));
+            __builtin_prefetch(page_bytes(p, deltas[i + AHEAD].node, &header), 1);
+        }
         uint8_t *page = page_bytes(p, deltas[i].node, &header);
         core->kernels.delta_apply(page, header->size, deltas[i].code, changes + deltas[i].at, deltas[i].bytes);
         header->epoch++;
@@ -488,9 +494,9 @@ int mmsb_propagate_publish(mmsb_propagation *p, const mmsb_commit_info *info, co
     core->commits++;
     const uint32_t *nodes = (const uint32_t *)(const void *)p->visited.data;
     for (uint64_t i = 0; i < p->visited.size / sizeof *nodes; i++)
-        header_of(p, nodes[i])->flags &= (uint16_t)~(MMSB_PAGE_STALE | MMSB_PAGE_FAILED);
+        entry_of(p, nodes[i])->flags &= (uint16_t)~(MMSB_PAGE_STALE | MMSB_PAGE_FAILED);
     nodes = (const uint32_t *)(const void *)p->failed.data;
-    for (uint64_t i = 0; i < p->failed.size / sizeof *nodes; i++) header_of(p, nodes[i])->flags |= MMSB_PAGE_FAILED;
+    for (uint64_t i = 0; i < p->failed.size / sizeof *nodes; i++) entry_of(p, nodes[i])->flags |= MMSB_PAGE_FAILED;
     if (p->scope == MMSB_WAVE_FULL) mmsb_core_forget_touched(core);
     p->mixed = p->scope == MMSB_WAVE_PARTIAL;
     p->forced.size = 0;
