@@ -47,8 +47,8 @@ class Base(Protocol):
     def find(self, name: str) -> int | None:
         """The page of that name."""
 
-    def links(self) -> bytes:
-        """The links, as Links.encode gives them."""
+    def links(self) -> StoredLinks:
+        """The links, as Links.stored gives them."""
 
     def load_into(self, core: Core) -> None:
         """Makes the state in an empty core."""

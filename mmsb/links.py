@@ -63,7 +63,7 @@ def decode(data: bytes) -> Link:
     parents = reader.numbers(reader.number())
     semiring, dtype, function = (reader.text().decode() for _ in range(3))
     weights = reader.text()
-    copies = tuple(reader.numbers(4) for _ in range(reader.number()))
+    copies: Any = tuple(reader.numbers(4) for _ in range(reader.number()))
     rows, columns = reader.numbers(2)
     if reader.left or not parents:
         raise ValueError("a link is longer than it says, or has no parent")
