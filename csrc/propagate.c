@@ -36,8 +36,15 @@ void mmsb_propagate_release(mmsb_propagation *p) {
     for (uint32_t node = 0; node < p->rules.size / sizeof(mmsb_rule); node++) mmsb_propagate_clear_rule(p, node);
     mmsb_wave_release(&p->wave);
     free_blocks(p, true);
-    mmsb_buffer *buffers[] = {&p->rules,  &p->staged,       &p->changes,     &p->pages,   &p->changed,
-                              &p->forced, &p->result.bytes, &p->result.runs, &p->visited, &p->failed};
+    mmsb_ahead *ahead = (mmsb_ahead *)(void *)p->ahead.data;
+    for (uint64_t i = 0; i < p->ahead.size / sizeof *ahead; i++) {
+        mmsb_buffer_release(&ahead[i].pages, alloc);
+        mmsb_link_result_release(&ahead[i].result, alloc);
+    }
+    mmsb_buffer_release(&p->ahead, alloc);
+    mmsb_link_result_release(&p->result, alloc);
+    mmsb_buffer *buffers[] = {&p->rules,   &p->staged, &p->changes, &p->pages,
+                              &p->changed, &p->forced, &p->visited, &p->failed};
     for (unsigned i = 0; i < sizeof buffers / sizeof *buffers; i++) mmsb_buffer_release(buffers[i], alloc);
 }
 
@@ -167,7 +174,7 @@ int mmsb_propagate_begin(mmsb_propagation *p, const mmsb_commit_info *info, mmsb
     if (at == NULL) return MMSB_NO_MEMORY;
     p->used = (uint64_t)(at - core->frame.data);
     p->number++;
-    p->published = p->refused = false;
+    p->published = p->refused = p->is_ahead = false;
     p->scope = scope;
     p->level_count = p->level_at = p->computed = 0;
     p->changes.size = p->changed.size = p->visited.size = p->failed.size = 0;
@@ -207,8 +214,7 @@ bool mmsb_propagate_is_staged(const mmsb_propagation *p, uint32_t node) {
 
 /* Gathers the parents of a rule as the link sees them. false: one of them failed, now or in an earlier wave. One that
  * is stale, and nothing more, was not met because what it depends on came out unchanged: it is up to date. */
-static bool gather(mmsb_propagation *p, const mmsb_rule *rule, bool whole) {
-    mmsb_link_page *pages = (mmsb_link_page *)(void *)p->pages.data;
+static bool gather(const mmsb_propagation *p, const mmsb_rule *rule, bool whole, mmsb_link_page *pages) {
     const mmsb_link_change *changes = (const mmsb_link_change *)(const void *)p->changes.data;
     for (uint32_t i = 0; i < rule->link.parent_count; i++) {
         uint32_t node = rule->parents[i];
@@ -232,6 +238,11 @@ static bool gather(mmsb_propagation *p, const mmsb_rule *rule, bool whole) {
         }
     }
     return true;
+}
+
+/* The children of a node are looked at in their turn. A partial wave computes what was asked for and no more. */
+static void touch(mmsb_propagation *p, uint32_t node) {
+    if (p->scope != MMSB_WAVE_PARTIAL) mmsb_wave_touch(&p->wave, node);
 }
 
 /* The delta at `payload_at` of the frame is that of `node`. If others depend on it, its new content is staged. */
@@ -263,7 +274,7 @@ static int end_delta(mmsb_propagation *p, uint32_t node, const uint8_t *whole, u
     if (!mmsb_buffer_reserve(&p->changes, p->alloc, p->changes.size + sizeof(mmsb_link_change))) return MMSB_NO_MEMORY;
     *(mmsb_link_change *)(void *)(p->changes.data + p->changes.size) = (mmsb_link_change){code, payload, payload_bytes};
     p->changes.size += sizeof(mmsb_link_change);
-    mmsb_wave_touch(&p->wave, node);
+    touch(p, node);
     return MMSB_OK;
 }
 
@@ -334,7 +345,7 @@ static int put_runs(mmsb_propagation *p, uint32_t node) {
 int mmsb_propagate_failed(mmsb_propagation *p) {
     uint32_t node = mmsb_propagate_node(p);
     meet(p, node)->failed = true;
-    mmsb_wave_touch(&p->wave, node); /* its children are met, and fail in their turn */
+    touch(p, node); /* its children are met, and fail in their turn */
     p->level_at++;
     return push_node(p, &p->failed, node);
 }
@@ -362,10 +373,10 @@ static bool known(const mmsb_propagation *p, const mmsb_rule *rule) {
 
 /* A page passed through was equal to its parent before the parent's one change, so that change is its own, byte for
  * byte. Returns the change, or NULL where the page must be computed. */
-static const mmsb_link_change *passed_change(const mmsb_propagation *p, const mmsb_rule *rule, uint64_t size) {
+static const mmsb_link_change *passed_change(const mmsb_rule *rule, const mmsb_link_page *parents, uint64_t size) {
     const mmsb_link *link = &rule->link;
     if (link->type != MMSB_LINK_COPY || link->copy_count != 1 || link->copies->bytes != size) return NULL;
-    const mmsb_link_page *parent = (const mmsb_link_page *)(const void *)p->pages.data + link->copies->parent;
+    const mmsb_link_page *parent = parents + link->copies->parent;
     if (parent->size != size || parent->whole || parent->change_count != 1) return NULL;
     return parent->changes;
 }
@@ -377,6 +388,53 @@ static int put_change(mmsb_propagation *p, uint32_t node, const mmsb_link_change
     *start = change->code;
     memcpy(payload, change->payload, change->payload_bytes);
     return end_delta(p, node, NULL, change->code, (uint64_t)(payload - p->core->frame.data), change->payload_bytes);
+}
+
+int mmsb_propagate_reserve_ahead(mmsb_propagation *p, uint64_t *work) {
+    if (!grow(p->alloc, &p->ahead, p->level_count, sizeof(mmsb_ahead))) return MMSB_NO_MEMORY;
+    mmsb_ahead *ahead = (mmsb_ahead *)(void *)p->ahead.data;
+    *work = 0;
+    for (uint32_t i = 0; i < p->level_count; i++) {
+        ahead[i].ready = false;
+        const mmsb_rule *rule = rule_of(p, p->level[i]);
+        for (uint32_t j = 0; rule->used && j < rule->link.parent_count; j++) {
+            mmsb_page_header *header;
+            page_bytes(p, rule->parents[j], &header);
+            *work += header->size;
+        }
+    }
+    p->is_ahead = true;
+    return MMSB_OK;
+}
+
+void mmsb_propagate_ahead(mmsb_propagation *p, uint32_t first, uint32_t end) {
+    for (uint32_t i = first; i < end; i++) {
+        mmsb_ahead *ahead = (mmsb_ahead *)(void *)p->ahead.data + i;
+        mmsb_rule *rule = rule_of(p, p->level[i]);
+        const mmsb_staged *staged = staged_of(p, p->level[i]);
+        if (!rule->used || rule->link.type == MMSB_LINK_CALL) continue;
+        /* Code of another language, which says so when it fails: one at a time, in the order of the wave. */
+        if (rule->link.semiring != NULL && rule->link.semiring->failed != NULL) continue;
+        if (!mmsb_buffer_reserve(&ahead->pages, p->alloc, rule->link.parent_count * sizeof(mmsb_link_page))) continue;
+        mmsb_page_header *header;
+        const uint8_t *old = page_bytes(p, p->level[i], &header);
+        mmsb_link_page *pages = (mmsb_link_page *)(void *)ahead->pages.data;
+        bool whole = (staged->wave == p->number && staged->whole) || (header->flags & MMSB_PAGE_FAILED) != 0;
+        if (!gather(p, rule, whole, pages) || passed_change(rule, pages, header->size) != NULL) continue;
+        const char *why;
+        ahead->ready =
+            mmsb_link_compute(&rule->link, pages, old, header->size, p->alloc, &ahead->result, &why) == MMSB_OK;
+    }
+}
+
+/* Makes what a thread has computed of the node at hand the result. false: there is nothing. */
+static bool take_ahead(mmsb_propagation *p) {
+    mmsb_ahead *ahead = (mmsb_ahead *)(void *)p->ahead.data + p->level_at;
+    if (!p->is_ahead || !ahead->ready) return false;
+    mmsb_link_result taken = ahead->result;
+    ahead->result = p->result; /* its buffers, for another time */
+    p->result = taken;
+    return true;
 }
 
 /* Computes the node at hand. */
@@ -392,8 +450,9 @@ static int compute(mmsb_propagation *p) {
     mmsb_staged *staged = meet(p, node);
     bool recovers = (header->flags & MMSB_PAGE_FAILED) != 0, whole = staged->whole || recovers;
     staged->whole = false;
-    if (!gather(p, rule, whole)) return mmsb_propagate_failed(p);
-    if (MMSB_UNLIKELY(recovers)) mmsb_wave_touch(&p->wave, node); /* its children may have failed because of it */
+    mmsb_link_page *pages = (mmsb_link_page *)(void *)p->pages.data;
+    if (!gather(p, rule, whole, pages)) return mmsb_propagate_failed(p);
+    if (MMSB_UNLIKELY(recovers)) touch(p, node); /* its children may have failed because of it */
     if (rule->link.type == MMSB_LINK_CALL) {
         if (known(p, rule)) {
             p->level_at++;
@@ -402,14 +461,15 @@ static int compute(mmsb_propagation *p) {
         rule->computed = false;
         return MMSB_WAVE_CALL;
     }
-    const mmsb_link_change *passed = passed_change(p, rule, header->size);
+    const mmsb_link_change *passed = passed_change(rule, pages, header->size);
     if (passed != NULL) {
         p->computed++;
         p->level_at++;
         return put_change(p, node, passed);
     }
-    int status = mmsb_link_compute(&rule->link, (const mmsb_link_page *)(const void *)p->pages.data, old, header->size,
-                                   p->alloc, &p->result, &p->why);
+    int status = MMSB_OK;
+    if (!take_ahead(p))
+        status = mmsb_link_compute(&rule->link, pages, old, header->size, p->alloc, &p->result, &p->why);
     if (status != MMSB_OK) return status;
     if (rule->link.semiring != NULL && mmsb_semiring_take_failure(rule->link.semiring)) {
         p->why = "its semiring failed";
@@ -444,7 +504,9 @@ int mmsb_propagate_run(mmsb_propagation *p) {
         if (p->level_at == p->level_count) {
             p->level_at = 0;
             p->level_count = mmsb_wave_next(&p->wave, &p->level);
+            p->is_ahead = false;
             if (p->level_count == 0) return MMSB_WAVE_DONE;
+            if (p->pauses) return MMSB_WAVE_LEVEL;
         }
         fetch_ahead(p);
         int status = compute(p);
@@ -470,6 +532,9 @@ static void apply_deltas(mmsb_propagation *p) {
         header->epoch++;
         core->deltas++;
         core->delta_bytes += deltas[i].bytes;
+        if (MMSB_UNLIKELY(p->scope == MMSB_WAVE_PARTIAL)) /* cannot fail: there is room */
+            (void)mmsb_core_changed(core, header, mmsb_graph_node_at(p->graph, deltas[i].node)->page_id, deltas[i].code,
+                                    changes + deltas[i].at, deltas[i].bytes);
     }
 }
 
@@ -483,7 +548,7 @@ int mmsb_propagate_publish(mmsb_propagation *p, const mmsb_commit_info *info, co
     *at++ = 1; /* caused by the commit before it */
     at = mmsb_varint_put(at, blob_bytes);
     if (blob_bytes != 0) memcpy(at, blob, blob_bytes);
-    if (!mmsb_core_reserve_touched(core, p->changed.size / sizeof(uint32_t), p->used)) return MMSB_NO_MEMORY;
+    if (!mmsb_core_reserve_touched(core, p->changed.size / sizeof(mmsb_wave_delta), p->used)) return MMSB_NO_MEMORY;
     int status = mmsb_core_publish(core, at + blob_bytes, false);
     p->refused = status == MMSB_NO_SPACE;
     if (status != MMSB_OK) return status;

@@ -43,6 +43,12 @@ typedef enum mmsb_wave_scope {
     MMSB_WAVE_PARTIAL, /* the forced nodes only */
     MMSB_WAVE_TRIAL,   /* the same, every one computed, every difference staged, and nothing published */
 } mmsb_wave_scope;
+/* What a thread has computed of a node of the level at hand, before the wave comes to it. */
+typedef struct mmsb_ahead {
+    mmsb_buffer pages; /* mmsb_link_page: the parents */
+    mmsb_link_result result;
+    bool ready;
+} mmsb_ahead;
 
 typedef struct mmsb_propagation {
     const mmsb_alloc *alloc;
@@ -58,7 +64,8 @@ typedef struct mmsb_propagation {
     mmsb_buffer failed;  /* u32: nodes that could not be computed, or depend on one */
     mmsb_buffer forced;  /* u32: nodes to be computed whatever their parents did */
     mmsb_link_result result;
-    void *blocks; /* memory of this wave; it goes at the wave's end */
+    mmsb_buffer ahead; /* mmsb_ahead per place of a level, kept from level to level */
+    void *blocks;      /* memory of this wave; it goes at the wave's end */
     uint8_t *block_at;
     uint64_t block_left, oldest_bytes;
     uint64_t number;       /* of the wave */
@@ -69,13 +76,16 @@ typedef struct mmsb_propagation {
     mmsb_wave_scope scope;
     bool mixed; /* a partial wave covered some of what core->touched tells, and nobody knows which part */
     bool published;
+    bool pauses;     /* run returns when it comes to another level */
+    bool is_ahead;   /* threads have computed nodes of this level */
     bool refused;    /* the log had no room: the frame must be written for another segment */
     const char *why; /* after MMSB_BAD_LINK */
 } mmsb_propagation;
 
 enum {
     MMSB_WAVE_DONE = 0,
-    MMSB_WAVE_CALL = 1, /* compute the page of mmsb_propagate_node yourself */
+    MMSB_WAVE_CALL = 1,  /* compute the page of mmsb_propagate_node yourself */
+    MMSB_WAVE_LEVEL = 2, /* another level begins; only when p->pauses */
 };
 
 int mmsb_propagate_init(mmsb_propagation *p, mmsb_core *core, mmsb_graph *graph);
@@ -92,8 +102,18 @@ int mmsb_propagate_force(mmsb_propagation *p, uint32_t node);
 /* Begins a wave. Every forced node must come with the stale ones that it depends on. MMSB_OK or NO_MEMORY. */
 int mmsb_propagate_begin(mmsb_propagation *p, const mmsb_commit_info *info, mmsb_wave_scope scope);
 
-/* Goes on: MMSB_WAVE_CALL, MMSB_WAVE_DONE, or NO_MEMORY, BAD_LINK (the node at hand failed; call again to go on). */
+/* Goes on: MMSB_WAVE_CALL, MMSB_WAVE_LEVEL, MMSB_WAVE_DONE, or NO_MEMORY, BAD_LINK (the node at hand cannot be
+ * computed: say so with mmsb_propagate_failed). Call again to go on. */
 int mmsb_propagate_run(mmsb_propagation *p);
+
+/* At the beginning of a level: makes room for computing it ahead. *work: about how many bytes that reads and writes.
+ * MMSB_OK or NO_MEMORY. */
+int mmsb_propagate_reserve_ahead(mmsb_propagation *p, uint64_t *work);
+
+/* Computes the native links of places [first, end) of the level. Several threads may do so at once, each with places
+ * of its own, while nobody else touches the State. The wave then takes what is ready, in its order, and computes the
+ * rest: the bytes are the same. */
+void mmsb_propagate_ahead(mmsb_propagation *p, uint32_t first, uint32_t end);
 
 /* The node at hand, and the bytes of a node as the wave sees them. */
 static inline uint32_t mmsb_propagate_node(const mmsb_propagation *p) { return p->level[p->level_at]; }

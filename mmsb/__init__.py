@@ -15,6 +15,7 @@ from mmsb._version import __version__
 _HOMES = {
     "open": "mmsb.opening",
     "start": "mmsb.first",
+    "export": "mmsb.exporting",
     "State": "mmsb.state",
     "Page": "mmsb._core.page",
     "Delta": "mmsb._core.delta",

@@ -295,8 +295,6 @@ class _NoPages:
     def _is_stale(self, page_id: int) -> bool:
         return False
 
-    _is_pending = _is_stale
-
 
 _NO_PAGES = _NoPages()
 

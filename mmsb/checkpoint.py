@@ -558,4 +558,5 @@ class Checkpoints:
             self.files.write_file(self.path(image.seq), encode_image(image, pages))
             self.images.clear()
             self.remember(image, image.epochs)
-            return image.seq
+        state._announce("checkpoint_created", image.seq, self.path(image.seq))
+        return image.seq

@@ -79,7 +79,8 @@ def compact(
         _write_base(state, seq, keeper, forgotten + at_seq if keep_labels else at_seq)
         _forget(state, going)
         _delete(log.files, report.segments + [path + ".zst" for path in report.segments] + report.checkpoints)
-        return report
+    state._announce("compaction_done", state.seq, seq, report.bytes_freed)
+    return report
 
 
 def _labels(state: State, seq: int) -> tuple[list[tuple[int, str]], list[tuple[int, str]]]:

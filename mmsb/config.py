@@ -24,5 +24,5 @@ def anchor_key() -> bytes | None:
 
 
 def strict_plugins() -> bool:
-    """Whether MMSB_PLUGINS_STRICT=1 asks that a plugin that fails raises."""
-    return os.environ.get("MMSB_PLUGINS_STRICT") == "1"
+    """Whether MMSB_PLUGINS_STRICT (anything but 0 and empty) asks that a plugin that fails raises."""
+    return os.environ.get("MMSB_PLUGINS_STRICT", "0") not in ("", "0")

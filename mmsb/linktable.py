@@ -37,6 +37,7 @@ class Links:
         self.seen = 0  # notes about changes whose pages' children are marked
         self.linked: dict[int, None] = {}  # pages that got a data link, and whose children are not marked yet
         self.children: dict[int, list[int]] = {}  # along data and control edges
+        self.unlogged: set[int] = set()  # stale pages that opening found, and no wave has told since
         self.digested: bytes | None = None
 
     def __bool__(self) -> bool:
@@ -65,12 +66,11 @@ class Links:
 
     def link(self, child: int, link: Link) -> None:
         """A commit has linked a page."""
+        if link.kind == "control":
+            self.mark_news()  # what happened up to here is no matter of the child
         self.add(child, link)
         if link.kind == "data":
             self.renew(child)
-        elif link.kind == "control":
-            if any(self.core._is_stale(parent) or self.core._is_pending(parent) for parent in link.parents):
-                self.mark([child, *self.below([child])])
 
     def renew(self, child: int) -> None:
         """A page is computed otherwise from now on: it is stale until a wave computes it."""
@@ -81,10 +81,8 @@ class Links:
     def add(self, child: int, link: Link) -> None:
         """Takes a link in. One of another kind than data adds its parents to those there are."""
         old = self.table.get((child, link.kind))
-        if old is not None:
-            self.put(child, link.kind, None)
-            if link.kind != "data":
-                link = link._replace(parents=tuple(sorted({*old.parents, *link.parents})))
+        if old is not None and link.kind != "data":
+            link = link._replace(parents=tuple(sorted({*old.parents, *link.parents})))
         self.put(child, link.kind, link)
 
     def remove(self, child: int, kind: str, parents: Sequence[int] = ()) -> None:
@@ -101,16 +99,7 @@ class Links:
     def put(self, child: int, kind: str, link: Link | None) -> None:
         """Makes this the link of a page, None: it has none."""
         old = self.table.pop((child, kind), None)
-        for parent in old.parents if old is not None else ():
-            self.uses[parent] -= 1
-            if self.uses[parent] == 0:
-                del self.uses[parent]
-                self.core._flag_page(parent, source=False)
-            if kind in TELLING:
-                self.children[parent].remove(child)
-                if not self.children[parent]:
-                    del self.children[parent]
-                    self.core._forget_touched_page(parent)  # its changes concern nobody
+        # What comes is first: a parent that stays is never one without children.
         if link is not None:
             self.table[child, kind] = link
             for parent in link.parents:
@@ -121,6 +110,16 @@ class Links:
                     if parent not in self.children:
                         self.core._forget_touched_page(parent)  # as it is now, nobody has missed anything
                     self.children.setdefault(parent, []).append(child)
+        for parent in old.parents if old is not None else ():
+            self.uses[parent] -= 1
+            if self.uses[parent] == 0:
+                del self.uses[parent]
+                self.core._flag_page(parent, source=False)
+            if kind in TELLING:
+                self.children[parent].remove(child)
+                if not self.children[parent]:
+                    del self.children[parent]
+                    self.core._forget_touched_page(parent)  # its changes concern nobody
         if kind == "data":
             self.core._flag_page(child, derived=link is not None)
         self.digested = None
@@ -174,9 +173,21 @@ class Links:
     def distrust(self) -> None:
         """What exactly changed is no longer known: marked pages must be computed whatever their parents do."""
         self.mark_news()
-        self.settle({page_id: self.failed.get(page_id, "") for page_id in sorted(self.marked)}, ())
-        self.cover()
+        computed = [page_id for page_id in sorted(self.marked) if self.of(page_id) is not None]
+        self.settle({page_id: self.failed.get(page_id, "") for page_id in computed}, ())
+        self.seen = 0
+        self.linked.clear()
         self.core._forget_touched()
+        self.unlogged.clear()
+        self.unlogged.update(self.failed, self.marked)
+
+    def untold(self, told: Iterable[int]) -> dict[int, str]:
+        """What opening found stale and still is, and why, without `told`."""
+        return {
+            page_id: self.failed.get(page_id, "")
+            for page_id in sorted(self.unlogged.difference(told))
+            if (page_id in self.marked and self.core._is_stale(page_id)) or self.core._has_failed(page_id)
+        }
 
     # ---- the log
 

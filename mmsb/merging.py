@@ -13,7 +13,7 @@ from mmsb import metadata
 from mmsb._core.semiring import Semiring, builtin, lane_type
 from mmsb._core.semiring_python import compiled
 from mmsb._core.state import Core
-from mmsb.errors import MergePageError, MetadataError, MMSBError, UnknownSemiringError
+from mmsb.errors import MergePageError, MetadataError, UnknownSemiringError
 
 RULE = "mmsb.merge"
 
@@ -85,12 +85,7 @@ def _of_a_plugin(name: str, dtype: str) -> Semiring:
     from mmsb.plugin.manager import installed
 
     spec = installed().find("semirings", name)
-    try:
-        made = compiled(spec.make(dtype))
-    except MMSBError:
-        raise
-    except Exception as error:
-        raise spec.broken(f"it cannot be made ({type(error).__name__}: {error})") from error
+    made = compiled(spec.make(dtype))
     if (made.name, made.dtype) != (name, dtype):
         raise spec.broken(f"it made {made.name!r} over {made.dtype}")
     return made

@@ -14,6 +14,7 @@ from mmsb._core.log import HEADER_BYTES
 from mmsb.errors import NotAStoreError, StoreFullError
 from mmsb.horizon import Horizon
 from mmsb.log import SEGMENT_BYTES_LEAST, FileLog, MemoryLog, full
+from mmsb.policies import policy_of
 from mmsb.recovery import Recovery, attach_last
 from mmsb.state import DURABILITIES, State
 from mmsb.store import Identity, Store, create, explain
@@ -56,6 +57,7 @@ def open(
     anchor_key: bytes | None = None,
     disable_cpu: str | None = None,
     clock: Callable[[], int] | None = None,
+    policy: Any = None,
     files: Files | None = None,
     mapped: bool = True,
     _state_class: type[State] = State,
@@ -77,7 +79,8 @@ def open(
     A path to a file is taken as a one-file checkpoint (State.stop): the State starts from it, in memory. start: such a
     file, from which a new store at `path` (or, without a path, a State in memory) starts.
 
-    Raises NotAStoreError, StoreLockedError, FormatVersionError, CorruptLogError, StoreFullError, ValueError.
+    Raises NotAStoreError, StoreLockedError, FormatVersionError, CorruptLogError, StoreFullError, PluginError,
+    ValueError.
     """
     path = None if path is None else os.fsdecode(path)
     _check_options(
@@ -98,6 +101,7 @@ def open(
         raise NotAStoreError(f"A store is at {path} already. Open it without start=, or choose a new path.", path=path)
     files = files or Files()
     how: dict[str, Any] = {"name": name, "max_bytes": max_bytes, "disable": disable_cpu, "clock": clock}
+    how["policy"] = policy_of(policy)
     if _image is not None:
         return _from_image(_state_class(files, **how), files, _image, history, segment_bytes, clock)
     path = os.fsdecode(start) if path is None and start is not None else path

@@ -1,4 +1,4 @@
-"""How pages of a State depend on pages: depend(), undepend(), the graph, and when waves run.
+"""How pages of a State depend on pages: depend(), undepend(), and the graph.
 
 Mixed into State; the waves themselves are run by mmsb._core.engine. docs/understand/propagation.md.
 """
@@ -6,8 +6,7 @@ Mixed into State; the waves themselves are run by mmsb._core.engine. docs/unders
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from mmsb._core.batch import Batch
@@ -21,12 +20,12 @@ from mmsb.errors import (
     PageNotFoundError,
     PluginError,
     SemiringError,
-    StalePageError,
 )
 from mmsb.graph import add_edges
 from mmsb.links import KINDS, Link
 from mmsb.linktable import corrupt
 from mmsb.merging import Merging
+from mmsb.policies import Policies
 
 if TYPE_CHECKING:
     from mmsb._core.graph import Graph
@@ -38,21 +37,8 @@ __all__ = ["Propagation"]
 NOT_REGISTERED = "its function is not registered"
 
 
-class Deferred:
-    """The policy inside `with state.deferred()`: no wave runs."""
-
-    def after_commit(self, engine: Any) -> None:
-        """Nothing happens now."""
-
-    def before_read(self, engine: Any, page_id: int) -> None:
-        """Nothing happens now."""
-
-
-class Propagation(Merging):
+class Propagation(Merging, Policies):
     """The part of State that makes pages depend on pages."""
-
-    _engine: Engine | None
-    _policy: Any = None
 
     # ---- the graph
 
@@ -261,7 +247,6 @@ class Propagation(Merging):
                 for child, link in wanted if self.seq != seq else ():
                     if link.kind == "data":
                         self._set_rule(engine, child, link)
-        self._announce("edge_added", edges)
 
     def _remove_edges(self, graph: Graph, edges: Iterable[tuple[int, int, str]]) -> None:
         """Removes those of the edges that no link of the State asks for, and pages that are left without any."""
@@ -327,7 +312,8 @@ class Propagation(Merging):
         above = parents or (engine.graph.parents(child, kind) if child in engine.graph else ())
         gone = [(parent, child, kind) for parent in above]
         self._remove_edges(engine.graph, gone)
-        self._announce("edge_removed", gone)
+        if self._events is not None:
+            self._events.unlinked[child, kind] = list(above)
 
     def _graph_parents(self, page_id: int) -> list[int]:
         return sorted({parent for child, link in self._links.items() if child == page_id for parent in link.parents})
@@ -340,14 +326,6 @@ class Propagation(Merging):
         for child, link in self._links.touching(page_id):
             if link.kind == "data" and (link.type != "call" or child == page_id):
                 raise self._refused(child, link.parents, f"page {page_id} would change its size. Remove the link first")
-
-    # ---- waves
-
-    def _need_engine(self) -> Engine:
-        if self._engine is None:
-            self._engine = Engine(self)
-            self._engine.policy = self._policy
-        return self._engine
 
     def _start_engine(self) -> None:
         """After opening: the graph as the log describes it. What a commit touched and no wave covered is stale."""
@@ -377,69 +355,3 @@ class Propagation(Merging):
                 self._set_without_semiring(engine, child, link, error)
                 return
         self._set_rule(engine, child, link)
-
-    def _changed_graph(self, engine: Engine) -> None:
-        """A page was given a link: it is computed when the policy says so."""
-        if engine.policy is None:
-            engine.wave_now()
-        else:
-            engine.mark()
-            engine.policy.after_commit(engine)
-
-    def propagate(self) -> int:
-        """Computes everything that is not up to date, in one wave; also what failed before. Returns how many pages
-        were computed.
-        """
-        self._check_idle()
-        engine = self._engine
-        if engine is None:
-            return 0
-        before = engine.computed
-        engine.propagate()
-        return int(engine.computed - before)
-
-    @contextmanager
-    def deferred(self) -> Iterator[None]:
-        """Inside, commits run no wave; one wave at the end covers them all. May be nested."""
-        self._check_idle(to_write=True)
-        engine = self._need_engine()
-        before, engine.policy = engine.policy, Deferred()
-        try:
-            yield
-        finally:
-            engine.policy = before
-            if not isinstance(before, Deferred) and engine.pending and not self.closed:
-                engine.propagate()
-
-    @property
-    def policy(self) -> Any:
-        """What decides when waves run: None (at once, after every commit) or an object as mmsb.plugin.protocols.Policy
-        describes. Setting another one runs what is pending first.
-        """
-        return self._policy
-
-    @policy.setter
-    def policy(self, policy: Any) -> None:
-        self._check_idle()
-        if self._engine is not None:
-            if self._engine.pending:
-                self._engine.propagate()
-            self._engine.policy = policy
-        self._policy = policy
-
-    def _read_stale(self, page_id: int) -> None:
-        engine = self._engine
-        if engine is not None and engine.policy is not None and not self.read_only:
-            engine.policy.before_read(engine, page_id)
-            if not self._is_stale(page_id):
-                return
-        reason = self._links.failed.get(page_id) or "a page that it depends on changed since"
-        raise StalePageError(
-            f"Page {page_id} is not up to date: {reason}. Call state.propagate(), or set state.stale_reads to read it "
-            "as it is.",
-            page_id=page_id,
-            reason=reason,
-        ) from self._failures.get(page_id)
-
-    def _announce(self, what: str, items: Iterable[Any]) -> None:
-        """Tells subscribers."""

@@ -60,6 +60,8 @@ class Buffers:
                 self.kept.move_to_end(segment.number)
                 return self.kept[segment.number]
         data = read_segment(self.files, segment)
+        if segment.fd >= 0 and not segment.sealed:
+            return data  # it is appended to without a mapping: a copy that is kept would soon lack something
         with self.lock:
             self.kept[segment.number] = data
             while len(self.kept) > 1 and sum(map(len, self.kept.values())) > self.limit:

@@ -94,7 +94,15 @@ class UfuncSemiring:
     def _call(self, function: Callable[[Any, Any], Any], a: Any, b: Any) -> Lanes:
         """One operation, in the type of the lanes. Floating-point faults are values here, not warnings."""
         with np.errstate(all="ignore"):
-            return np.asarray(function(a, b)).astype(self.dtype, copy=False)
+            result = np.asarray(function(a, b))
+        if result.shape != np.broadcast(a, b).shape:
+            raise SemiringError(
+                f"A function of the semiring {self.name!r} gave lanes of shape {result.shape} for operands of shapes "
+                f"{np.shape(a)} and {np.shape(b)}. It must give one lane for each.",
+                semiring=self.name,
+                dtype=self.dtype,
+            )
+        return result.astype(self.dtype, copy=False)
 
     def _put(self, to: Lanes, fresh: Lanes) -> bool:
         """Stores a result; whether a byte came out different."""

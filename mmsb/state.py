@@ -46,10 +46,12 @@ class State(Propagation):
         max_bytes: int | None = None,
         disable: str | None = None,
         clock: Callable[[], int] | None = None,
+        policy: Any = None,
     ) -> None:
         self._start(files, max_bytes=max_bytes, disable=disable, clock=clock)
         if name is not None and not (isinstance(name, str) and name):
             raise TypeError(f"A State is named by a non-empty str, not by {name!r}.")
+        self._policy = policy
         self.name = name
         self._log: Any = None
         self._store: Any = None
@@ -141,13 +143,15 @@ class State(Propagation):
         label: str | None = None,
         intent: Mapping[str, Any] | bytes | None = None,
         durability: str | None = None,
+        propagate: bool = True,
     ) -> Batch:
         """A commit gathered by hand, as a context manager; see Batch. It commits even when nothing changed.
 
         `source`: who writes. `label`: a name for the commit, for at(). `intent`: metadata of the commit. `durability`
-        may raise the State's level for this commit, never lower it.
+        may raise the State's level for this commit, never lower it. Without `propagate` no wave follows, and what
+        depends on the pages that change is stale.
         """
-        return Batch(self, source=source, label=label, intent=intent, durability=durability)
+        return Batch(self, source=source, label=label, intent=intent, durability=durability, propagate=propagate)
 
     def apply(
         self,
@@ -157,15 +161,18 @@ class State(Propagation):
         intent: Mapping[str, Any] | None = None,
         if_epoch: int | None = None,
         rebase: bool = False,
+        propagate: bool = True,
     ) -> Delta | None:
         """Commits a delta made elsewhere. Returns the Delta of the bytes that changed, None when none did.
 
         On a merge page its values are operands, and it must name whole lanes: page ⊕ values, never an overwriting.
-        `source` and `intent` default to the delta's own. Raises InvalidDeltaError, PageNotFoundError, ConflictError.
+        `source` and `intent` default to the delta's own, `propagate` is as in batch(). Raises InvalidDeltaError,
+        PageNotFoundError, ConflictError.
         """
         if not isinstance(delta, Delta):
             raise TypeError(f"apply() takes a Delta, not {type(delta).__name__}")
-        batch = Batch(self, source=source or delta.source, intent=intent if intent is not None else delta.intent)
+        note = intent if intent is not None else delta.intent
+        batch = Batch(self, source=source or delta.source, intent=note, propagate=propagate)
         batch._skip_unchanged = True
         with batch:
             batch.apply(delta, if_epoch=if_epoch, rebase=rebase)
@@ -306,9 +313,9 @@ class State(Propagation):
             )
         return Delta.from_mask(page_id, flags, data, source)
 
-    def route_delta(self, delta: Delta) -> Delta | None:
+    def route_delta(self, delta: Delta, *, propagate: bool = True) -> Delta | None:
         """The first MMSB's name of apply()."""
-        return self.apply(delta)
+        return self.apply(delta, propagate=propagate)
 
     def batch_route_deltas(self, deltas: Iterable[Delta], source: str | None = None) -> list[Delta]:
         """Commits deltas in the given order as one batch. Returns those that changed something."""
@@ -422,6 +429,7 @@ class State(Propagation):
                 "failures": [str(error) for error in log.failures],
             },
             "commits": self._commit_stats(),
+            "events": self._events.stats() if self._events is not None else None,
         }
 
     def stop(self, checkpoint_path: Any = None) -> None:
@@ -446,11 +454,17 @@ class State(Propagation):
                 return
             self._check_idle()
             try:
-                if self._store is not None and not self.read_only:
-                    self._close_store()
+                try:
+                    self._close_policy()
+                    self._tell()
+                finally:
+                    if self._store is not None and not self.read_only:
+                        self._close_store()
             finally:
                 with self._exclusive():  # a wave may be under way
                     self._close_gate(closed=True)
+                if self._events is not None:
+                    self._events.close()
                 try:
                     self._log.close()
                 finally:

@@ -12,7 +12,13 @@ class Batch:
     _skip_unchanged: bool
     deltas: list[Delta]
     def __init__(
-        self, state: Any, source: Any = None, label: Any = None, intent: Any = None, durability: Any = None
+        self,
+        state: Any,
+        source: Any = None,
+        label: Any = None,
+        intent: Any = None,
+        durability: Any = None,
+        propagate: bool = True,
     ) -> None: ...
     def __enter__(self) -> Batch: ...
     def __exit__(self, kind: Any, error: Any, traceback: Any) -> None: ...

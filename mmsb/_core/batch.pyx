@@ -45,6 +45,7 @@ cdef class Batch:
     cdef object durability
     cdef readonly object seq
     cdef readonly bint open
+    cdef bint propagate       # a wave may follow
     cdef list effects         # (kind, page id, value) for names and metadata, in order
     cdef dict staged          # page id -> (size, index of its first operation, bytes before it)
     cdef list created         # (ids, size, index of the first operation) of create_pages
@@ -59,8 +60,10 @@ cdef class Batch:
     def __dealloc__(self):
         mmsb_batch_release(&self.batch)
 
-    def __init__(self, Core state not None, source=None, label=None, intent=None, durability=None):
+    def __init__(self, Core state not None, source=None, label=None, intent=None, durability=None,
+                 bint propagate=True):
         self.state = state
+        self.propagate = propagate
         self.source = source
         self.durability = durability
         if durability not in (None, "none", "process", "group", "power"):
@@ -515,6 +518,12 @@ cdef class Batch:
 
     def commit(self):
         """Ends the batch as one commit, as leaving the `with` block does. Returns its seq."""
+        if self.propagate:
+            return self.commit_now()
+        with self.state._without_wave():
+            return self.commit_now()
+
+    cdef object commit_now(self):
         cdef Core state = self.state
         cdef mmsb_commit_info info
         cdef uint64_t failed = 0

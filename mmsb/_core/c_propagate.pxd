@@ -35,6 +35,7 @@ cdef extern from "propagate.h" nogil:
     enum:
         MMSB_WAVE_DONE
         MMSB_WAVE_CALL
+        MMSB_WAVE_LEVEL
     ctypedef enum mmsb_wave_scope:
         MMSB_WAVE_FULL
         MMSB_WAVE_PARTIAL
@@ -51,7 +52,9 @@ cdef extern from "propagate.h" nogil:
         mmsb_buffer failed
         mmsb_buffer forced
         mmsb_buffer rules
+        uint32_t level_count
         uint32_t computed
+        bint pauses
         const char *why
     int mmsb_propagate_init(mmsb_propagation *p, mmsb_core *core, mmsb_graph *graph)
     void mmsb_propagate_release(mmsb_propagation *p)
@@ -60,6 +63,8 @@ cdef extern from "propagate.h" nogil:
     int mmsb_propagate_force(mmsb_propagation *p, uint32_t node)
     int mmsb_propagate_begin(mmsb_propagation *p, const mmsb_commit_info *info, mmsb_wave_scope scope)
     int mmsb_propagate_run(mmsb_propagation *p)
+    int mmsb_propagate_reserve_ahead(mmsb_propagation *p, uint64_t *work)
+    void mmsb_propagate_ahead(mmsb_propagation *p, uint32_t first, uint32_t end)
     uint32_t mmsb_propagate_node(const mmsb_propagation *p)
     const uint8_t *mmsb_propagate_bytes(const mmsb_propagation *p, uint32_t node, uint64_t *size)
     bint mmsb_propagate_is_staged(const mmsb_propagation *p, uint32_t node)

@@ -9,14 +9,17 @@ cdef class Engine:
     cdef mmsb_propagation p
     cdef void *owner               # the Core
     cdef object alive
-    cdef object links              # the Core's, and what they keep in `failed`, `marked` and `linked`
-    cdef dict failed, linked
-    cdef set marked
+    cdef object links              # the Core's, and what they keep in `failed`, `linked`, `marked` and `unlogged`
+    cdef dict failed, new_links
+    cdef set marked, unlogged
     cdef readonly Graph graph
     cdef readonly dict functions   # by child's page id: (function, dtype, shape)
     cdef dict kept                 # by child's page id: its semiring, and whether its rule calls Python
-    cdef public object listener    # called with (what, page ids) around waves, None: nobody listens
     cdef public object policy      # None: a wave follows every commit at once
+    cdef readonly int deferrals    # how many deferred() there are: above 0 no policy is asked
+    cdef object pool               # threads that compute the native links of a level, None: none
+    cdef int threads
+    cdef uint64_t least_bytes      # of a level that is worth them
     cdef readonly uint64_t waves, computed, skipped
     cdef uint32_t calls            # rules that call Python
     cdef bint running
@@ -31,6 +34,7 @@ cdef class Engine:
     cdef int run(self) except -1
     cdef int hold(self) except -1
     cdef void let_go(self)
+    cdef int spread(self) except -1
     cdef int call(self) except -1
     cdef int misfit(self) except -1
     cdef object fail_here(self, str reason)

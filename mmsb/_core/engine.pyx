@@ -17,12 +17,16 @@ import weakref
 
 from mmsb import errors, links
 from mmsb._core.semiring_python import calls_python, take_error
+from mmsb.linktable import NOT_COMPUTED
 
 # From this many edges on a wave lets other threads run meanwhile.
 cdef uint64_t RELEASE_GIL_EDGES = 4096
-
+# Pieces of a level per thread: pages differ in what they cost.
+cdef int PIECES = 4
 
 cdef str PARENT_FAILED = "a page that it depends on could not be computed"
+# Why a page is in the list of those that failed although nobody has tried: any wave may compute it.
+cdef tuple UNTRIED = ("", NOT_COMPUTED)
 
 
 cdef int hook(void *engine) except -1:
@@ -37,7 +41,8 @@ cdef class Engine:
         self.owner = <void *>core
         self.alive = weakref.ref(core)
         self.links = core._links
-        self.failed, self.marked, self.linked = self.links.failed, self.links.marked, self.links.linked
+        self.failed, self.marked, self.new_links = self.links.failed, self.links.marked, self.links.linked
+        self.unlogged = self.links.unlogged
         self.graph = Graph()
         self.functions = {}
         self.kept = {}
@@ -121,19 +126,67 @@ cdef class Engine:
         """A commit touched pages that others depend on."""
         if self.running:
             return 0
-        if self.policy is None:
+        if self.policy is None and not self.deferrals:
             return self.wave(MMSB_WAVE_FULL)
-        self.mark()
-        self.policy.after_commit(self)
+        self.decide()
         return 0
+
+    def decide(self):
+        """There is something to do: the policy runs a wave, or what waits for one is stale."""
+        self.need()
+        self.c().begin_exclusive()
+        try:
+            if not self.deferrals and self.policy is not None:
+                self.policy.after_commit(self)
+        finally:
+            try:
+                self.mark()
+            finally:
+                self.c().end_exclusive()
+
+    def before_read(self, page_id):
+        """A stale page is about to be read. Whether it may be read as it is, or is up to date now."""
+        if self.policy is None or self.deferrals or self.running or self.c().gate & READONLY:
+            return False
+        self.c().begin_exclusive()
+        try:
+            readable = self.policy.before_read(self, page_id) and page_id not in self.c()._links.failed
+            return readable or not self.c()._is_stale(page_id)
+        finally:
+            self.c().end_exclusive()
+
+    def defer(self):
+        """No policy is asked until resume()."""
+        self.deferrals += 1
+
+    def resume(self, bint wave=True):
+        """Ends one defer(). After the last one, with `wave`, all that came meanwhile counts as one commit. A block of
+        deferred() may be garbage together with its State, and end after it."""
+        self.deferrals -= 1
+        if self.deferrals or not wave or self.alive() is None or not self.pending or self.c().gate & (CLOSED | FORKED):
+            return
+        if self.policy is None:
+            self.propagate(True)
+        else:
+            self.decide()
 
     @property
     def pending(self):
-        """Number of changes that no wave has covered, and of pages that were linked since; 0 when the State is gone: a
-        block of deferred() may be garbage together with it, and end after it."""
-        if self.alive() is None:
-            return 0
+        """Number of changes that no wave has covered, and of pages that were linked since."""
+        self.need()
         return self.c().core.touched.size // sizeof(mmsb_touched) + self.p.forced.size // sizeof(uint32_t)
+
+    @property
+    def changed(self):
+        """Pages with children that changed since the last wave over everything (list of ids, ascending)."""
+        self.need()
+        _, touched = self.c()._touched_pages()
+        return sorted({page_id for page_id in touched if self.c()._has_page(page_id)})
+
+    def read(self, page_id):
+        """A page's bytes as they are, stale or not."""
+        self.need()
+        return bytes(self.c()._page_bytes(page_id))
 
     def clock(self):
         """Nanoseconds on the State's clock; never goes back."""
@@ -142,11 +195,11 @@ cdef class Engine:
 
         return self.c().clock() if self.c().clock is not None else time.monotonic_ns()
 
-    def propagate(self):
-        """Runs one wave now, over everything that is not up to date; also over what failed before."""
+    def propagate(self, bint retry=False):
+        """Runs one wave now, over everything that is not up to date; with `retry` also over what failed before."""
         self.need()
-        for page_id in self.c()._links.failed:
-            if self.c()._links.of(page_id) is not None:
+        for page_id, reason in self.c()._links.failed.items():
+            if (retry or reason in UNTRIED) and self.c()._links.of(page_id) is not None:
                 self.force(page_id)
         self.wave(MMSB_WAVE_FULL)
 
@@ -155,25 +208,44 @@ cdef class Engine:
         self.need()
         self.wave(MMSB_WAVE_FULL)
 
-    def forced_pages(self):
-        """Pages that the next wave computes whatever their parents did (list of ids)."""
+    @property
+    def linked(self):
+        """Pages that were given a link and have not been computed since (list of ids)."""
         cdef uint32_t *nodes = <uint32_t *>self.p.forced.data
         cdef uint64_t i
         return [self.graph.page_id(nodes[i]) for i in range(self.p.forced.size // sizeof(uint32_t))]
 
     def compute(self, page_id):
-        """Runs one wave over a stale page and the stale pages that it depends on."""
+        """Runs one wave over a stale page and the stale pages that it depends on. Does nothing when the page could not
+        be computed before and nothing that it depends on has changed since."""
         self.need()
-        wanted = set()
-        for child in (page_id, *self.forced_pages()):
-            wanted.update((child, *self.graph.ancestors(child, "data")))
-        for one in sorted(wanted):
-            if self.c()._is_stale(one) and self.c()._links.of(one) is not None:
-                self.force(one)
-        self.wave(MMSB_WAVE_PARTIAL)
+        cdef Core core = <Core>self.owner
+        core.begin_exclusive()
+        try:
+            self.mark()
+            known = core._links
+            if not core._is_stale(page_id) or known.of(page_id) is None:
+                return
+            if known.failed.get(page_id, "") not in UNTRIED and page_id not in known.marked:
+                return
+            linked = self.linked  # they have waves of their own to come
+            self.p.forced.size = 0
+            try:
+                for one in (*self.graph.ancestors(page_id, "data"), page_id):
+                    if core._is_stale(one) and known.of(one) is not None:
+                        self.force(one)
+                self.wave(MMSB_WAVE_PARTIAL)
+            finally:
+                self.p.forced.size = 0
+                for one in linked:
+                    if core._is_stale(one):
+                        self.force(one)
+        finally:
+            core.end_exclusive()
 
-    def mark(self):
-        """Marks what depends on pages that were touched or linked as stale; notes that it has seen are left out."""
+    def mark(self, fresh=()):
+        """Marks what depends on pages that were touched or linked as stale; notes that it has seen are left out.
+        Listeners are not told of `fresh`."""
         self.need()
         cdef Nodes nodes = Nodes()
         cdef Nodes touched = Nodes()
@@ -191,11 +263,14 @@ cdef class Engine:
                                1 << MMSB_EDGE_DATA | 1 << MMSB_EDGE_CONTROL, &nodes.buffer) != MMSB_OK:
             raise MemoryError()
         below = self.graph.ids(nodes)
-        marked = [page_id for page_id in below if not self.c()._is_stale(page_id)]
+        marked = []
+        if self.c()._listening:
+            marked += [page_id for page_id in below if not self.c()._is_stale(page_id) and page_id not in fresh]
+            marked += [page_id for page_id in known.linked if page_id not in fresh]
         known.mark(below)
         known.linked.clear()
-        if marked and self.listener is not None:
-            self.listener("stale", marked)
+        if marked:
+            self.c()._marked(marked)
 
     cdef int wave(self, mmsb_wave_scope scope) except -1:
         """Runs one wave. Whatever ends it early, the pages that it did not come to are known to be stale."""
@@ -220,12 +295,10 @@ cdef class Engine:
         cdef int status
         cdef bint partial = scope != MMSB_WAVE_FULL
         # A short wave that calls nobody runs in one go under the interpreter's lock, like any short operation.
-        if self.calls != 0 or self.graph.graph.edge_count > RELEASE_GIL_EDGES or core.gate != 0:
+        if self.calls != 0 or self.graph.graph.edge_count > RELEASE_GIL_EDGES or core.gate != 0 or self.threads > 1:
             self.hold()
         self.running = True
         try:
-            if self.listener is not None:
-                self.listener("begun", [])
             memset(&info, 0, sizeof(mmsb_commit_info))
             info.if_epoch = MMSB_ANY_EPOCH
             # A wave that follows its commit at once happens at the same time.
@@ -240,15 +313,12 @@ cdef class Engine:
                 if self.reasons:
                     self.reasons = {}
                 self.run()
-                if self.p.visited.size or partial:
+                if self.p.visited.size or partial or (self.marked and self.unlogged):
                     self.publish(&info, partial)
                 else:
                     mmsb_core_forget_touched(&core.core)
                     self.p.forced.size = 0
-                if partial:
-                    core._links.seen = core.core.touched.size // sizeof(mmsb_touched)
-                    core._links.linked.clear()
-                elif self.marked or self.linked or self.links.seen:
+                if not partial and (self.marked or self.new_links or self.links.seen):
                     self.links.cover()
             finally:
                 mmsb_propagate_end(&self.p)
@@ -275,6 +345,7 @@ cdef class Engine:
         cdef bint long_wave = self.graph.graph.edge_count > RELEASE_GIL_EDGES
         cdef Core core = <Core>self.owner
         core.gate |= WAVE  # functions, and semirings in Python, change nothing
+        self.p.pauses = self.threads > 1
         try:
             while True:
                 if long_wave and self.calls == 0:
@@ -286,12 +357,44 @@ cdef class Engine:
                     return 0
                 if status == MMSB_WAVE_CALL:
                     self.call()
+                elif status == MMSB_WAVE_LEVEL:
+                    self.spread()
                 elif status == MMSB_BAD_LINK:
                     self.misfit()
                 else:
                     core.fail(status, 0, 0, 0)
         finally:
             core.gate &= ~WAVE
+
+    def use_threads(self, int threads, uint64_t least_bytes):
+        """So many threads compute the native links of a level that reads `least_bytes` or more. 1: none but the own."""
+        if self.pool is not None:
+            self.pool.shutdown()
+            self.pool = None
+        self.threads = threads
+        self.least_bytes = least_bytes
+
+    cdef int spread(self) except -1:
+        """Computes a level ahead, in threads, if it is worth it."""
+        cdef uint64_t work = 0
+        cdef uint32_t count = self.p.level_count
+        if mmsb_propagate_reserve_ahead(&self.p, &work) != MMSB_OK:
+            raise MemoryError()
+        if count < 2 or work < self.least_bytes:
+            return 0
+        if self.pool is None:
+            from concurrent.futures import ThreadPoolExecutor
+
+            self.pool = ThreadPoolExecutor(self.threads, "mmsb wave")
+        pieces = min(count, self.threads * PIECES)
+        bounds = [count * i // pieces for i in range(pieces + 1)]
+        list(self.pool.map(self.ahead, bounds[:pieces], bounds[1:]))
+        return 0
+
+    def ahead(self, uint32_t first, uint32_t end):
+        """Computes places [first, end) of the level at hand, in a thread of the pool."""
+        with nogil:
+            mmsb_propagate_ahead(&self.p, first, end)
 
     cdef int misfit(self) except -1:
         """A native link could not compute the node at hand."""
@@ -375,7 +478,6 @@ cdef class Engine:
     cdef int publish(self, void *info, bint partial) except -1:
         cdef Core core = <Core>self.owner
         cdef const uint32_t *visited = <const uint32_t *>self.p.visited.data
-        cdef const mmsb_wave_delta *changed = <const mmsb_wave_delta *>self.p.changed.data
         cdef uint64_t i
         cdef int status
         cdef bytes blob = b""
@@ -389,6 +491,9 @@ cdef class Engine:
                 page_id = self.graph.page_id(visited[i])
                 if page_id not in reasons and (page_id in self.failed or partial):
                     fresh.append(page_id)
+            if self.unlogged:
+                # A wave covers all that the log has told so far: what stays stale all the same is told again.
+                reasons.update(self.links.untold((*reasons, *fresh)))
             blob = links.encode_wave(reasons, fresh, partial)
         while True:
             status = mmsb_propagate_publish(&self.p, <mmsb_commit_info *>info,
@@ -398,15 +503,14 @@ cdef class Engine:
             core._make_room()
         if status < 0:
             core.fail(status, 0, 0, 0)
+        if reasons is not None and self.unlogged:
+            self.unlogged.clear()
         self.waves += 1
         self.computed += self.p.computed
+        if partial:
+            self.mark(fresh)  # what depends on what it changed; some of that it has computed, too
         if fresh or reasons:
             core._links.settle(reasons, fresh)
-        if self.listener is not None:
-            self.listener("wave", [self.graph.page_id(changed[i].node)
-                                   for i in range(self.p.changed.size // sizeof(mmsb_wave_delta))])
-            if reasons:
-                self.listener("stale", list(reasons))
         return 0
 
     # ---- proving
@@ -421,7 +525,7 @@ cdef class Engine:
         self.hold()
         self.running = True
         try:
-            pending = self.forced_pages()
+            pending = self.linked
             self.p.forced.size = 0
             for child, link in core._links.items():
                 if link.kind == "data" and not core._is_stale(child):

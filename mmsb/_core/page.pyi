@@ -32,6 +32,8 @@ class Page:
         intent: Mapping[str, Any] | None = None,
         if_epoch: int | None = None,
         rebase: bool = False,
+        *,
+        propagate: bool = True,
     ) -> Delta | None: ...
     def assign(
         self, data: Any, at: int = 0, source: str | None = None, intent: Mapping[str, Any] | None = None

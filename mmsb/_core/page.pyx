@@ -247,13 +247,14 @@ cdef class Page:
 
     # ---- writing
 
-    def write(self, data, at=0, source=None, intent=None, if_epoch=None, bint rebase=False):
+    def write(self, data, at=0, source=None, intent=None, if_epoch=None, bint rebase=False, *, bint propagate=True):
         """Puts bytes-like `data` at byte `at`. Returns the Delta of the bytes that differ, None when none does.
 
         On a merge page it is page ⊕ data over whole lanes that is put there, without if_epoch; else MergePageError.
         `source`: who writes (str). `intent`: metadata of the commit (dict). `if_epoch`: only when the page is at that
         epoch; if it moved on, with `rebase` the write still happens when no later change overlaps it, else
-        ConflictError. PageRangeError, InvalidDeltaError, TypeError on bad input; then nothing changed.
+        ConflictError. Without `propagate` no wave follows, and what depends on the page is stale. PageRangeError,
+        InvalidDeltaError, TypeError on bad input; then nothing changed.
         """
         cdef Core state = self.state
         cdef mmsb_commit_info info
@@ -264,8 +265,8 @@ cdef class Page:
         if intent is not None:
             blob = metadata.encode(intent)
         state.prepare_info(&info, source, None, blob)
-        if if_epoch is not None:
-            return self._write_if(data, at, source, blob, if_epoch, rebase)
+        if if_epoch is not None or not propagate:
+            return self._write_in_batch(data, at, source, blob, if_epoch, rebase, propagate)
         if type(data) is bytes:
             return state.write(self.page_id, offset, <const uint8_t *>PyBytes_AS_STRING(data),
                                <uint64_t>PyBytes_GET_SIZE(data), &info, source, blob)
@@ -288,8 +289,8 @@ cdef class Page:
             batch.assign(self, data, at)
         return batch.deltas[0] if batch.seq is not None else None
 
-    def _write_if(self, data, at, source, blob, if_epoch, rebase):
-        with self.state.batch(source=source, intent=blob) as b:
+    def _write_in_batch(self, data, at, source, blob, if_epoch, rebase, propagate):
+        with self.state.batch(source=source, intent=blob, propagate=propagate) as b:
             b._skip_unchanged = True
             b.write(self, data, at=at, if_epoch=if_epoch, rebase=rebase)
         return b.deltas[0] if b.seq is not None else None

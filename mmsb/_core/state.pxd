@@ -12,6 +12,10 @@ cdef enum:
     WAVE = 16  # a function of a wave runs: changes are refused
     UNWRITABLE = 24  # READONLY | WAVE
 
+cdef enum:
+    WAKE = 1  # _wake(), of the next one
+    LISTENING = 2  # _tell(), of each
+
 cdef class Core:
     cdef mmsb_core core
     cdef mmsb_memory shared_memory
@@ -22,7 +26,7 @@ cdef class Core:
     cdef bint alive          # core was initialised
     cdef bint sync_commits   # every commit is synced
     cdef bint reads_stale    # stale pages may be read
-    cdef bint wake           # tell _wake() of the next commit
+    cdef int tells           # who is told of commits: WAKE, LISTENING
     cdef object last_source
     cdef uint32_t last_source_index
     cdef dict source_indices
@@ -61,3 +65,4 @@ cdef class Core:
     cdef int begin_commit(self) except -1
     cdef void end_commit(self)
     cdef int after_commit(self) except -1
+    cdef int tell(self) except -1

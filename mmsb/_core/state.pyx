@@ -404,10 +404,42 @@ cdef class Core:
     cdef inline int after_commit(self) except -1:
         if self.core.touched.size != 0 and self.engine is not None:
             self.touched_hook(<void *>self.engine)
-        if self.wake:
-            self.wake = False
-            self._wake()
+        if self.tells:
+            self.tell()
         return 0
+
+    cdef int tell(self) except -1:
+        if self.tells & WAKE:
+            self.tells &= ~WAKE
+            self._wake()
+        if self.tells & LISTENING:
+            self._tell()
+        return 0
+
+    @property
+    def _listening(self):
+        """Whether _tell() is called after each commit."""
+        return bool(self.tells & LISTENING)
+
+    @_listening.setter
+    def _listening(self, bint value):
+        self.tells = self.tells | LISTENING if value else self.tells & ~LISTENING
+
+    def _tell(self):
+        """A commit or a wave is visible, and somebody listens."""
+
+    def _marked(self, page_ids):
+        """Pages became stale without a wave, and somebody listens."""
+
+    @property
+    def _applied_seq(self):
+        """Number of the newest commit that is in the pages."""
+        return (<mmsb_shared *>self.shared_memory.base).seq
+
+    @property
+    def _inside(self):
+        """Whether this thread keeps the others out."""
+        return bool(self.gate & BUSY) and self.owner == PyThread_get_thread_ident()
 
     cdef Delta write(self, uint64_t page_id, uint64_t offset, const uint8_t *data, uint64_t length,
                      mmsb_commit_info *info, object source, bytes intent):
@@ -581,11 +613,6 @@ cdef class Core:
             if touched[i].page_id == page_id:
                 touched[i].page_id = 0
 
-    def _is_pending(self, uint64_t page_id):
-        """Whether a page changed since the last wave, and has children."""
-        cdef mmsb_page_header *header = mmsb_arena_header(&self.core.arena, page_id)
-        return header != NULL and bool(header.flags & MMSB_PAGE_TOUCHED)
-
     def _forget_touched(self):
         mmsb_core_forget_touched(&self.core)
 
@@ -603,7 +630,7 @@ cdef class Core:
 
     def _wake_me(self):
         """Asks for one call of _wake() after the next commit."""
-        self.wake = True
+        self.tells |= WAKE
 
     def _define_source(self, name, local_id):
         """The active segment defines source `name` as `local_id` already."""

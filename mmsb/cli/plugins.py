@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import sys
-import traceback
 from collections.abc import Iterator
+from contextlib import redirect_stdout
 from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, files
 from pathlib import Path
@@ -75,7 +75,8 @@ def doctor(context: click.Context, name: str, wants_json: bool) -> None:
     if not records:
         known = ", ".join(record.name for record in registry().records)
         raise click.UsageError(f"There is no plugin {name!r}. There are: {known}.")
-    findings = {record: list(examine(record)) for record in records}
+    with redirect_stdout(sys.stderr):
+        findings = {record: list(examine(record)) for record in records}
     if wants_json:
         print_json([{**document(record), "files": paths(record), "findings": findings[record]} for record in records])
     else:
@@ -121,22 +122,30 @@ def paths(record: PluginRecord) -> list[str]:
 
 
 def examine(record: PluginRecord) -> Iterator[str]:
-    """What is wrong with the things that an active plugin offers: code that cannot be imported, devices that say no."""
+    """What is wrong with the things that an active plugin offers: each is made and tried, as far as that is quick."""
     from mmsb.errors import PluginError
+    from mmsb.plugin.manager import brief
     from mmsb.plugin.records import ACTIVE
 
     for kind, name in record.offers if record.status == ACTIVE else ():
         spec = registry().find(kind, name)
         try:
-            spec.resolve()
+            spec.resolve()  # commands and exporters act on the world: no more is tried of them
             if kind == "devices":
                 answer = spec.make().can_run("apply_delta")
                 if answer is not True:
                     yield f"the device {name} cannot apply deltas: {answer}"
+            elif kind == "policies":
+                spec.make()
+            elif kind == "semirings":
+                from mmsb.testing.laws import broken_laws
+
+                for dtype in spec.dtypes:
+                    yield from broken_laws(spec.make(dtype))
         except PluginError as error:
             yield error.message
         except Exception as error:
-            yield f"the {spec.NOUN} {name} does not open: {traceback.format_exception_only(error)[-1].strip()}"
+            yield f"the {spec.NOUN} {name} does not work: {brief(error)}"
 
 
 @command.command("new")

@@ -23,7 +23,7 @@ def mmsb_devices() -> Iterable[DeviceBackendSpec]:
 
 @hookspec
 def mmsb_exporters() -> Iterable[ExporterSpec]:
-    """Ways out for metrics and traces; asked once per process, when a State is told to export."""
+    """Ways out for metrics and traces; asked once per process, when the first export is opened."""
 
 
 @hookspec

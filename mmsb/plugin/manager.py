@@ -6,9 +6,11 @@ Plugins run inside the process with all its rights: what is kept away is mistake
 from __future__ import annotations
 
 import functools
+import sys
 import traceback
 from collections import Counter
 from collections.abc import Callable, Iterable
+from contextlib import redirect_stdout
 from dataclasses import replace
 from difflib import get_close_matches
 from importlib.metadata import EntryPoint, distributions, entry_points
@@ -28,6 +30,7 @@ from mmsb.plugin.registry import PREFIX, Registry, kinds
 from mmsb.plugin.types import API, NAME, OLDEST_API, Spec
 
 GROUP = "mmsb"
+REASON_MOST = 300  # characters; the traceback has the rest
 
 
 class _Refused(Exception):
@@ -94,23 +97,30 @@ class PluginManager:
         try:
             if not NAME.fullmatch(record.name):
                 raise _Refused(status, "its name may hold small letters, digits, - and _ only")
-            status = records.FAILED_IMPORT
-            plugin = point.load()
-            status = records.FAILED_VALIDATION
-            check_api(plugin)
-            record = replace(record, hooks=hooks_of(plugin))
-            specs = ask(plugin, record)
+            with redirect_stdout(sys.stderr):  # what it prints must not get into what `mmsb` prints
+                status = records.FAILED_IMPORT
+                plugin = point.load()
+                status = records.FAILED_VALIDATION
+                check_api(plugin)
+                record = replace(record, hooks=hooks_of(plugin))
+                specs = ask(plugin, record)
             status = records.ACTIVE
         except KeyboardInterrupt:
             raise
         except _Refused as refused:
             status, reason = refused.args
         except BaseException as error:  # sys.exit() and whatever else a stranger may think of
-            reason = traceback.format_exception_only(error)[-1].strip()
+            reason = brief(error)
             text = "".join(traceback.format_exception(error))
         record = replace(record, status=status, reason=reason, traceback=text, load_ns=self.clock() - begin_ns)
         offers = tuple((kind, spec.name) for kind, spec in specs)
         return _Loaded(replace(record, offers=offers), specs)
+
+
+def brief(error: BaseException) -> str:
+    """An exception on one line, and no more of it than people read."""
+    line = " ".join(traceback.format_exception_only(error)[-1].split())
+    return line if len(line) <= REASON_MOST else f"{line[:REASON_MOST]}..."
 
 
 def check_api(plugin: Any) -> None:

@@ -56,32 +56,57 @@ class Engine(Protocol):
 
     @property
     def pending(self) -> int:
-        """Number of changed pages whose children have not been recomputed. 0: a wave would do nothing."""
+        """Number of changes and new links that no wave has covered. 0: nothing is new."""
+
+    @property
+    def changed(self) -> list[int]:
+        """Ids of the pages with children that changed since the last propagate(), ascending."""
+
+    @property
+    def linked(self) -> list[int]:
+        """Ids of the pages that were given a link and have not been computed since."""
+
+    def read(self, page_id: int) -> bytes:
+        """A page's bytes as they are, stale or not."""
 
     def propagate(self) -> object:
         """Runs one wave, which covers everything that is pending."""
+
+    def compute(self, page_id: int) -> object:
+        """Runs one wave over a stale page and the stale pages that it depends on, and leaves the rest pending. Does
+        nothing when that failed before and nothing has changed since.
+        """
 
     def clock(self) -> int:
         """Nanoseconds on the State's clock; never goes back. A policy asks no other clock."""
 
 
 class Policy(Protocol):
-    """Decides when waves run. One object serves one State; calls come one at a time, outside the State's lock.
+    """Decides when waves run. One object serves one State; calls come one at a time, and no other thread changes the
+    State meanwhile.
 
-    Calling `engine.propagate()` is all that a policy may do to a State. After `state.propagate()` the pages hold the
-    bytes that the policy `immediate` gives, unless the spec says `lossy`. Errors that propagate() raises pass through.
+    Calling `engine.propagate()` and `engine.compute()` is all that a policy may do to a State. After
+    `state.propagate()` the pages hold the bytes that the policy `immediate` gives, unless the spec says `lossy`. Errors
+    that these calls raise pass through. A policy may have a number `threads`: so many then compute the native links of
+    a level that reads `least_bytes` (1 MiB when it has none) or more.
     """
 
     def after_commit(self, engine: Engine) -> None:
-        """A commit became visible. Not called after waves."""
+        """A commit changed a page with children or gave a page its link, or came while something was pending. Not
+        called after waves. What is pending when this returns makes its children stale.
+        """
         return
 
-    def before_read(self, engine: Engine, page_id: int) -> None:
-        """A page that is stale is about to be read. It is read as it is when this returns."""
-        return
+    def before_read(self, engine: Engine, page_id: int) -> bool | None:
+        """A page that is stale is about to be read. True: it may be read as it is, unless it could not be computed.
+        Otherwise, and unless a wave has made it up to date, reading it raises StalePageError.
+        """
+        return None
 
     def close(self, engine: Engine) -> None:
-        """The State closes; what is pending may run one last time. Nothing is called afterwards."""
+        """The State closes, or takes another policy; what is pending may run one last time. Nothing is called
+        afterwards.
+        """
         return
 
 
@@ -138,7 +163,7 @@ class Exporter(Protocol):
     """Takes what a State measured to where it is looked at. Nothing it raises reaches the State's user."""
 
     def metrics(self, values: Mapping[str, int | float], time_ns: int) -> None:
-        """Readings by name, each name ending in its unit, at one moment (nanoseconds since 1970)."""
+        """Numbers of `state.stats()` by their place, as in "log.bytes", at one moment (nanoseconds since 1970)."""
         return
 
     def span(self, name: str, begin_ns: int, end_ns: int, attributes: Mapping[str, Any]) -> None:

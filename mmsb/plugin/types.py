@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from mmsb.errors import PluginError, PluginSpecError
+from mmsb.errors import MMSBError, PluginError, PluginSpecError
 from mmsb.plugin.protocols import DeviceBackend, Exporter, Policy, Semiring
 
 # A plugin states, as MMSB_API, the number it was written for. It rises when a hook or a protocol changes its meaning.
@@ -95,6 +95,13 @@ class CommandSpec(Spec):
     NOUN: ClassVar[str] = "command"
     TARGET: ClassVar[str] = "load"
 
+    def resolve(self) -> Any:
+        """The click command. PluginError when there is none."""
+        found = super().resolve()
+        if not hasattr(found, "make_context"):
+            raise self.broken(f"{self.load} is a {type(found).__name__} and no click command")
+        return found
+
 
 @dataclass(frozen=True)
 class MadeSpec(Spec):
@@ -107,8 +114,16 @@ class MadeSpec(Spec):
     MAKES: ClassVar[type]
 
     def make(self, *arguments: Any) -> Any:
-        """Calls the factory. PluginError when it cannot be imported or what it made lacks a member of the protocol."""
-        made = self.resolve()(*arguments)
+        """Calls the factory. PluginError when it cannot be imported, raises, or made what lacks a member of the
+        protocol. Its errors of mmsb and of the system pass through: they say what the caller or the machine lacks.
+        """
+        factory = self.resolve()
+        try:
+            made = factory(*arguments)
+        except (MMSBError, OSError):
+            raise
+        except (Exception, SystemExit) as error:
+            raise self.broken(f"it cannot be made ({type(error).__name__}: {error})") from error
         members = {*vars(self.MAKES), *vars(self.MAKES).get("__annotations__", ())}
         missing = sorted(name for name in members if not name.startswith("_") and not hasattr(made, name))
         if missing:
@@ -150,7 +165,7 @@ class DeviceBackendSpec(MadeSpec):
 class PropagationPolicySpec(MadeSpec):
     """When waves run. `factory()` makes the policy of one State.
 
-    `lossy`: the bytes after `propagate()` may differ from those of the policy `immediate`.
+    `lossy`: what is read may differ from what the policy `immediate` gives, and nothing says so.
     """
 
     lossy: bool = False

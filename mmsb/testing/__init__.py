@@ -6,10 +6,11 @@ hypothesis (`pip install mmsb[testing]`).
 
 _HOMES = {
     "DeviceContract": "mmsb.testing.device_contract",
-    "FakeEngine": "mmsb.testing.engine",
+    "EventLog": "mmsb.testing.eventlog",
     "PluginContract": "mmsb.testing.plugin_contract",
     "PolicyContract": "mmsb.testing.policy_contract",
     "SemiringContract": "mmsb.testing.semiring_contract",
+    "Trial": "mmsb.testing.engine",
 }
 
 __all__ = [*_HOMES]

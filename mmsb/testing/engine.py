@@ -1,71 +1,84 @@
-"""A small, deterministic stand-in for the engine that policies drive: pages of one number, waves written out."""
+"""A small State on trial: a graph of numbers, a policy, and everything that happens written down."""
 
 from __future__ import annotations
 
 import random
+import struct
+from typing import Any
 
-from mmsb.plugin import Policy
+from mmsb.errors import StalePageError
+from mmsb.events import Event as StateEvent
+from mmsb.opening import open as open_state
 
 Event = tuple[str | int, ...]
 
 # child -> its parents; a child is the sum of its parents plus its own id. A diamond, a chain and a page with two paths.
 GRAPH = {10: (1, 2), 11: (10,), 12: (10, 3), 13: (11, 12), 14: (13, 1)}
 SOURCES = (1, 2, 3)
+BEGIN_NS = 10**18  # of the trial's clock, so that it never shows a time that means "none"
 
 
-class FakeEngine:
-    """Has what `mmsb.plugin.Engine` promises, and the user's side: `write`, `read`, `close`, time that `advance`s.
+def number(page: Any) -> int:
+    """The number that a page holds."""
+    value: int = struct.unpack("<q", page)[0]
+    return value
 
-    `events` is what happened, in order: ("commit", page), ("wave", pending, now_ns), ("read", page, value), ("close",).
+
+class Trial:
+    """A State in memory with a policy (a name or an object), and what its user does: `write`, `read`, `propagate`,
+    `close`, time that `advance`s.
+
+    `events` is what happened, in order: ("commit", page), ("wave", now_ns), ("read", page, value), ("stale", page) of
+    a read that was refused, ("close",).
     """
 
-    def __init__(self, policy: Policy) -> None:
-        self.policy = policy
+    def __init__(self, policy: Any) -> None:
         self.events: list[Event] = []
         self.now_ns = 0
-        self.pages = dict.fromkeys([*SOURCES, *GRAPH], 0)
-        self._dirty = set(SOURCES)
-        self._busy = False
-        self.propagate()
-        self.events.clear()
+        self.state = open_state(clock=lambda: BEGIN_NS + self.now_ns)
+        self.state.create_pages(max(GRAPH), 8)
+        self._views = {page: self.state._page_bytes(page) for page in (*SOURCES, *GRAPH)}
+        for child, parents in GRAPH.items():
+            self.state.depend(child, on=parents, fn=self._sum(child))
+        self.state.policy = policy
+        self.state.subscribe("page_changed", self._committed, pages=SOURCES)
+        self.state.subscribe("wave_finished", self._ended)
 
-    # ---- what the policy sees
+    @staticmethod
+    def _sum(child: int) -> Any:
+        def compute(out: memoryview, *parents: memoryview) -> None:
+            out[:] = struct.pack("<q", child + sum(map(number, parents)))
+
+        return compute
+
+    def _committed(self, event: Any) -> None:
+        self.events.append(("commit", event.page_id))
+
+    def _ended(self, event: StateEvent) -> None:
+        self.events.append(("wave", self.now_ns))
 
     @property
-    def pending(self) -> int:
-        """Sources that changed since the last wave."""
-        return len(self._dirty)
-
-    def propagate(self) -> None:
-        """A wave: every child, parents first."""
-        assert not self._busy, "a wave inside a wave"
-        self._busy = True
-        self.events.append(("wave", self.pending, self.now_ns))
-        for child, parents in GRAPH.items():
-            self.pages[child] = child + sum(self.pages[parent] for parent in parents)
-        self._dirty.clear()
-        self._busy = False
-
-    def clock(self) -> int:
-        """The time, which only `advance` moves."""
-        return self.now_ns
-
-    # ---- what the user does
+    def pages(self) -> dict[int, int]:
+        """What each page holds, up to date or not; also after close()."""
+        return {page: number(view) for page, view in self._views.items()}
 
     def write(self, page: int, value: int) -> None:
         """A commit, when it changes something."""
-        if self.pages[page] != value:
-            self.pages[page] = value
-            self._dirty.add(page)
-            self.events.append(("commit", page))
-            self.policy.after_commit(self)
+        self.state.page(page).write(struct.pack("<q", value))
 
-    def read(self, page: int) -> int:
-        """The value of a page; a stale one is announced to the policy first."""
-        if page in GRAPH and self._dirty:
-            self.policy.before_read(self, page)
-        self.events.append(("read", page, self.pages[page]))
-        return self.pages[page]
+    def read(self, page: int) -> int | None:
+        """The value of a page; None when it is stale and the policy leaves it so."""
+        try:
+            value = number(self.state.page(page).read())
+        except StalePageError:
+            self.events.append(("stale", page))
+            return None
+        self.events.append(("read", page, value))
+        return value
+
+    def propagate(self) -> None:
+        """The user asks for a wave."""
+        self.state.propagate()
 
     def advance(self, duration_ns: int) -> None:
         """Lets time pass."""
@@ -73,7 +86,7 @@ class FakeEngine:
 
     def close(self) -> None:
         """Ends it."""
-        self.policy.close(self)
+        self.state.close()
         self.events.append(("close",))
 
     def live(self, rng: random.Random, steps: int) -> None:

@@ -10,6 +10,7 @@ import pytest
 
 if TYPE_CHECKING:
     from mmsb.state import State
+    from mmsb.testing.eventlog import EventLog
 
 
 @pytest.fixture
@@ -28,3 +29,11 @@ def store(tmp_path: Path) -> Iterator[State]:
 
     with open_state(tmp_path / "store.mmsb") as opened:
         yield opened
+
+
+@pytest.fixture
+def eventlog(state: State) -> EventLog:
+    """What happens to the State of the fixture `state`, as an mmsb.testing.EventLog of all kinds of events."""
+    from mmsb.testing.eventlog import EventLog
+
+    return EventLog(state)

@@ -38,6 +38,8 @@ class WaveModel(Model):
         self.control: dict[int, set[int]] = {}
         self.todo: set[int] = set()
         self.new: set[int] = set()  # of `todo`: linked, and no wave since
+        self.failed: set[int] = set()  # of `todo`: tried in vain
+        self.unlogged: set[int] = set()  # of `marked`: controlled pages that reopening found stale
         self.dirty: set[int] = set()
         self.unmarked: set[int] = set()  # changed or linked pages; what depends on them is not marked yet
         self.marked: set[int] = set()
@@ -105,6 +107,7 @@ class WaveModel(Model):
         self.forget_lonely(rule.parents)
         self.data[child] = rule
         self.inputs.pop(child, None)
+        self.failed.discard(child)
         for pages in (self.todo, self.new, self.unmarked):
             pages.add(child)
 
@@ -112,16 +115,15 @@ class WaveModel(Model):
         """It no longer is. Does not commit."""
         parents = self.data.pop(child).parents
         self.inputs.pop(child, None)
-        for pages in (self.todo, self.new, self.unmarked, self.marked):
+        for pages in (self.todo, self.new, self.failed, self.unmarked, self.marked):
             pages.discard(child)
         self.forget_lonely(parents)
 
     def add_control(self, child: int, parent: int) -> None:
-        """A control edge: what is not covered of the parent marks the child. Does not commit."""
+        """A control edge. Does not commit."""
+        self.mark()
         self.forget_lonely([parent])
         self.control.setdefault(child, set()).add(parent)
-        if parent in self.stale | self.dirty:
-            self.marked |= {child} | self.below({child})
 
     def remove_control(self, child: int, parents: set[int]) -> None:
         """These control edges go. A page without any link is up to date. Does not commit."""
@@ -167,18 +169,24 @@ class WaveModel(Model):
             done = not self.blocked(page, failed | (self.todo - looked)) and self.compute(page, moved)
             if not done:
                 failed.add(page)
-            if not done or page in self.todo or page in moved:
+            if not partial and (not done or page in self.todo or page in moved):
                 visit |= self.children(page)
         self.todo = (self.todo - looked) | failed
-        self.new.clear()
+        self.failed = (self.failed - looked) | failed
+        self.new = self.new & self.todo if partial else set()
         self.unmarked.clear()
+        untold = self.unlogged & self.marked - looked
         if partial:
+            self.marked |= self.below(set(moved))
             self.marked -= looked
             self.dirty |= {page for page in moved if self.children(page)}
         else:
             self.marked.clear()
             self.dirty.clear()
-        if looked or partial:
+        if looked or partial or untold:
+            self.todo |= untold
+            self.unlogged.clear()
+            self.marked -= untold
             self.waves[self.commit()] = moved
 
     def blocked(self, page: int, missing: set[int]) -> bool:
@@ -209,8 +217,10 @@ class WaveModel(Model):
         self.wave(self.todo & self.data.keys())
 
     def compute_one(self, page_id: int) -> None:
-        """A partial wave over a page and the stale ones that it is computed from."""
-        wanted = {page_id, *self.new}.union(*(self.above(page) for page in {page_id, *self.new}))
+        """A partial wave over a page and the stale ones that it is computed from, unless it was tried in vain."""
+        if page_id in self.failed - self.marked:
+            return
+        wanted = {page_id} | self.above(page_id)
         self.wave(wanted & self.stale & self.data.keys(), partial=True)
 
     def reopen(self) -> None:
@@ -218,8 +228,11 @@ class WaveModel(Model):
         self.mark()
         self.dirty.clear()
         self.inputs.clear()
-        self.todo |= self.marked | {page for page, rule in self.data.items() if rule.is_function}
-        self.marked.clear()
+        functions = {page for page, rule in self.data.items() if rule.is_function}
+        self.failed |= functions
+        self.todo |= (self.marked & self.data.keys()) | functions
+        self.marked -= self.todo
+        self.unlogged = set(self.marked)
         self.new.clear()
         self.data = {
             page: rule._replace(compute=unregistered) if rule.is_function else rule for page, rule in self.data.items()

@@ -11,9 +11,13 @@ PAGES = [
     ROOT / "docs/start.md",
     ROOT / "docs/guides/time-travel.md",
     ROOT / "docs/understand/graph.md",
+    ROOT / "docs/understand/propagation.md",
     ROOT / "docs/understand/semirings.md",
     ROOT / "docs/understand/merge-pages.md",
     ROOT / "docs/plugins/semirings.md",
+    ROOT / "docs/understand/events.md",
+    ROOT / "docs/understand/propagation.md",
+    ROOT / "docs/understand/policies.md",
     ROOT / "docs/plugins/write.md",
 ]
 

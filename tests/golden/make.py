@@ -1,6 +1,7 @@
-"""Makes golden files of a format version, once: python tests/golden/make.py v1
+"""Makes golden files of a format version, each once: python tests/golden/make.py v1
 
-They are never made again. A release that writes another format gets a folder of its own, and reads these for ever.
+What is there is never made again; a new case joins the folder. A release that writes another format gets a folder of
+its own, and reads these for ever.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from itertools import count
 from pathlib import Path
 
 import mmsb
+from mmsb import links
 from mmsb.log import FileLog
 from mmsb.metadata import encode
 from mmsb.store import Identity
@@ -61,8 +63,66 @@ def write_history(state: mmsb.State) -> None:
         b.delete_page(4)
 
 
+def halved(out: memoryview, parent: memoryview) -> None:
+    """A function that fails when it meets 13."""
+    if parent[0] == 13:
+        raise ValueError("unlucky")
+    out[:] = bytes(value // 2 for value in parent)
+
+
+halved.__module__ = "golden"  # the log keeps the name, whichever way this file is run
+
+
+def write_graph(state: mmsb.State) -> None:
+    """Every kind of edge, every type of link, every way in which a wave can end."""
+    state.create_page(64, name="idle")
+    a, b = (state.create_page(data=bytes(range(first, first + 32)), name=name) for first, name in ((1, "a"), (40, "b")))
+    names = "copy", "ranges", "sum", "most", "total", "product", "call", "watched", "gone"
+    pages = {name: state.create_page(8 if name == "total" else 32, name=name) for name in names}
+    starts, columns = (0, 2, 2, 3, 3), (0, 3, 1)
+    matrix = [
+        state.create_page(data=b"".join(number.to_bytes(width, "little") for number in numbers))
+        for width, numbers in ((8, starts), (4, columns), (8, (5, 7, 11)))
+    ]
+    state.depend(pages["copy"], on=a, link=links.passthrough())
+    state.depend(pages["ranges"], on=[a, b], link=links.copy([(0, 0, 4, 9), (1, 3, 20, 2)]))
+    state.depend(pages["sum"], on=[a, b], link=links.semiring("plus-times", "int32", [3, -2]), source="maker")
+    state.depend(pages["most"], on=["copy", "b"], link=links.semiring("max-plus", "float64", accumulate=True))
+    state.depend(pages["total"], on=[a, b], link=links.reduce("max-plus", "int64"))
+    state.depend(pages["product"], on=[a, *matrix], link=links.matrix("plus-times", "int64", 4, 4))
+    state.depend(pages["call"], on="sum", fn=halved)
+    state.depend("watched", on=[a, b], kind="control")
+    state.depend("watched", on="call", kind="device")
+    state.depend("watched", on=["call", "idle"], kind="compiler")
+    state.depend_many([a.page_id], [pages["gone"].page_id], [2], semiring="max-times", dtype="uint8")
+    a.write(b"\x63", at=1, source="writer")
+    with state.deferred(), state.batch(label="both") as batch:
+        batch.write(a, b"\x0d\0\0\0", at=0)
+        batch.write(b, b"\x0d\0\0\0", at=0)  # the sum begins with 13: the function fails
+    state.undepend("watched", on="b", kind="control")
+    state.undepend("watched", kind="device")
+    state.undepend("ranges")
+    state.delete_page("gone", detach=True)
+    state.checkpoint()
+    a.write(b"\1", at=0)  # it works again
+    state.policy = "lazy"
+    b.write(b"\2", at=0)
+    state.page("total").read()  # a wave over this page alone; the others stay stale
+    state.page("watched").write(b"seen")
+
+
 def facts(state: mmsb.State) -> dict[str, object]:
     """What a reader of the store must find."""
+    state.stale_reads = True
+    found = content_facts(state)
+    if len(state.graph):
+        found["graph"] = [[edge.parent, edge.child, edge.kind] for edge in state.graph.edges()]
+        found["waves"] = [[commit.seq, commit.cause] for commit in state.log(kind="wave")]
+    return found
+
+
+def content_facts(state: mmsb.State) -> dict[str, object]:
+    """Those of a store without edges."""
     return {
         "seq": state.seq,
         "first_seq": state.first_seq,
@@ -126,28 +186,45 @@ def make_keyed(path: Path) -> dict[str, object]:
         return facts(state)
 
 
-STORES = {"plain": make_plain, "compacted": make_compacted, "keyed": make_keyed}
+def make_graph(path: Path) -> dict[str, object]:
+    """Links, waves, and a checkpoint that holds links and stale pages."""
+    with open_store(path, 7) as state:
+        write_graph(state)
+        return facts(state)
 
 
-def make(folder: Path) -> None:
-    """Writes every golden file into a new folder."""
-    folder.mkdir()
+STORES = {"plain": make_plain, "compacted": make_compacted, "keyed": make_keyed, "graph": make_graph}
+
+
+def make(folder: Path) -> list[str]:
+    """Writes the golden files that are not there yet. Their names."""
+    folder.mkdir(exist_ok=True)
     FileLog.wake = lambda self, state: None  # type: ignore[method-assign]
+    made = []
     for name, maker in STORES.items():
-        expected = maker(folder / name)
+        if (folder / name).exists():
+            continue
+        try:
+            expected = maker(folder / name)
+        except BaseException:
+            shutil.rmtree(folder / name, ignore_errors=True)
+            raise
         (folder / name / "lock").unlink()  # names a process of the maker
         (folder / f"{name}.json").write_text(json.dumps(expected, indent=1, ensure_ascii=False) + "\n")
-    with mmsb.open(folder / "plain", read_only=True) as state:
-        state.stop(checkpoint_path=folder / "one-file.ckpt")
-    (folder / "metadata.bin").write_bytes(encode(METADATA))
+        made.append(name)
+    if not (folder / "one-file.ckpt").exists():
+        with mmsb.open(folder / "plain", read_only=True) as state:
+            state.stop(checkpoint_path=folder / "one-file.ckpt")
+        made.append("one-file.ckpt")
+    if not (folder / "metadata.bin").exists():
+        (folder / "metadata.bin").write_bytes(encode(METADATA))
+        made.append("metadata.bin")
+    return made
 
 
 if __name__ == "__main__":
     target = HERE / sys.argv[1]
-    if target.exists():
-        sys.exit(f"{target} exists. Golden files are never made again; choose a new version.")
-    try:
-        make(target)
-    except BaseException:
-        shutil.rmtree(target, ignore_errors=True)
-        raise
+    made = make(target)
+    if not made:
+        sys.exit(f"{target} has everything. Golden files are never made again; choose a new version.")
+    print("made", *made)

@@ -43,7 +43,7 @@ def test_the_list_as_json(several):
 
 
 def test_doctor_of_one_that_works(several, tmp_path):
-    (tmp_path / "site" / "zz_good_cli.py").write_text("hello = print")
+    (tmp_path / "site" / "zz_good_cli.py").write_text("import click\nhello = click.Command('hello')")
     output = run("plugins", "doctor", "zz_good").stdout
     for fact in ("active", "zz_good 1.2", str(tmp_path / "site" / "zz_good.py"), "mmsb_commands", "zz_good-hello"):
         assert fact in output
@@ -94,7 +94,7 @@ def mmsb_devices():
     )
     output = run("plugins", "doctor", "zz_device", code=1).stdout
     assert "the device zz-off cannot apply deltas: no driver" in output
-    assert "the device zz-missing does not open: OSError: no such bus" in output
+    assert "the device zz-missing does not work: OSError: no such bus" in output
     assert run("plugins", "doctor", "builtin-loopback").stdout
 
 

@@ -10,7 +10,7 @@ from mmsb.builtin.loopback import Loopback
 from mmsb.builtin.policies import Immediate, Lazy
 from mmsb.cli.scaffold import TEMPLATES
 from mmsb.plugin import Policy
-from mmsb.testing import DeviceContract, FakeEngine, PluginContract, PolicyContract, SemiringContract
+from mmsb.testing import DeviceContract, PluginContract, PolicyContract, SemiringContract, Trial
 
 
 def finds(kit, name, *arguments):
@@ -136,14 +136,6 @@ def test_the_kit_of_devices_finds_a_device_that_raises_on_unknown_operations():
 # ---- policies
 
 
-class Eager(Policy):
-    """Waves without work."""
-
-    def after_commit(self, engine):
-        engine.propagate()
-        engine.propagate()
-
-
 class Remembering(Policy):
     """Its state is the class's."""
 
@@ -162,17 +154,32 @@ class OwnClock(Immediate):
 
 
 class Losing(Policy):
-    """Makes a change be forgotten: only the first of several pending pages is brought on."""
+    """Has a page computed by a function that does nothing."""
 
     def after_commit(self, engine):
-        engine._dirty.clear()
-        engine.propagate = lambda: None
+        engine.functions[10] = (lambda out, *parents: None, None, None)
+        engine.propagate()
+
+
+class Careless(Policy):
+    """Lets stale pages be read."""
+
+    def before_read(self, engine, page_id):
+        return True
+
+
+class HalfClosing(Policy):
+    """Computes one page of many when it is closed."""
+
+    def close(self, engine):
+        engine.compute(10)
 
 
 @pytest.mark.parametrize(
     ("bad", "name", "arguments"),
     [
-        (Eager, "test_no_wave_without_work", (0,)),
+        (Careless, "test_a_reader_sees_what_is_up_to_date_or_an_error", (0,)),
+        (HalfClosing, "test_close_leaves_all_or_nothing_pending", (0,)),
         (Remembering, "test_the_same_life_gives_the_same_events", (0,)),
         (Remembering, "test_states_do_not_share_a_policy", ()),
         (Losing, "test_propagate_gives_the_bytes_of_immediate", (0,)),
@@ -197,12 +204,12 @@ def test_a_lossy_policy_says_so_and_is_let_off():
         kit.test_propagate_gives_the_bytes_of_immediate(0)
 
 
-def test_the_fake_engine_computes_its_graph():
-    engine = FakeEngine(Lazy())
+def test_the_trial_computes_its_graph():
+    trial = Trial(Lazy())
     for page, value in ((1, 100), (2, 20), (3, 3)):
-        engine.write(page, value)
-    assert engine.pending == 3
-    assert {page: engine.read(page) for page in (10, 11, 12, 13, 14)} == {10: 130, 11: 141, 12: 145, 13: 299, 14: 413}
+        trial.write(page, value)
+    assert {page: trial.read(page) for page in (10, 11, 12, 13, 14)} == {10: 130, 11: 141, 12: 145, 13: 299, 14: 413}
+    assert trial.pages == {1: 100, 2: 20, 3: 3, 10: 130, 11: 141, 12: 145, 13: 299, 14: 413}
 
 
 # ---- semirings

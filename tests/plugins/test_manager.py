@@ -115,6 +115,12 @@ def test_strict_accepts_what_is_blocked(install, good, monkeypatch):
     PluginManager().load()
 
 
+@pytest.mark.parametrize(("value", "strict"), [("1", True), ("yes", True), ("0", False), ("", False)])
+def test_how_strictness_is_said(install, monkeypatch, value, strict):
+    monkeypatch.setenv("MMSB_PLUGINS_STRICT", value)
+    assert PluginManager().strict is strict
+
+
 # ---- conflicts
 
 
@@ -176,7 +182,9 @@ def test_asking_for_a_name_that_failed_quotes_the_record(install):
 
 
 def test_asking_for_an_unknown_name_lists_the_known_ones():
-    with pytest.raises(mmsb.PluginError, match=r"no plugin offers it\). Known: deferred, immediate, lazy\.") as caught:
+    with pytest.raises(
+        mmsb.PluginError, match=r"no plugin offers it\). Known: deferred, immediate, lazy, parallel\."
+    ) as caught:
         PluginManager([]).load().find("policies", "eager")
     assert (caught.value.plugin, caught.value.records) == ("eager", ())
 

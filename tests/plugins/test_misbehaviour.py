@@ -1,12 +1,18 @@
 """Every way in which a plugin can be broken: a clear record, and the core and the other plugins go on."""
 
+import json
+import os
+import subprocess
 import sys
 import types
 
+import numpy as np
 import pytest
+from click.testing import CliRunner
 
 import mmsb
-from mmsb.plugin import records
+from mmsb.cli.app import commands
+from mmsb.plugin import manager, records
 from mmsb.plugin.manager import PluginManager
 
 HEAD = "from mmsb.plugin import CommandSpec, SemiringSpec, hookimpl\nMMSB_API = 1\n"
@@ -59,6 +65,10 @@ CASES = {
     ),
     "offers one name twice": (HOOK + f"return [{SPEC}, {SPEC}]", INVALID, "offers the command 'x' 2 times"),
     "gives a bad name": (HOOK + 'return [CommandSpec("Not A Name", "T.", "a:b")]', INVALID, "name is 'Not A Name'"),
+    "recurses without end": ("def again(): again()\nagain()", IMPORT, "RecursionError"),
+    "has no memory": ("raise MemoryError", IMPORT, "MemoryError"),
+    "raises pages of text": ("raise RuntimeError('first\\n' + 'x' * 10**6)", IMPORT, "RuntimeError: first xxx"),
+    "gives API 1 as text": ("MMSB_API = '1'", INVALID, "does not state MMSB_API"),
     "has hostile attributes": (
         HEAD + "def __dir__(): return ['boom']\ndef __getattr__(name): raise OSError(name)",
         INVALID,
@@ -74,7 +84,7 @@ def test_a_broken_plugin_is_a_recorded_fact(install, record_of, good, monkeypatc
     install("zz_good", good)
     record = record_of("zz_broken")
     assert record.status == status and record.broken
-    assert reason in record.reason
+    assert reason in record.reason and len(record.reason) < 400
     assert (record.distribution, record.version) == ("zz_broken", "1.2")
     assert record_of("zz_good").status == records.ACTIVE
     monkeypatch.setenv("MMSB_PLUGINS_STRICT", "1")
@@ -87,6 +97,26 @@ def test_the_record_has_the_traceback(install, record_of):
     lines = record_of("zz_broken").traceback.splitlines()
     assert "in deep" in lines[-2] or "in deep" in lines[-3]
     assert lines[-1] == "RuntimeError: broken"
+
+
+def test_what_a_plugin_prints_stays_out_of_our_output(install, record_of, good, capsys):
+    install("zz_loud", "print('noise')\n" + good.replace("return", "print('more noise'); return"))
+    assert record_of("zz_loud").status == records.ACTIVE
+    captured = capsys.readouterr()
+    assert captured.out == "" and captured.err == "noise\nmore noise\n"
+
+
+def test_what_ends_the_process_can_be_kept_out(install, good):
+    """os._exit, or a crash in C, is beyond any record; the allow list is the way out."""
+    site = install("zz_deadly", "import os\nos._exit(7)").parent
+    install("zz_good", good)
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(site), *sys.path])}
+    words = [sys.executable, "-m", "mmsb", "plugins", "--json"]
+    assert subprocess.run(words, env=environment, capture_output=True).returncode == 7
+    environment["MMSB_PLUGINS"] = "zz_good"
+    done = subprocess.run(words, env=environment, capture_output=True, text=True, check=True)
+    status = {record["name"]: record["status"] for record in json.loads(done.stdout)}
+    assert (status["zz_deadly"], status["zz_good"]) == (records.BLOCKED, records.ACTIVE)
 
 
 def test_ctrl_c_is_the_users_and_passes_through(install):
@@ -142,3 +172,114 @@ def mmsb_devices():
         with pytest.raises(mmsb.PluginError, match=f"The device '{name}' cannot be used") as caught:
             devices[name].make()
         assert reason in caught.value.reason and caught.value.plugin == name
+
+
+# Semirings whose module is fine, and which are not: name, ⊕, laws, what is said of them.
+RINGS = """
+import sys
+import numpy
+from mmsb import UfuncSemiring
+from mmsb.plugin import SemiringSpec, hookimpl
+MMSB_API = 1
+def ring(name, add, **options):
+    def factory(dtype):
+        return UfuncSemiring(name, dtype, add, numpy.multiply, zero=0, one=1, domain=(0, 100), **options)
+    return SemiringSpec(name, "Text.", factory, ("int32",))
+@hookimpl
+def mmsb_semirings():
+    yield ring("zz-good", numpy.maximum, laws=["add-idempotent", "add-identity"])
+    yield ring("zz-unlawful", numpy.add, laws=["add-idempotent"])
+    yield ring("zz-short", lambda a, b: (a + b)[:1], laws=["add-commutative"])
+    yield ring("zz-long", lambda a, b: numpy.append(a, b), laws=["add-commutative"])
+    yield ring("zz-raising", lambda a, b: 1 // 0, laws=["add-commutative"])
+    yield SemiringSpec("zz-exiting", "Text.", lambda dtype: sys.exit(3), ("int32",))
+    yield SemiringSpec("zz-text", "Text.", lambda dtype: "a semiring", ("int32",))
+"""
+SAID = {
+    "zz-unlawful": "zz-unlawful over int32 breaks add-idempotent, which it declares: of the numbers 1, ",
+    "zz-short": "gave lanes of shape (1,) for operands of shapes",
+    "zz-long": "for operands of shapes",
+    "zz-raising": "ZeroDivisionError: integer division or modulo by zero",
+    "zz-exiting": "it cannot be made (SystemExit: 3)",
+    "zz-text": "its factory made a str without accumulate, add, domain",
+}
+
+
+@pytest.fixture
+def rings(install, monkeypatch):
+    """The plugin of RINGS, found by States too."""
+    install("zz_rings", RINGS)
+    manager.installed.cache_clear()
+    yield
+    manager.installed.cache_clear()
+
+
+def test_the_doctor_tries_semirings(rings):
+    result = CliRunner().invoke(commands, ["plugins", "doctor", "zz_rings", "--json"])
+    (document,) = json.loads(result.stdout)
+    assert result.exit_code == 1 and document["status"] == records.ACTIVE
+    assert len(document["findings"]) == len(SAID)
+    for finding, (name, said) in zip(document["findings"], SAID.items(), strict=True):
+        assert name in finding and said in finding
+
+
+@pytest.mark.parametrize("name", [name for name in SAID if name != "zz-unlawful"])
+def test_a_semiring_that_gives_nonsense_changes_nothing(rings, name):
+    with mmsb.open() as state:
+        good = state.create_page(8, merge="zz-good", dtype="i4")
+        if name in ("zz-exiting", "zz-text"):
+            with pytest.raises(mmsb.PluginError, match=name):
+                state.create_page(8, merge=name, dtype="i4")
+            assert state.page_count == 1
+        else:
+            page = state.create_page(8, merge=name, dtype="i4")
+            digest, seq = state.digest(), state.seq
+            with pytest.raises(mmsb.MergePageError):
+                page.write(np.ones(2, "i4"))
+            assert (state.digest(), state.seq, page.read()) == (digest, seq, bytes(8))
+        good.write(np.ones(2, "i4"))
+        assert good.view("i4").tolist() == [1, 1]
+
+
+@pytest.mark.parametrize("length", [0, 7, 9, 100])
+def test_a_function_that_returns_a_page_of_another_size(length):
+    with mmsb.open() as state:
+        a, b, c = (state.create_page(8, name=name) for name in "abc")
+        state.depend(c, on=a, link=mmsb.links.passthrough())
+        state.depend(b, on=a, fn=lambda out, parent: bytes(length) if parent[0] else None)
+        a.write(b"x")
+        assert c.read() == a.read()
+        with pytest.raises(mmsb.StalePageError, match=f"returned {length} bytes for a page of 8"):
+            b.read()
+
+
+POLICIES = (
+    HEAD.replace("SemiringSpec", "PropagationPolicySpec")
+    + """
+import sys
+@hookimpl
+def mmsb_policies():
+    yield PropagationPolicySpec("zz-raising", "Text.", lambda: 1 / 0)
+    yield PropagationPolicySpec("zz-exiting", "Text.", sys.exit)
+    yield PropagationPolicySpec("zz-text", "Text.", str)
+"""
+)
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [("zz-raising", "ZeroDivisionError"), ("zz-exiting", "SystemExit"), ("zz-text", "without after_c")],
+)
+def test_a_policy_that_cannot_be_made_leaves_the_one_there_is(install, name, said):
+    install("zz_policies", POLICIES)
+    manager.installed.cache_clear()
+    try:
+        with mmsb.open() as state:
+            a, b = state.create_page(8), state.create_page(8)
+            state.depend(b, on=a, link=mmsb.links.passthrough())
+            with pytest.raises(mmsb.PluginError, match=said):
+                state.policy = name
+            a.write(b"goes on")
+            assert b.read() == a.read()
+    finally:
+        manager.installed.cache_clear()

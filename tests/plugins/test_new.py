@@ -1,6 +1,7 @@
 """`mmsb plugins new`: what it writes passes its own tests, is found by mmsb, and bad names are refused."""
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -72,16 +73,17 @@ def test_it_is_found_once_it_is_installed(tmp_path, kind, install, monkeypatch):
         "a.b",
         "ä",
         "a\n",
-        "x" * 300,
+        "x" * 65,
+        "x" * 10_000,
     ],
 )
 def test_hostile_names_are_refused(tmp_path, name):
     before = sorted(tmp_path.parent.rglob("*"))
-    assert "Error" in new(name, "policy", tmp_path, code=2 if len(name) < 300 else 1)
+    assert "cannot be the name of a plugin" in new(name, "policy", tmp_path, code=2)
     assert sorted(tmp_path.parent.rglob("*")) == before
 
 
-@pytest.mark.parametrize("name", ["class", "import", "json", "mmsb", "tests"])
+@pytest.mark.parametrize("name", ["class", "import", "json", "mmsb", "tests", "conftest", "numpy", "pytest", "sys"])
 def test_names_that_would_hide_a_module_are_refused(tmp_path, name):
     assert "Choose another name" in new(name, "policy", tmp_path, code=2)
     assert not list(tmp_path.iterdir())
@@ -90,7 +92,33 @@ def test_names_that_would_hide_a_module_are_refused(tmp_path, name):
 def test_names_that_are_taken_are_refused(tmp_path):
     assert "There is a policy 'lazy' already" in new("lazy", "policy", tmp_path, code=2)
     assert "There is a command 'verify' already" in new("verify", "command", tmp_path, code=2)
+    assert "There is a plugin 'builtin-policies' already" in new("builtin-policies", "device", tmp_path, code=2)
     new("lazy", "device", tmp_path)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_names_that_are_also_classes(tmp_path, kind):
+    for name in sorted({"none", "true", kind, "loopback", "policy", "match", "a--b", "src"}):
+        new(name, kind, tmp_path, code=2 if (name, kind) == ("loopback", "device") else 0)
+    for path in tmp_path.rglob("*.py"):
+        compile(path.read_text(), str(path), "exec")
+        assert not re.search(r"^class (\w+)\(\1\)", path.read_text(), re.M)
+
+
+def test_a_folder_that_may_not_be_written(tmp_path, monkeypatch):
+    def mkdir(path, *arguments, **options):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "mkdir", mkdir)
+        assert "Permission denied" in new("mine", "policy", tmp_path, code=1)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("into", ["nowhere", "file"])
+def test_places_that_are_no_folders(tmp_path, into):
+    (tmp_path / "file").touch()
+    assert "Error: Invalid value for '--into'" in new("mine", "policy", tmp_path / into, code=2)
 
 
 @pytest.mark.parametrize("make", [Path.mkdir, Path.touch, lambda path: path.symlink_to("nowhere")])

@@ -80,4 +80,9 @@ def test_the_error_is_a_value_error_and_survives_a_process_boundary():
 
 def test_callables_need_no_import():
     assert ExporterSpec("x", "Text.", print).resolve() is print
-    assert CommandSpec("x", "Text.", "os.path:join").resolve().__name__ == "join"
+    assert DeviceBackendSpec("x", "Text.", "os.path:join").resolve().__name__ == "join"
+
+
+def test_a_command_is_a_click_command():
+    with pytest.raises(mmsb.PluginError, match="os.path:join is a function and no click command"):
+        CommandSpec("x", "Text.", "os.path:join").resolve()

@@ -50,7 +50,7 @@ NONSENSE = {
         ["a", "c", "odd", "lane"],
         {"link": links.matrix("plus-times", "int32", 1 << 62, 1 << 62)},
     ),
-    "unknown semiring": (mmsb.UnknownSemiringError, "b", "a", {"link": links.semiring("plus-plus", "int32")}),
+    "unknown semiring": (mmsb.PluginError, "b", "a", {"link": links.semiring("plus-plus", "int32")}),
     "unknown lanes": (mmsb.SemiringError, "b", "a", {"link": links.semiring("plus-times", "complex64")}),
     "itself": (mmsb.GraphCycleError, "a", "a", {"link": links.passthrough()}),
     "page that is missing": (mmsb.PageNotFoundError, "b", 77, {"link": links.passthrough()}),

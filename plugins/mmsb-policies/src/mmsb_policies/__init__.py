@@ -1,0 +1,3 @@
+"""Propagation policies for mmsb."""
+
+__version__ = "0.1.0"
