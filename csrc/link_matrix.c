@@ -82,11 +82,12 @@ static bool make_arrays(struct mmsb_link_columns *index, const mmsb_csr *a, cons
 
 static void mark(uint64_t *marks, uint64_t row) { marks[row / 64] |= (uint64_t)1 << row % 64; }
 
-/* The lanes of a page that may have changed, into result->runs. */
+/* The lanes of a page that may have changed, into result->runs. False: they are many, which the size of the deltas
+ * tells before they are read. */
 static bool changed_lanes(const mmsb_link_page *page, uint64_t lane_bytes, const mmsb_alloc *alloc,
                           mmsb_link_result *result, mmsb_run **runs, uint64_t *count) {
     mmsb_link_copy all = {.bytes = page->size};
-    uint64_t budget = page->size, total;
+    uint64_t budget = page->size / 3, total;
     result->runs.size = 0;
     bool few = mmsb_link_ranges_add(&result->runs, alloc, page, &all, lane_bytes, &budget) &&
                mmsb_link_ranges_join(&result->runs, &result->scratch, alloc, &total);

@@ -31,8 +31,8 @@ static inline __m512 done_f32(__m512 v) {
 }
 
 /* Operands are fetched 4 KiB ahead into the second cache (csrc/semiring_lanes_avx2.h). The last lanes go through the
- * same instructions under a mask: what is not loaded counts as zeros, and ⊕ of two zeros changes nothing. Lanes that
- * stay as they are are not stored: a sweep that has converged writes no memory back. */
+ * same instructions under a mask: what is not loaded counts as zeros, and ⊕ of two zeros changes nothing. What stays as
+ * it is is not stored: a sweep that has converged writes no memory back. */
 #define MMSB_ADD_AVX512(name, type, vector, pd, LANES, mask)                                                     \
     static inline __m512i name##_part_##type(uint8_t *dst, const uint8_t *x, mask all) {                         \
         vector old = _mm512_maskz_loadu_##pd(all, dst);                                                          \

@@ -92,10 +92,11 @@ static bool FN(add)(const mmsb_semiring *self, uint8_t *restrict dst, const uint
             fresh_0 = V_DONE(fresh_0);
             fresh_1 = V_DONE(fresh_1);
         }
+        vec change = _mm256_or_si256(_mm256_xor_si256(old_0, fresh_0), _mm256_xor_si256(old_1, fresh_1));
+        if (_mm256_testz_si256(change, change)) continue; /* a sweep that has converged writes no memory back */
         v_store(to, fresh_0);
         v_store(to + 32, fresh_1);
-        differ = _mm256_or_si256(differ, _mm256_xor_si256(old_0, fresh_0));
-        differ = _mm256_or_si256(differ, _mm256_xor_si256(old_1, fresh_1));
+        differ = _mm256_or_si256(differ, change);
     }
     changed = !_mm256_testz_si256(differ, differ);
 #endif

@@ -53,6 +53,9 @@ def add_edges(graph: Graph, edges: Sequence[tuple[int, int, str]]) -> None:
         return
     parents, children, kinds = zip(*edges, strict=True)
     graph.add_pages(sorted({*parents, *children}))
+    if len(edges) == 1:
+        graph.add_edge(*edges[0])
+        return
     one = kinds[0] if len(set(kinds)) == 1 else [KINDS.index(kind) for kind in kinds]
     graph.add_edges(parents, children, one)
 

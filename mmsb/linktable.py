@@ -221,7 +221,9 @@ class Links:
     # ---- what is kept elsewhere
 
     def stored(self) -> StoredLinks:
-        """All links and stale pages: what checkpoints keep."""
+        """All links and stale pages: what checkpoints keep. NO_LINKS without links."""
+        if not self.table:
+            return NO_LINKS
         failed = {page_id: reason for page_id, reason in self.failed.items() if self.core._has_failed(page_id)}
         return list(self.items()), failed, sorted(self.marked.union(self.below(self.news()[1])))
 
@@ -252,7 +254,7 @@ def encode_links(stored: StoredLinks) -> bytes:
     for child, link in links:
         put_varint(out, child)
         put_text(out, link.encode())
-    return bytes(out) + (encode_wave(failed, marked, False) if links else b"")
+    return bytes(out) + encode_wave(failed, marked, False)
 
 
 def decode_links(data: bytes) -> StoredLinks:
