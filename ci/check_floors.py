@@ -177,8 +177,8 @@ class Core:
         self.floors = Floors(rules["floor"], "modules")
 
     def height(self, name: str) -> tuple[int, int] | None:
-        """Height of mmsb.<name>, found by its first part."""
-        return self.floors.find(name.split(".")[0])
+        """Height of mmsb.<name>: its own, else that of its first part."""
+        return self.floors.find(name) or self.floors.find(name.split(".")[0])
 
     def check(self, path: Path) -> Iterator[str]:
         """Every rule for one file."""

@@ -16,10 +16,15 @@ static uint64_t system_time(void) {
     return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
 }
 
-/* Whether the counter goes on at one rate in every state of the processor. */
-static bool counter_is_steady(void) {
-    uint32_t a, b, c, d = 0;
-    return __get_cpuid(0x80000007, &a, &b, &c, &d) && (d >> 8 & 1) != 0;
+/* Whether the counter goes on at one rate in every state of the processor. Asked once: in a virtual machine the answer
+ * takes tens of microseconds. */
+static bool counter_is_steady(mmsb_clock *clock) {
+    if (clock->counter == MMSB_COUNTER_UNKNOWN) {
+        uint32_t a, b, c, d = 0;
+        bool steady = __get_cpuid(0x80000007, &a, &b, &c, &d) && (d >> 8 & 1) != 0;
+        clock->counter = steady ? MMSB_COUNTER_STEADY : MMSB_COUNTER_UNSTEADY;
+    }
+    return clock->counter == MMSB_COUNTER_STEADY;
 }
 
 /* Reads both clocks and takes the counter's rate from the time since they were read before. */
@@ -30,7 +35,7 @@ static uint64_t follow(mmsb_clock *clock, uint64_t ticks) {
     clock->ticks = ticks;
     clock->time_ns = now;
     clock->ticks_max = 0;
-    if (comparable && counter_is_steady()) {
+    if (comparable && counter_is_steady(clock)) {
         clock->ns_per_tick_q32 = (passed_ns << 32) / passed;
         clock->ticks_max = passed * FOLLOW_NS / passed_ns;
     }

@@ -9,6 +9,7 @@ typedef struct mmsb_clock {
     uint64_t ticks, time_ns;  /* the last reading of both clocks */
     uint64_t ticks_max;       /* so many ticks later they are read again; 0: the counter is of no use (yet) */
     uint64_t ns_per_tick_q32; /* nanoseconds of a tick, 32 bits behind the point */
+    enum { MMSB_COUNTER_UNKNOWN, MMSB_COUNTER_STEADY, MMSB_COUNTER_UNSTEADY } counter;
 } mmsb_clock;
 
 /* Nanoseconds since 1970 (UTC). Follows the system's clock at least every millisecond, whatever it does. A zeroed

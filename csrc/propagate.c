@@ -1,6 +1,8 @@
 #include "propagate.h"
 
 #define BLOCK_BYTES ((uint64_t)64 << 10)
+/* How many pages earlier than needed a thing is fetched from memory. */
+#define AHEAD 8
 
 static mmsb_rule *rule_of(const mmsb_propagation *p, uint32_t node) { return (mmsb_rule *)p->rules.data + node; }
 static mmsb_staged *staged_of(const mmsb_propagation *p, uint32_t node) { return (mmsb_staged *)p->staged.data + node; }
@@ -187,8 +189,13 @@ int mmsb_propagate_begin(mmsb_propagation *p, const mmsb_commit_info *info, mmsb
     return status;
 }
 
+/* The header of a node's page, which exists. */
+static mmsb_page_header *entry_of(const mmsb_propagation *p, uint32_t node) {
+    return mmsb_arena_entry(&p->core->arena, mmsb_graph_node_at(p->graph, node)->page_id);
+}
+
 static uint8_t *page_bytes(const mmsb_propagation *p, uint32_t node, mmsb_page_header **header) {
-    *header = mmsb_arena_header(&p->core->arena, mmsb_graph_node_at(p->graph, node)->page_id);
+    *header = entry_of(p, node);
     return mmsb_arena_bytes(&p->core->arena, (*header)->handle);
 }
 
@@ -211,20 +218,18 @@ static bool gather(const mmsb_propagation *p, const mmsb_rule *rule, bool whole,
     const mmsb_link_change *changes = (const mmsb_link_change *)(const void *)p->changes.data;
     for (uint32_t i = 0; i < rule->link.parent_count; i++) {
         uint32_t node = rule->parents[i];
-        mmsb_page_header *header;
-        const uint8_t *bytes = page_bytes(p, node, &header);
         const mmsb_staged *staged = staged_of(p, node);
-        pages[i] = (mmsb_link_page){.bytes = bytes, .size = header->size, .epoch = header->epoch, .whole = whole};
-        if (staged->wave != p->number) {
-            if (MMSB_UNLIKELY(header->flags & MMSB_PAGE_FAILED)) return false;
-            continue;
+        bool met = staged->wave == p->number;
+        if (met && staged->bytes != NULL) {
+            pages[i] =
+                (mmsb_link_page){.bytes = staged->bytes, .size = staged->size, .epoch = staged->epoch, .whole = whole};
+        } else { /* what a commit touched has its new epoch already */
+            mmsb_page_header *header;
+            const uint8_t *bytes = page_bytes(p, node, &header);
+            pages[i] = (mmsb_link_page){.bytes = bytes, .size = header->size, .epoch = header->epoch, .whole = whole};
+            if (MMSB_UNLIKELY(met ? staged->failed : (header->flags & MMSB_PAGE_FAILED) != 0)) return false;
         }
-        if (MMSB_UNLIKELY(staged->failed)) return false;
-        if (staged->bytes != NULL) { /* what a commit touched has its new epoch already */
-            pages[i].bytes = staged->bytes;
-            pages[i].epoch++;
-        }
-        if (!staged->changed) continue;
+        if (!met || !staged->changed) continue;
         if (staged->whole) {
             pages[i].whole = true;
         } else {
@@ -261,6 +266,8 @@ static int end_delta(mmsb_propagation *p, uint32_t node, const uint8_t *whole, u
     memcpy(payload, core->frame.data + payload_at, payload_bytes);
     if (whole == NULL) core->kernels.delta_apply(copy, header->size, code, payload, payload_bytes);
     staged->bytes = copy;
+    staged->size = header->size;
+    staged->epoch = header->epoch + 1;
     staged->whole = false;
     staged->first_change = (uint32_t)(p->changes.size / sizeof(mmsb_link_change));
     staged->change_count = 1;
@@ -474,6 +481,24 @@ static int compute(mmsb_propagation *p) {
     return status;
 }
 
+/* The pages of a level and their parents lie anywhere in memory, so what those to come need is asked for early: their
+ * rules first, and a little later what these lead to. */
+static void fetch_ahead(const mmsb_propagation *p) {
+    if (p->level_count - p->level_at <= 3 * AHEAD) return;
+    const uint32_t *nodes = p->level + p->level_at;
+    const mmsb_rule *rule = rule_of(p, nodes[3 * AHEAD]);
+    __builtin_prefetch(rule);
+    __builtin_prefetch((const uint8_t *)rule + 64);
+    __builtin_prefetch(mmsb_graph_node_at(p->graph, nodes[3 * AHEAD]));
+    __builtin_prefetch(rule_of(p, nodes[2 * AHEAD])->parents);
+    __builtin_prefetch(entry_of(p, nodes[2 * AHEAD]));
+    mmsb_page_header *header;
+    __builtin_prefetch(page_bytes(p, nodes[AHEAD], &header));
+    __builtin_prefetch(mmsb_graph_out_of(p->graph, mmsb_graph_node_at(p->graph, nodes[AHEAD])));
+    rule = rule_of(p, nodes[AHEAD]);
+    for (uint32_t i = 0; i < rule->link.parent_count; i++) __builtin_prefetch(staged_of(p, rule->parents[i]));
+}
+
 int mmsb_propagate_run(mmsb_propagation *p) {
     for (;;) {
         if (p->level_at == p->level_count) {
@@ -483,13 +508,10 @@ int mmsb_propagate_run(mmsb_propagation *p) {
             if (p->level_count == 0) return MMSB_WAVE_DONE;
             if (p->pauses) return MMSB_WAVE_LEVEL;
         }
+        fetch_ahead(p);
         int status = compute(p);
         if (MMSB_UNLIKELY(status != MMSB_OK)) return status;
     }
-}
-
-static mmsb_page_header *header_of(const mmsb_propagation *p, uint32_t node) {
-    return mmsb_arena_header(&p->core->arena, mmsb_graph_node_at(p->graph, node)->page_id);
 }
 
 /* What mmsb_core_apply would do with the frame, without looking for its deltas and pages again. */
@@ -497,8 +519,14 @@ static void apply_deltas(mmsb_propagation *p) {
     mmsb_core *core = p->core;
     const mmsb_wave_delta *deltas = (const mmsb_wave_delta *)(const void *)p->changed.data;
     const uint8_t *changes = core->frame.data + core->building.changes_at;
-    for (uint64_t i = 0; i < p->changed.size / sizeof *deltas; i++) {
+    uint64_t count = p->changed.size / sizeof *deltas;
+    for (uint64_t i = 0; i < count; i++) {
         mmsb_page_header *header;
+        if (count - i > 3 * AHEAD) {
+            __builtin_prefetch(mmsb_graph_node_at(p->graph, deltas[i + 3 * AHEAD].node));
+            __builtin_prefetch(entry_of(p, deltas[i + 2 * AHEAD].node));
+            __builtin_prefetch(page_bytes(p, deltas[i + AHEAD].node, &header), 1);
+        }
         uint8_t *page = page_bytes(p, deltas[i].node, &header);
         core->kernels.delta_apply(page, header->size, deltas[i].code, changes + deltas[i].at, deltas[i].bytes);
         header->epoch++;
@@ -531,9 +559,9 @@ int mmsb_propagate_publish(mmsb_propagation *p, const mmsb_commit_info *info, co
     core->commits++;
     const uint32_t *nodes = (const uint32_t *)(const void *)p->visited.data;
     for (uint64_t i = 0; i < p->visited.size / sizeof *nodes; i++)
-        header_of(p, nodes[i])->flags &= (uint16_t)~(MMSB_PAGE_STALE | MMSB_PAGE_FAILED);
+        entry_of(p, nodes[i])->flags &= (uint16_t)~(MMSB_PAGE_STALE | MMSB_PAGE_FAILED);
     nodes = (const uint32_t *)(const void *)p->failed.data;
-    for (uint64_t i = 0; i < p->failed.size / sizeof *nodes; i++) header_of(p, nodes[i])->flags |= MMSB_PAGE_FAILED;
+    for (uint64_t i = 0; i < p->failed.size / sizeof *nodes; i++) entry_of(p, nodes[i])->flags |= MMSB_PAGE_FAILED;
     if (p->scope == MMSB_WAVE_FULL) mmsb_core_forget_touched(core);
     p->mixed = p->scope == MMSB_WAVE_PARTIAL;
     p->forced.size = 0;

@@ -31,13 +31,15 @@ static inline __m512 done_f32(__m512 v) {
 }
 
 /* Operands are fetched 4 KiB ahead into the second cache (csrc/semiring_lanes_avx2.h). The last lanes go through the
- * same instructions under a mask: what is not loaded counts as zeros, and ⊕ of two zeros changes nothing. */
+ * same instructions under a mask: what is not loaded counts as zeros, and ⊕ of two zeros changes nothing. Lanes that
+ * stay as they are are not stored: a sweep that has converged writes no memory back. */
 #define MMSB_ADD_AVX512(name, type, vector, pd, LANES, mask)                                                     \
     static inline __m512i name##_part_##type(uint8_t *dst, const uint8_t *x, mask all) {                         \
         vector old = _mm512_maskz_loadu_##pd(all, dst);                                                          \
         vector fresh = done_##type(name##_##type(old, _mm512_maskz_loadu_##pd(all, x)));                         \
-        _mm512_mask_storeu_##pd(dst, all, fresh);                                                                \
-        return _mm512_xor_si512(_mm512_cast##pd##_si512(old), _mm512_cast##pd##_si512(fresh));                   \
+        __m512i differ = _mm512_xor_si512(_mm512_cast##pd##_si512(old), _mm512_cast##pd##_si512(fresh));         \
+        if (_mm512_test_epi64_mask(differ, differ) != 0) _mm512_mask_storeu_##pd(dst, all, fresh);               \
+        return differ;                                                                                           \
     }                                                                                                            \
     static bool add_##name##_##type(const mmsb_semiring *self, uint8_t *dst, const uint8_t *x, uint64_t lanes) { \
         (void)self;                                                                                              \

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from mmsb._core.index import KINDS
 from mmsb.errors import CorruptCheckpointError, CorruptLogError, FormatVersionError, RetentionError
-from mmsb.linktable import NO_LINKS, Links
+from mmsb.linktable import NO_LINKS, Links, StoredLinks
 
 if TYPE_CHECKING:
     from mmsb._core.state import Core
@@ -47,8 +47,8 @@ class Base(Protocol):
     def find(self, name: str) -> int | None:
         """The page of that name."""
 
-    def links(self) -> bytes:
-        """The links, as Links.encode gives them."""
+    def links(self) -> StoredLinks:
+        """The links, as Links.stored gives them."""
 
     def load_into(self, core: Core) -> None:
         """Makes the state in an empty core."""
@@ -76,7 +76,7 @@ class EmptyBase:
     def find(self, name: str) -> None:
         """None: there is no page."""
 
-    def links(self) -> bytes:
+    def links(self) -> StoredLinks:
         """There are none."""
         return NO_LINKS
 
@@ -120,8 +120,8 @@ class ImageBase:
         """The page of that name."""
         return self.by_name.get(name)
 
-    def links(self) -> bytes:
-        """The links, as Links.encode gives them."""
+    def links(self) -> StoredLinks:
+        """The links, as Links.stored gives them."""
         return self.image.links
 
     def load_into(self, core: Core) -> None:
@@ -185,11 +185,11 @@ class CoreBase:
             self.check()
             return self.core._names.get(name)
 
-    def links(self) -> bytes:
-        """The links, as Links.encode gives them."""
+    def links(self) -> StoredLinks:
+        """The links, as Links.stored gives them."""
         with self.state._exclusive():
             self.check()
-            return self.core._links.encode()
+            return self.core._links.stored()
 
     def load_into(self, core: Core) -> None:
         """Copies the state into an empty core."""
@@ -204,7 +204,7 @@ def copy_core(source: Core, target: Core) -> None:
         target._load_page(page_id, *source._page_info(page_id), source._page_bytes(page_id))
     for page_id in sorted(source._name_of.keys() | source._metadata.keys()):
         target._load_description(page_id, source._name_of.get(page_id), source._metadata.get(page_id))
-    target._links.load(source._links.encode())
+    target._links.load(source._links.stored())
     target._set_position(source.seq, source.time_ns, source.branch, source.next_page_id, source.last_crc)
 
 

@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Any
 
 from mmsb._core.files import Files
 from mmsb._core.log import HEADER_BYTES, crc32c
+from mmsb._core.varint import Reader, put_text, put_varint
 from mmsb.compression import compress_block, decompress_block
 from mmsb.errors import CorruptCheckpointError, FormatVersionError, MMSBError
-from mmsb.linktable import NO_LINKS, decode_links
-from mmsb.metadata import get_varint, put_varint
+from mmsb.linktable import NO_LINKS, StoredLinks, decode_links, encode_links
 
 if TYPE_CHECKING:
     from mmsb._core.state import Core
@@ -64,7 +64,7 @@ class Image:
     names: dict[int, str] = field(default_factory=dict)
     metadata: dict[int, bytes] = field(default_factory=dict)
     labels: list[tuple[int, str]] = field(default_factory=list)
-    links: bytes = NO_LINKS
+    links: StoredLinks = NO_LINKS
     pages: dict[int, Stored] = field(default_factory=dict)
     live: list[tuple[int, int]] = field(default_factory=list)  # ids as [first, end), all that exist
     epochs: dict[int, tuple[int, int]] = field(default_factory=dict)  # (epoch, size) by id, while it is being taken
@@ -92,17 +92,12 @@ class Image:
 # ---- the file
 
 
-def _put_text(out: bytearray, text: bytes) -> None:
-    put_varint(out, len(text))
-    out += text
-
-
 def _encode_description(image: Image) -> bytes:
     out = bytearray()
     put_varint(out, len(image.sources))
     for local_id, name in sorted(image.sources.items()):
         put_varint(out, local_id)
-        _put_text(out, name.encode("utf-8", "surrogateescape"))
+        put_text(out, name.encode("utf-8", "surrogateescape"))
     for notes in (
         {page_id: name.encode("utf-8", "surrogateescape") for page_id, name in image.names.items()},
         image.metadata,
@@ -110,49 +105,34 @@ def _encode_description(image: Image) -> bytes:
         put_varint(out, len(notes))
         for page_id, text in sorted(notes.items()):
             put_varint(out, page_id)
-            _put_text(out, text)
+            put_text(out, text)
     put_varint(out, len(image.labels))
     for seq, label in image.labels:
         put_varint(out, seq)
-        _put_text(out, label.encode("utf-8", "surrogateescape"))
+        put_text(out, label.encode("utf-8", "surrogateescape"))
     put_varint(out, len(image.live))
     for first, end in image.live:
         put_varint(out, first)
         put_varint(out, end - first)
-    return bytes(out) + image.links
+    return bytes(out) + encode_links(image.links)
 
 
 def _decode_description(data: bytes, image: Image) -> None:
-    at = 0
-
-    def number() -> int:
-        nonlocal at
-        value, at = get_varint(data, at)
-        return value
-
-    def text() -> bytes:
-        nonlocal at
-        length = number()
-        value = data[at : at + length]
-        if len(value) != length:
-            raise ValueError("a text is cut")
-        at += length
-        return value
+    reader = Reader(data)
 
     def pairs() -> Iterator[tuple[int, bytes]]:
-        for _ in range(number()):
-            key = number()
-            yield key, text()
+        for _ in range(reader.number()):
+            key = reader.number()
+            yield key, reader.text()
 
     image.sources = {key: value.decode("utf-8", "surrogateescape") for key, value in pairs()}
     image.names = {key: value.decode("utf-8", "surrogateescape") for key, value in pairs()}
     image.metadata = dict(pairs())
     image.labels = [(key, value.decode("utf-8", "surrogateescape")) for key, value in pairs()]
-    for _ in range(number()):
-        first = number()
-        image.live.append((first, first + number()))
-    image.links = data[at:]
-    decode_links(image.links)  # ValueError when they are malformed
+    for _ in range(reader.number()):
+        first = reader.number()
+        image.live.append((first, first + reader.number()))
+    image.links = decode_links(reader.take(reader.left))
 
 
 def _blocks(pages: dict[int, Stored]) -> Iterator[tuple[int, bytes]]:
@@ -288,20 +268,15 @@ def _check_pages(image: Image) -> None:
 
 
 def _read_block(raw: bytes, count: int, pages: dict[int, Stored]) -> None:
-    view = memoryview(raw)
-    at = 0
+    view, reader = memoryview(raw), Reader(raw)
     for _ in range(count):
-        page_id, at = get_varint(raw, at)
-        size, at = get_varint(raw, at)
-        epoch, at = get_varint(raw, at)
-        kind, at = get_varint(raw, at)
-        if size > len(raw) - at:
-            raise ValueError("a page is cut")
+        page_id, size, epoch, kind = reader.numbers(4)
+        at = reader.at
+        reader.skip(size)
         if page_id in pages:
             raise ValueError("a page is there twice")
         pages[page_id] = (size, epoch, kind, view[at : at + size])
-        at += size
-    if at != len(raw):
+    if reader.left:
         raise ValueError("a block goes on after its last page")
 
 
@@ -352,7 +327,7 @@ def take(state: State, known: dict[int, tuple[int, int]] | None = None) -> tuple
             metadata=dict(state._metadata),
             labels=list(log.base.labels) if isinstance(log.base, Image) else [],
             live=_ranges(ids),
-            links=state._links.encode(),
+            links=state._links.stored(),
         )
     image.epochs = epochs
     return image, pages
@@ -380,7 +355,7 @@ def image_at(state: State, seq: int, keeper: Segment | None) -> Image:
         metadata=dict(core._metadata),
         pages={page_id: (*core._page_info(page_id), bytes(core._page_bytes(page_id))) for page_id in ids},
         live=_ranges(ids),
-        links=core._links.encode(),
+        links=core._links.stored(),
     )
     if keeper is not None:
         # Behind commit `seq`, and behind the anchors that follow it.

@@ -16,11 +16,36 @@ LEVEL = 3
 RATIO_MOST = 1 << 16  # no honest frame of ours expands more
 
 
+class Codecs(threading.local):
+    """The compressors and the decompressor of one thread: making one takes longer than a small block does."""
+
+    def __init__(self) -> None:
+        self.made: dict[int, Any] = {}
+
+    def compressor(self, level: int) -> Any:
+        """Of frames that state their size."""
+        import zstandard
+
+        if level not in self.made:
+            self.made[level] = zstandard.ZstdCompressor(level=level, write_content_size=True)
+        return self.made[level]
+
+    def decompressor(self) -> Any:
+        """Of what compressors make."""
+        import zstandard
+
+        if 0 not in self.made:
+            self.made[0] = zstandard.ZstdDecompressor(max_window_size=1 << 27)
+        return self.made[0]
+
+
+codecs = Codecs()
+
+
 def compress_block(data: bytes, level: int = 1) -> bytes:
     """One frame that states its size."""
-    import zstandard
-
-    return zstandard.ZstdCompressor(level=level, write_content_size=True).compress(data)
+    packed: bytes = codecs.compressor(level).compress(data)
+    return packed
 
 
 def decompress_block(data: bytes, size: int | None = None, limit: int = 1 << 40) -> bytes:
@@ -34,7 +59,8 @@ def decompress_block(data: bytes, size: int | None = None, limit: int = 1 << 40)
         stated = zstandard.frame_content_size(data)
         if stated < 0 or stated > min(limit, (len(data) + 64) * RATIO_MOST) or size not in (None, stated):
             raise ValueError(f"a compressed block states {stated} bytes")
-        return zstandard.ZstdDecompressor(max_window_size=1 << 27).decompress(data, allow_extra_data=False)
+        content: bytes = codecs.decompressor().decompress(data, allow_extra_data=False)
+        return content
     except zstandard.ZstdError as error:
         raise ValueError(f"a compressed block cannot be read ({error})") from error
 

@@ -49,8 +49,12 @@ def add_edges(graph: Graph, edges: Sequence[tuple[int, int, str]]) -> None:
     """Adds edges (parent, child, kind), and the pages that they need. GraphCycleError, EdgeExistsError: then no edge is
     added, and pages without edges may be left.
     """
-    graph.add_pages(sorted({page for edge in edges for page in edge[:2]}))
-    graph.add_edges([edge[0] for edge in edges], [edge[1] for edge in edges], [KINDS.index(edge[2]) for edge in edges])
+    if not edges:
+        return
+    parents, children, kinds = zip(*edges, strict=True)
+    graph.add_pages(sorted({*parents, *children}))
+    one = kinds[0] if len(set(kinds)) == 1 else [KINDS.index(kind) for kind in kinds]
+    graph.add_edges(parents, children, one)
 
 
 def sources(graph: Graph, kinds: Kinds = None) -> list[int]:

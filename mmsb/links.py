@@ -6,10 +6,9 @@ A data link says how a child is computed from its parents; links of the other ki
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
-from mmsb.metadata import get_varint, put_varint
+from mmsb._core.varint import Reader, put_text, put_varint
 
 KINDS = ("data", "control", "device", "compiler")
 TYPES = ("call", "copy", "semiring", "reduce", "matrix", "none")
@@ -17,8 +16,7 @@ TYPES = ("call", "copy", "semiring", "reduce", "matrix", "none")
 Copy = tuple[int, int, int, int]  # place of the parent, from, to, bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Link:
+class Link(NamedTuple):
     """One link. `type`: "none" for all kinds but data; the other fields as the constructors below say."""
 
     type: str
@@ -33,15 +31,15 @@ class Link:
     columns: int = 0
     function: str = ""
 
-    def encode(self) -> bytes:
-        """The bytes that the log keeps."""
+    def encode(self, *, named: bool = True) -> bytes:
+        """The bytes that the log keeps; with `named` False without the name of the function."""
         out = bytearray((KINDS.index(self.kind), TYPES.index(self.type), int(self.accumulate)))
         put_varint(out, len(self.parents))
         for parent in self.parents:
             put_varint(out, parent)
-        for text in (self.semiring.encode(), self.dtype.encode(), self.function.encode(), self.weights):
-            put_varint(out, len(text))
-            out += text
+        for text in (self.semiring, self.dtype, self.function if named else ""):
+            put_text(out, text.encode())
+        put_text(out, self.weights)
         put_varint(out, len(self.copies))
         for copy in self.copies:
             for number in copy:
@@ -52,7 +50,7 @@ class Link:
 
     def same_rule(self, other: Link) -> bool:
         """Whether both compute the same from the same parents."""
-        return replace(self, function="") == replace(other, function="")
+        return self.encode(named=False) == other.encode(named=False)
 
 
 def decode(data: bytes) -> Link:
@@ -61,28 +59,13 @@ def decode(data: bytes) -> Link:
         raise ValueError("a link is malformed")
     if (KINDS[data[0]] == "data") != (TYPES[data[1]] != "none"):
         raise ValueError("a link computes, and is of a kind that does not, or the other way round")
-    at = 3
-
-    def number() -> int:
-        nonlocal at
-        value, at = get_varint(data, at)
-        return value
-
-    def text() -> bytes:
-        nonlocal at
-        length = number()
-        value = data[at : at + length]
-        if len(value) != length:
-            raise ValueError("a link is cut")
-        at += length
-        return value
-
-    parents = tuple(number() for _ in range(bounded(number(), len(data))))
-    semiring, dtype, function = (text().decode() for _ in range(3))
-    weights = text()
-    copies = tuple((number(), number(), number(), number()) for _ in range(bounded(number(), len(data))))
-    rows, columns = number(), number()
-    if at != len(data) or not parents:
+    reader = Reader(data, 3)
+    parents = reader.numbers(reader.number())
+    semiring, dtype, function = (reader.text().decode() for _ in range(3))
+    weights = reader.text()
+    copies: Any = tuple(reader.numbers(4) for _ in range(reader.number()))
+    rows, columns = reader.numbers(2)
+    if reader.left or not parents:
         raise ValueError("a link is longer than it says, or has no parent")
     return Link(
         TYPES[data[1]],
@@ -97,13 +80,6 @@ def decode(data: bytes) -> Link:
         columns,
         function,
     )
-
-
-def bounded(count: int, most: int) -> int:
-    """A count that cannot be more than `most`. ValueError."""
-    if count > most:
-        raise ValueError("a link counts more than it holds")
-    return count
 
 
 def passthrough() -> Link:
@@ -162,14 +138,11 @@ def encode_unlink(kind: str, parents: Sequence[int] = ()) -> bytes:
 def decode_unlink(data: bytes) -> tuple[str, tuple[int, ...]]:
     """(kind, parents) of an UNLINK change. ValueError, IndexError."""
     kind = KINDS[data[0]]
-    count, at = get_varint(data, 1)
-    parents = []
-    for _ in range(bounded(count, len(data))):
-        parent, at = get_varint(data, at)
-        parents.append(parent)
-    if at != len(data):
+    reader = Reader(data, 1)
+    parents = reader.numbers(reader.number())
+    if reader.left:
         raise ValueError("an unlink is longer than it says")
-    return kind, tuple(parents)
+    return kind, parents
 
 
 def encode_wave(failed: dict[int, str], fresh: Sequence[int], partial: bool) -> bytes:
@@ -180,9 +153,7 @@ def encode_wave(failed: dict[int, str], fresh: Sequence[int], partial: bool) -> 
     put_varint(out, len(failed))
     for page_id, reason in sorted(failed.items()):
         put_varint(out, page_id)
-        text = reason[:1000].encode("utf-8", "replace")
-        put_varint(out, len(text))
-        out += text
+        put_text(out, reason[:1000].encode("utf-8", "replace"))
     put_varint(out, len(fresh))
     for page_id in sorted(fresh):
         put_varint(out, page_id)
@@ -195,18 +166,9 @@ def decode_wave(data: bytes) -> tuple[dict[int, str], list[int], bool]:
         return {}, [], False
     if data[0] > 1:
         raise ValueError("a wave is malformed")
-    failed: dict[int, str] = {}
-    count, at = get_varint(data, 1)
-    for _ in range(bounded(count, len(data))):
-        page_id, at = get_varint(data, at)
-        length, at = get_varint(data, at)
-        failed[page_id] = data[at : at + length].decode()
-        at += length
-    fresh = []
-    count, at = get_varint(data, at)
-    for _ in range(bounded(count, len(data))):
-        page_id, at = get_varint(data, at)
-        fresh.append(page_id)
-    if at != len(data):
+    reader = Reader(data, 1)
+    failed = {reader.number(): reader.text().decode() for _ in range(reader.number())}
+    fresh = list(reader.numbers(reader.number()))
+    if reader.left:
         raise ValueError("a wave is longer than it says")
     return failed, fresh, bool(data[0])

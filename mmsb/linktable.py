@@ -8,17 +8,16 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
 from typing import Any
 
+from mmsb._core.varint import Reader, put_text, put_varint
 from mmsb.errors import CorruptLogError
-from mmsb.links import KINDS, Link, bounded, decode, decode_unlink, decode_wave, encode_wave
-from mmsb.metadata import get_varint, put_varint
+from mmsb.links import KINDS, Link, decode, decode_unlink, decode_wave, encode_wave
 
-NO_LINKS = b"\0"  # what Links.encode gives without links
 NOT_COMPUTED = "it was not computed yet"
 TELLING = ("data", "control")  # kinds of edges along which pages become stale
-Stored = tuple[list[tuple[int, Link]], dict[int, str], list[int]]  # links; failed, marked pages
+StoredLinks = tuple[list[tuple[int, Link]], dict[int, str], list[int]]  # links; failed, marked pages
+NO_LINKS: StoredLinks = ([], {}, [])
 
 
 class Links:
@@ -83,7 +82,7 @@ class Links:
         """Takes a link in. One of another kind than data adds its parents to those there are."""
         old = self.table.get((child, link.kind))
         if old is not None and link.kind != "data":
-            link = replace(link, parents=tuple(sorted({*old.parents, *link.parents})))
+            link = link._replace(parents=tuple(sorted({*old.parents, *link.parents})))
         self.put(child, link.kind, link)
 
     def remove(self, child: int, kind: str, parents: Sequence[int] = ()) -> None:
@@ -93,7 +92,7 @@ class Links:
             return
         self.mark_news()
         left = tuple(parent for parent in link.parents if parent not in parents) if parents and kind != "data" else ()
-        self.put(child, kind, replace(link, parents=left) if left else None)
+        self.put(child, kind, link._replace(parents=left) if left else None)
         if kind == "data" or not (self.of(child) or self.of(child, "control")):
             self.settle({}, [child])
 
@@ -179,7 +178,8 @@ class Links:
         self.seen = 0
         self.linked.clear()
         self.core._forget_touched()
-        self.unlogged = {*self.failed, *self.marked}
+        self.unlogged.clear()
+        self.unlogged.update(self.failed, self.marked)
 
     def untold(self, told: Iterable[int]) -> dict[int, str]:
         """What opening found stale and still is, and why, without `told`."""
@@ -220,23 +220,14 @@ class Links:
 
     # ---- what is kept elsewhere
 
-    def encode(self) -> bytes:
-        """All links and stale pages: what checkpoints keep. NO_LINKS without links."""
-        out = bytearray()
-        put_varint(out, len(self.table))
-        for child, link in self.items():
-            put_varint(out, child)
-            blob = link.encode()
-            put_varint(out, len(blob))
-            out += blob
-        if self.table:
-            failed = {page_id: reason for page_id, reason in self.failed.items() if self.core._has_failed(page_id)}
-            out += encode_wave(failed, sorted(self.marked.union(self.below(self.news()[1]))), False)
-        return bytes(out)
+    def stored(self) -> StoredLinks:
+        """All links and stale pages: what checkpoints keep."""
+        failed = {page_id: reason for page_id, reason in self.failed.items() if self.core._has_failed(page_id)}
+        return list(self.items()), failed, sorted(self.marked.union(self.below(self.news()[1])))
 
-    def load(self, data: bytes) -> None:
-        """Takes in what encode() gave. ValueError when it is malformed."""
-        links, failed, marked = decode_links(data)
+    def load(self, stored: StoredLinks) -> None:
+        """Takes in what stored() gave."""
+        links, failed, marked = stored
         for child, link in links:
             self.add(child, link)
         self.settle(failed, ())
@@ -247,26 +238,30 @@ class Links:
         if self.digested is None:
             out = bytearray()
             for child, link in self.items():
-                blob = replace(link, function="").encode()
                 put_varint(out, child)
-                put_varint(out, len(blob))
-                out += blob
+                put_text(out, link.encode(named=False))
             self.digested = bytes(out)
         return self.digested
 
 
-def decode_links(data: bytes) -> Stored:
-    """What Links.encode() gave. ValueError."""
-    links = []
-    count, at = get_varint(data, 0)
-    for _ in range(bounded(count, len(data))):
-        child, at = get_varint(data, at)
-        length, at = get_varint(data, at)
-        links.append((child, decode(data[at : at + length])))
-        at += length
-    if count == 0 and at != len(data):
+def encode_links(stored: StoredLinks) -> bytes:
+    """The bytes in which a checkpoint keeps them."""
+    links, failed, marked = stored
+    out = bytearray()
+    put_varint(out, len(links))
+    for child, link in links:
+        put_varint(out, child)
+        put_text(out, link.encode())
+    return bytes(out) + (encode_wave(failed, marked, False) if links else b"")
+
+
+def decode_links(data: bytes) -> StoredLinks:
+    """What encode_links() gave. ValueError."""
+    reader = Reader(data)
+    links = [(reader.number(), decode(reader.text())) for _ in range(reader.number())]
+    if not links and reader.left:
         raise ValueError("there is more than links")
-    failed, marked, _ = decode_wave(data[at:])
+    failed, marked, _ = decode_wave(reader.take(reader.left))
     return links, failed, marked
 
 

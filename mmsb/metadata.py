@@ -12,34 +12,12 @@ from functools import lru_cache
 from types import MappingProxyType
 from typing import Any
 
+from mmsb._core.varint import Reader, put_text, put_varint
 from mmsb.errors import MetadataError
 
 Value = bytes | str | int | float | bool
 BYTES, TEXT, INTEGER, FLOAT, BOOLEAN = range(1, 6)
 METADATA_BYTES_MOST = 1 << 24
-
-
-def put_varint(out: bytearray, number: int) -> None:
-    """Appends a LEB128 varint."""
-    while number >= 0x80:
-        out.append(number & 0x7F | 0x80)
-        number >>= 7
-    out.append(number)
-
-
-def get_varint(data: bytes, at: int) -> tuple[int, int]:
-    """(number, offset after it). MetadataError when cut, overlong or over 64 bits."""
-    number = shift = 0
-    while at < len(data) and shift < 64:
-        byte = data[at]
-        at += 1
-        number |= (byte & 0x7F) << shift
-        shift += 7
-        if byte < 0x80:
-            if (byte == 0 and shift > 7) or number >> 64:
-                break
-            return number, at
-    raise MetadataError(f"The metadata is malformed at byte {at}. It was not written by mmsb.", offset=at)
 
 
 def encode_value(key: str, value: Any) -> tuple[int, bytes]:
@@ -77,11 +55,9 @@ def encode(entries: Mapping[str, Any]) -> bytes:
     out = bytearray()
     put_varint(out, len(encoded))
     for name, kind, content in sorted(encoded):
-        put_varint(out, len(name))
-        out += name
+        put_text(out, name)
         out.append(kind)
-        put_varint(out, len(content))
-        out += content
+        put_text(out, content)
     if len(out) > METADATA_BYTES_MOST:
         raise MetadataError(f"The metadata has {len(out)} bytes. Keep large things in pages.", key=None)
     return bytes(out)
@@ -109,29 +85,26 @@ def decode(data: bytes) -> dict[str, Value]:
     """The entries, keys ascending. MetadataError when the bytes are not exactly what encode() writes."""
     if not data:
         return {}
-    count, at = get_varint(data, 0)
+    reader = Reader(data)
     entries: dict[str, Value] = {}
     last = b""
-    for _ in range(count):
-        length, at = get_varint(data, at)
-        name = data[at : at + length]
-        kind_at = at + length
-        if len(name) != length or kind_at >= len(data) or name <= last:
+    for _ in range(reader.number()):
+        at = reader.at
+        name = reader.text()
+        if name <= last:
             raise MetadataError(f"The metadata is malformed at byte {at}. It was not written by mmsb.", offset=at)
-        size, at = get_varint(data, kind_at + 1)
-        content = data[at : at + size]
+        kind = reader.take(1)[0]
+        at = reader.at
+        content = reader.text()
         try:
-            if len(content) != size:
-                raise ValueError("cut")
-            entries[name.decode()] = decode_value(data[kind_at], content)
+            entries[name.decode()] = decode_value(kind, content)
         except ValueError as error:
             raise MetadataError(
                 f"The metadata is malformed at byte {at} ({error}). It was not written by mmsb.", offset=at
             ) from None
-        at += size
         last = name
-    if at != len(data):
-        raise MetadataError(f"The metadata goes on after its end at byte {at}.", offset=at)
+    if reader.left:
+        raise MetadataError(f"The metadata goes on after its end at byte {reader.at}.", offset=reader.at)
     return entries
 
 

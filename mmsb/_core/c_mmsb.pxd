@@ -4,6 +4,13 @@ from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from mmsb._core.c_semiring cimport mmsb_semiring
 
 
+cdef extern from "base.h" nogil:
+    enum:
+        MMSB_VARINT_BYTES_MAX
+    uint8_t *mmsb_varint_put(uint8_t *p, uint64_t v)
+    const uint8_t *mmsb_varint_get(const uint8_t *p, const uint8_t *end, uint64_t *out)
+
+
 cdef extern from "status.h" nogil:
     const char *mmsb_status_text(int status)
     enum:

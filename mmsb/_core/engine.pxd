@@ -9,6 +9,9 @@ cdef class Engine:
     cdef mmsb_propagation p
     cdef void *owner               # the Core
     cdef object alive
+    cdef object links              # the Core's, and what they keep in `failed`, `linked`, `marked` and `unlogged`
+    cdef dict failed, new_links
+    cdef set marked, unlogged
     cdef readonly Graph graph
     cdef readonly dict functions   # by child's page id: (function, dtype, shape)
     cdef dict kept                 # by child's page id: its semiring, and whether its rule calls Python

@@ -1,5 +1,6 @@
 """Engine: runs the waves of one State, with csrc/propagate.c computing what it can and Python functions the rest."""
 
+from cpython.array cimport array
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.string cimport memset
@@ -39,6 +40,9 @@ cdef class Engine:
         # The Core owns its engine; were it owned by it too, a State that is dropped would not go away.
         self.owner = <void *>core
         self.alive = weakref.ref(core)
+        self.links = core._links
+        self.failed, self.marked, self.new_links = self.links.failed, self.links.marked, self.links.linked
+        self.unlogged = self.links.unlogged
         self.graph = Graph()
         self.functions = {}
         self.kept = {}
@@ -65,18 +69,13 @@ cdef class Engine:
         """Whether a native link fits pages of these sizes: None, or a sentence that says what is wrong."""
         cdef const char *why = NULL
         cdef mmsb_link native
-        cdef uint64_t[::1] size_view
-        from array import array
-
-        size_view = array("Q", sizes)
-        _keep = self.fill(&native, link, list(sizes), semiring)
-        return None if mmsb_link_check(&native, &size_view[0], child_size, &why) else why.decode()
+        cdef array numbers = array("Q", sizes)
+        _keep = self.fill(&native, link, sizes, semiring)
+        return None if mmsb_link_check(&native, <uint64_t *>numbers.data.as_voidptr, child_size, &why) else why.decode()
 
     cdef object fill(self, mmsb_link *native, link, list sizes, Semiring semiring):
         """Fills a native link from a Link. Returns what must outlive it."""
-        from array import array
-
-        cdef uint64_t[::1] copy_view
+        cdef array copies = None
         memset(native, 0, sizeof(mmsb_link))
         native.type = links.TYPES.index(link.type)
         native.accumulates = link.accumulate
@@ -88,25 +87,20 @@ cdef class Engine:
         weights = link.weights
         if weights:
             native.weights = <const uint8_t *>PyBytes_AS_STRING(weights)
-        copies = None
         if link.type == "copy":
             whole = [(0, 0, 0, sizes[0])] if not link.copies else link.copies
             copies = array("Q", [number for one in whole for number in one])
-            copy_view = copies
-            native.copies = <const mmsb_link_copy *>&copy_view[0]
+            native.copies = <const mmsb_link_copy *>copies.data.as_voidptr
             native.copy_count = len(whole)
         return weights, copies
 
     def set_rule(self, child, link, sizes, Semiring semiring=None):
         """Computes a page by `link` from now on; the edges must be in the graph."""
         cdef mmsb_link native
-        cdef uint32_t[::1] nodes
-        from array import array
-
-        _keep = self.fill(&native, link, list(sizes), semiring)
-        nodes = array("I", [self.graph.node(parent) for parent in link.parents])
+        cdef array nodes = array("I", [self.graph.node(parent) for parent in link.parents])
+        _keep = self.fill(&native, link, sizes, semiring)
         self.clear_rule(child)
-        if mmsb_propagate_set_rule(&self.p, self.graph.node(child), &native, &nodes[0]) != MMSB_OK:
+        if mmsb_propagate_set_rule(&self.p, self.graph.node(child), &native, nodes.data.as_uints) != MMSB_OK:
             raise MemoryError()
         calls = link.type == "call" or (semiring is not None and calls_python(semiring))
         self.kept[child] = semiring, calls
@@ -319,13 +313,13 @@ cdef class Engine:
                 if self.reasons:
                     self.reasons = {}
                 self.run()
-                if self.p.visited.size or partial or (core._links.marked and core._links.unlogged):
+                if self.p.visited.size or partial or (self.marked and self.unlogged):
                     self.publish(&info, partial)
                 else:
                     mmsb_core_forget_touched(&core.core)
                     self.p.forced.size = 0
-                if not partial and (core._links.marked or core._links.linked or core._links.seen):
-                    core._links.cover()
+                if not partial and (self.marked or self.new_links or self.links.seen):
+                    self.links.cover()
             finally:
                 mmsb_propagate_end(&self.p)
         finally:
@@ -487,23 +481,19 @@ cdef class Engine:
         cdef uint64_t i
         cdef int status
         cdef bytes blob = b""
-        cdef dict reasons = {}
-        cdef list fresh = []
-        if self.p.failed.size or partial or core._links.failed or core._links.marked:
+        cdef dict reasons = None
+        cdef list fresh = None
+        if self.p.failed.size or partial or self.failed or self.marked:
             self.hold()
-            reasons = self.failures()
-        # The log names what is up to date again where it does not follow from the wave itself.
-        known = core._links.failed
-        if known or partial:
+            reasons, fresh = self.failures(), []
+            # The log names what is up to date again where it does not follow from the wave itself.
             for i in range(self.p.visited.size // sizeof(uint32_t)):
                 page_id = self.graph.page_id(visited[i])
-                if page_id not in reasons and (page_id in known or partial):
+                if page_id not in reasons and (page_id in self.failed or partial):
                     fresh.append(page_id)
-        unlogged = core._links.unlogged if known or core._links.marked else None
-        if unlogged:
-            # A wave covers all that the log has told so far: what stays stale all the same is told again.
-            reasons.update(core._links.untold((*reasons, *fresh)))
-        if fresh or reasons or partial:
+            if self.unlogged:
+                # A wave covers all that the log has told so far: what stays stale all the same is told again.
+                reasons.update(self.links.untold((*reasons, *fresh)))
             blob = links.encode_wave(reasons, fresh, partial)
         while True:
             status = mmsb_propagate_publish(&self.p, <mmsb_commit_info *>info,
@@ -513,8 +503,8 @@ cdef class Engine:
             core._make_room()
         if status < 0:
             core.fail(status, 0, 0, 0)
-        if unlogged:
-            unlogged.clear()
+        if reasons is not None and self.unlogged:
+            self.unlogged.clear()
         self.waves += 1
         self.computed += self.p.computed
         if partial:

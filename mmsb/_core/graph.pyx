@@ -39,16 +39,18 @@ cdef uint32_t mask_of(kinds) except? 0xffffffff:
 
 cdef object column(values, str what, count=None):
     """A one-dimensional contiguous array of u64. ValueError, TypeError."""
-    import numpy
-
     if isinstance(values, (list, tuple)) and all(type(value) is int for value in values):
-        # numpy would make floats of large numbers beside small ones.
+        # numpy would make floats of large numbers beside small ones, and takes long for one edge.
         try:
-            numbers = numpy.array(values, dtype=numpy.uint64)
+            few = array("Q", values)
         except OverflowError:
             raise ValueError(f"{what} has an element below 0 or above 64 bits. Check it.") from None
-    else:
-        numbers = numpy.asarray(values)
+        if count is not None and len(few) != count:
+            raise ValueError(f"{what} must be as long as parents. Check its length, {len(few)}.")
+        return few
+    import numpy
+
+    numbers = numpy.asarray(values)
     if numbers.size and numbers.dtype.kind not in "iu":
         raise TypeError(f"{what} must be integers, not {numbers.dtype}")
     if numbers.ndim != 1 or (count is not None and len(numbers) != count):
@@ -165,8 +167,6 @@ cdef class Graph:
         for all, or numbers as in KINDS. Errors as of add_edge, for the first edge that cannot be added after those
         before it; `index` says which.
         """
-        import numpy
-
         cdef const uint64_t[::1] parent_ids = column(parents, "parents")
         cdef const uint64_t[::1] child_ids = column(children, "children", parent_ids.shape[0])
         cdef const uint8_t[::1] kind_numbers
@@ -174,13 +174,15 @@ cdef class Graph:
         cdef mmsb_graph_edges edges
         cdef uint64_t failed = 0
         if isinstance(kinds, str):
-            numbers = numpy.full(parent_ids.shape[0], kind_of(kinds), dtype=numpy.uint8)
+            numbers = bytes([kind_of(kinds)]) * parent_ids.shape[0]
         else:
-            numbers = column(kinds, "kinds", parent_ids.shape[0])
+            import numpy
+
+            numbers = numpy.asarray(column(kinds, "kinds", parent_ids.shape[0]))
             if numbers.size and numbers.max() >= MMSB_EDGE_KINDS:
                 raise ValueError(f"There is no kind of edge number {numbers.max()}. Use 0 to {MMSB_EDGE_KINDS - 1}.")
             numbers = numbers.astype(numpy.uint8)
-        if not numbers.size:
+        if parent_ids.shape[0] == 0:
             return
         kind_numbers = numbers
         memset(&edges, 0, sizeof(edges))

@@ -5,8 +5,6 @@ whether the gate is open. An operation that releases the GIL, or that spans seve
 holds a mutex; whoever comes then waits at the mutex with the GIL released. docs/decisions/0002 has the measurement.
 """
 
-from contextlib import contextmanager
-
 from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from cpython.long cimport PyLong_AsLongLongAndOverflow, PyLong_CheckExact
@@ -36,6 +34,8 @@ from mmsb._core.semiring_python import calls_python, take_error
 # From this many bytes on a write lets other threads run meanwhile.
 cdef uint64_t RELEASE_GIL_BYTES = 1 << 17
 cdef uint64_t NONE_SEQ = <uint64_t>-1
+# Asked once: in a virtual machine every question to the CPU costs microseconds, and a new core asks several.
+cdef uint32_t FEATURES = mmsb_cpu_detect()
 
 
 cdef bint keep_slot(void *context, uint64_t page_id, uint64_t handle, uint64_t size) noexcept with gil:
@@ -53,6 +53,26 @@ cdef bint keep_slot(void *context, uint64_t page_id, uint64_t handle, uint64_t s
         return False
     slot.orphan = True
     return True
+
+
+cdef inline int set_flag(mmsb_page_header *header, int flag, object wanted) except -1:
+    if wanted is not None:
+        header.flags = header.flags | flag if wanted else header.flags & ~flag
+    return 0
+
+
+cdef class Exclusive:
+    """A `with` block of one thread alone."""
+
+    cdef Core core
+
+    def __enter__(self):
+        self.core.begin_exclusive()
+        return self.core
+
+    def __exit__(self, kind, error, traceback):
+        self.core.end_exclusive()
+        return False
 
 
 cdef class Core:
@@ -73,7 +93,7 @@ cdef class Core:
 
     def _start(self, Files files not None, max_bytes=None, disable=None, clock=None):
         """Makes the empty core. Raises MemoryError, ValueError on an unknown CPU feature."""
-        cdef uint32_t features = mmsb_cpu_detect()
+        cdef uint32_t features = FEATURES
         cdef const char *unknown = NULL
         cdef uint64_t bound = 0 if max_bytes is None else max_bytes
         cdef bytes names = disable.encode() if disable is not None else mmsb_cpu_environment()
@@ -160,14 +180,11 @@ cdef class Core:
         self.owner = 0
         PyThread_release_lock(self.mutex)
 
-    @contextmanager
     def _exclusive(self):
         """Context manager: no other thread reads or changes the State inside."""
-        self.begin_exclusive()
-        try:
-            yield self
-        finally:
-            self.end_exclusive()
+        cdef Exclusive block = Exclusive.__new__(Exclusive)
+        block.core = self
+        return block
 
     def _close_gate(self, *, bint closed=False, bint forked=False, bint read_only=False):
         """Refuses what the given condition refuses, from now on."""
@@ -554,15 +571,15 @@ cdef class Core:
         elif kind in ("link", "unlink", "wave"):
             self._links.describe(change, self.core.seq)
 
-    def _flag_page(self, page_id, *, source=None, derived=None, stale=None, failed=None):
+    def _flag_page(self, uint64_t page_id, *, source=None, derived=None, stale=None, failed=None):
         """Sets or clears marks of a page's header (None: leave it). A page that is gone has none."""
         cdef mmsb_page_header *header = mmsb_arena_header(&self.core.arena, page_id)
         if header == NULL:
             return
-        for bit, wanted in ((MMSB_PAGE_SOURCE, source), (MMSB_PAGE_DERIVED, derived), (MMSB_PAGE_STALE, stale),
-                            (MMSB_PAGE_FAILED, failed)):
-            if wanted is not None:
-                header.flags = header.flags | bit if wanted else header.flags & ~bit
+        set_flag(header, MMSB_PAGE_SOURCE, source)
+        set_flag(header, MMSB_PAGE_DERIVED, derived)
+        set_flag(header, MMSB_PAGE_STALE, stale)
+        set_flag(header, MMSB_PAGE_FAILED, failed)
 
     def _is_stale(self, uint64_t page_id):
         """Whether a page is not up to date. One that is gone is not."""
@@ -703,7 +720,7 @@ cdef class Core:
                 ids.append(page_id)
         return ids
 
-    def _page_info(self, page_id):
+    def _page_info(self, uint64_t page_id):
         """(size, epoch, kind) of a live page, or PageNotFoundError."""
         cdef mmsb_page_header *header = self.header(page_id)
         return header.size, header.epoch, header.kind

@@ -8,7 +8,7 @@ import mmsb
 from mmsb import links, linktable
 from mmsb._core.files import Files
 from mmsb._core.log import crc32c
-from mmsb.metadata import put_varint
+from mmsb._core.varint import put_varint
 from mmsb.segments import Segment, cursor_of, read_head, read_segment
 from mmsb.testing.model import picture_of
 
@@ -150,13 +150,13 @@ def test_a_wave_may_name_pages_that_are_gone(store):
 
 def test_every_cut_and_flip_of_what_checkpoints_keep():
     """Of links and stale pages: ValueError, or something that can be written again."""
-    pages = _Pages()
+    pages = _Pages()  # the links do not keep it
     table = linktable.Links(pages)
     table.link(2, links.Link("semiring", parents=(1,), semiring="x", dtype="u1"))
     table.link(3, links.Link("none", "control", (1, 2)))
     table.settle({2: "it raised"}, ())
     table.mark([3])
-    data = table.encode()
+    data = linktable.encode_links(table.stored())
     assert linktable.decode_links(data)[1:] == ({2: "it raised"}, [3])
     for at in range(len(data)):
         for wrong in (data[:at], data[:at] + bytes([data[at] ^ 0x81]) + data[at + 1 :], data + data[: at + 1]):
@@ -182,14 +182,8 @@ class _Pages:
     def _is_stale(self, page_id):
         return page_id in self.failed
 
-    def _is_pending(self, page_id):
-        return False
-
     def _forget_touched_page(self, page_id):
         pass
-
-    def _touched_pages(self, seen):
-        return seen, []
 
     def _touched_pages(self, start=0):
         return 0, []
