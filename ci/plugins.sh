@@ -40,10 +40,13 @@ environment() {
     "$PYTHON" -m venv "$work/$name" && "$work/$name/bin/pip" install -q pytest-xdist "$@"
 }
 
-# try NAME TESTS: runs tests in an environment, from a folder where only the installed mmsb can be imported.
+# try NAME TESTS: runs tests in an environment, from a folder where only the installed mmsb can be imported. With few
+# examples: the suite of the tree tries many.
 try() {
     local place="$work/run-$1-$RANDOM"
-    cp -r "$2" "$place" || return 1
+    mkdir "$place" && cp -r "$2" "$place/tests" || return 1
+    printf 'from hypothesis import settings\n\n%s\n%s\n' 'settings.register_profile("quick", max_examples=20)' \
+        'settings.load_profile("quick")' >"$place/conftest.py"
     (cd "$place" && MMSB_PLUGINS_STRICT=1 "$work/$1/bin/python" -m pytest -q -n 2 -p no:cacheprovider .)
 }
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from mmsb.plugin.manager import installed
+
 if TYPE_CHECKING:
     from mmsb._core.page import Page
     from mmsb.plugin.protocols import DeviceBackend
@@ -14,18 +16,23 @@ class Mirror:
     """Keeps `page` of a State in `buffer` of a device: whole at first, delta by delta from then on.
 
     Each time the copy has caught up, subscribers are told "device_sync_done". The device is synchronized then. close()
-    gives the buffer back. Errors as of DeviceBackend and State.page.
+    gives the buffer back. `device`: the name of one that is built in or that a plugin brings, which is opened for
+    this mirror, or an open one. Errors as of DeviceBackend and State.page; PluginError for a name that leads nowhere.
     """
 
-    def __init__(self, state: State, page: int | str | Page, device: DeviceBackend) -> None:
+    def __init__(self, state: State, page: int | str | Page, device: DeviceBackend | str) -> None:
         self.state = state
         self.page_id = state.page_id_of(page)
-        self.device = device
+        self.device = installed().find("devices", device).make() if isinstance(device, str) else device
         self.buffer: Any = None
         self.seq = 0  # the commit at which the copy stands
         with state._exclusive():
             self.subscription = state.subscribe(("delta_applied", "page_changed"), self._follow, pages=[self.page_id])
-            self._upload()
+            try:
+                self._upload()
+            except BaseException:
+                self.subscription.close()  # what has no copy follows nothing
+                raise
 
     def _upload(self) -> None:
         with self.state._exclusive():

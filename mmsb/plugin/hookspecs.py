@@ -18,7 +18,7 @@ def mmsb_commands() -> Iterable[CommandSpec]:
 
 @hookspec
 def mmsb_devices() -> Iterable[DeviceBackendSpec]:
-    """Devices that can hold pages; asked once per process, when a page is first placed away from the host."""
+    """Devices that can hold pages; asked once per process, when a device is first named."""
 
 
 @hookspec

@@ -155,7 +155,7 @@ class SemiringSpec(MadeSpec):
 
 @dataclass(frozen=True)
 class DeviceBackendSpec(MadeSpec):
-    """A kind of device that can hold pages. Its name is their `location`; `factory()` opens the device."""
+    """A kind of device that can hold pages. `factory()` opens it."""
 
     NOUN: ClassVar[str] = "device"
     MAKES: ClassVar[type] = DeviceBackend

@@ -16,7 +16,6 @@ PAGES = [
     ROOT / "docs/understand/merge-pages.md",
     ROOT / "docs/plugins/semirings.md",
     ROOT / "docs/understand/events.md",
-    ROOT / "docs/understand/propagation.md",
     ROOT / "docs/understand/policies.md",
     ROOT / "docs/plugins/write.md",
 ]

@@ -170,6 +170,20 @@ def test_acceptance_23_stale_marks(state):
     assert b[0:3] == b"old"
 
 
+def test_acceptance_23_flags_and_events_of_the_other_edges(state):
+    told = []
+    a, gpu, ir = (state.create_page(4, name=name) for name in ("a", "gpu", "ir"))
+    state.depend(gpu, on=a, kind="device")
+    state.depend(ir, on=a, kind="compiler")
+    state.subscribe(("device_sync_needed", "page_invalidated", "page_stale"), told.append)
+    a.write(b"new")
+    assert {(event.kind, event.page_id, event.parent) for event in told} == {
+        ("device_sync_needed", gpu.page_id, a.page_id),
+        ("page_invalidated", ir.page_id, a.page_id),
+    }
+    assert not gpu.stale and gpu.read() == ir.read() == bytes(4)  # listeners are told, and nothing else
+
+
 def test_acceptance_24_a_function_runs_again_on_each_change(state):
     seen = []
 
@@ -217,6 +231,30 @@ def test_acceptance_25_unchanged_parents_are_skipped(state):
     with pytest.raises(mmsb.LinkError):
         state.depend(b, on=[a, a], fn=parity)
     assert unchanged(state) == before
+
+
+def test_acceptance_26_subscriptions(state):
+    kept, ended = [], []
+    a, b = state.create_page(4, name="a"), state.create_page(4, name="b")
+
+    def raising(event):
+        raise RuntimeError("a bad handler")
+
+    def once(event):
+        ended.append(event.seq)
+        subscription.close()
+
+    bad = state.subscribe("page_changed", raising)
+    subscription = state.subscribe("page_changed", once)
+    state.subscribe("page_changed", kept.append, pages=["a"], source="me")
+    a.write(b"1", source="me")
+    a.write(b"2", source="you")
+    b.write(b"3", source="me")
+    a.write(b"4", source="me")
+    assert [(event.page_id, event.source) for event in kept] == [(a.page_id, "me")] * 2
+    assert ended == [kept[0].seq] and subscription.closed
+    assert bad.failures == 4 and str(bad.last_error) == "a bad handler" and not bad.closed
+    assert state.stats()["events"]["failures"] == 4
 
 
 def test_acceptance_26_nothing_is_shared_between_states():
