@@ -62,6 +62,7 @@ typedef struct mmsb_core {
     uint64_t handles_used;
     mmsb_buffer touched;       /* mmsb_touched: changes to pages with children since the last wave */
     mmsb_buffer touched_bytes; /* their payloads */
+    uint64_t touched_seq;      /* the commit of the newest of them */
     bool touched_whole;        /* not all of them were kept: the pages in `touched` may have changed anywhere */
     mmsb_buffer source_ids;    /* u32 per source of the State: its id in the active segment, 0 when not yet defined */
     uint32_t source_next;      /* next id of the active segment */

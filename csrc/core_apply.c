@@ -107,6 +107,7 @@ int mmsb_core_changed(mmsb_core *core, mmsb_page_header *header, uint64_t page_i
     /* A page that is not computed is up to date when somebody writes it after the wave. */
     if (!(header->flags & MMSB_PAGE_DERIVED)) header->flags &= (uint16_t)~MMSB_PAGE_FAILED;
     if (!(header->flags & MMSB_PAGE_SOURCE)) return MMSB_OK;
+    core->touched_seq = core->seq;
     bool known = (header->flags & MMSB_PAGE_TOUCHED) != 0;
     if (core->touched.size >= TOUCHED_MOST * sizeof(mmsb_touched) ||
         core->touched_bytes.size + payload_bytes > TOUCHED_BYTES_MOST)

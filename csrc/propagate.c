@@ -251,6 +251,7 @@ static int end_delta(mmsb_propagation *p, uint32_t node, const uint8_t *whole, u
     mmsb_core *core = p->core;
     p->used = payload_at + payload_bytes;
     mmsb_staged *staged = meet(p, node);
+    bool touched = staged->changed; /* by a commit or an earlier wave, too: those changes are not in this delta */
     staged->changed = true;
     if (!mmsb_buffer_reserve(&p->changed, p->alloc, p->changed.size + sizeof(mmsb_wave_delta))) return MMSB_NO_MEMORY;
     *(mmsb_wave_delta *)(void *)(p->changed.data + p->changed.size) =
@@ -268,7 +269,7 @@ static int end_delta(mmsb_propagation *p, uint32_t node, const uint8_t *whole, u
     staged->bytes = copy;
     staged->size = header->size;
     staged->epoch = header->epoch + 1;
-    staged->whole = false;
+    staged->whole = touched;
     staged->first_change = (uint32_t)(p->changes.size / sizeof(mmsb_link_change));
     staged->change_count = 1;
     if (!mmsb_buffer_reserve(&p->changes, p->alloc, p->changes.size + sizeof(mmsb_link_change))) return MMSB_NO_MEMORY;
@@ -449,7 +450,7 @@ static int compute(mmsb_propagation *p) {
     const uint8_t *old = page_bytes(p, node, &header);
     mmsb_staged *staged = meet(p, node);
     bool recovers = (header->flags & MMSB_PAGE_FAILED) != 0, whole = staged->whole || recovers;
-    staged->whole = false;
+    if (!staged->changed) staged->whole = false; /* that of a touched page is said of its changes, too */
     mmsb_link_page *pages = (mmsb_link_page *)(void *)p->pages.data;
     if (!gather(p, rule, whole, pages)) return mmsb_propagate_failed(p);
     if (MMSB_UNLIKELY(recovers)) touch(p, node); /* its children may have failed because of it */
@@ -545,7 +546,8 @@ int mmsb_propagate_publish(mmsb_propagation *p, const mmsb_commit_info *info, co
     if (!mmsb_buffer_reserve(&core->frame, p->alloc, p->used + blob_bytes + 64)) return MMSB_NO_MEMORY;
     uint8_t *at = core->frame.data + p->used;
     *at++ = MMSB_CHANGE_WAVE;
-    *at++ = 1; /* caused by the commit before it */
+    bool follows = core->touched.size != 0 && (p->scope == MMSB_WAVE_PARTIAL || p->forced.size == 0);
+    at = mmsb_varint_put(at, core->building.seq - (follows ? core->touched_seq : core->seq));
     at = mmsb_varint_put(at, blob_bytes);
     if (blob_bytes != 0) memcpy(at, blob, blob_bytes);
     if (!mmsb_core_reserve_touched(core, p->changed.size / sizeof(mmsb_wave_delta), p->used)) return MMSB_NO_MEMORY;

@@ -14,6 +14,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from mmsb import links
+from mmsb.errors import described
 from mmsb.events import (
     BY_KIND,
     KINDS,
@@ -57,7 +58,7 @@ class Subscription:
     ) -> None:
         self.kinds, self.handler, self.pages, self.source = kinds, handler, pages, source
         self.failures = 0
-        self.last_error: Exception | None = None
+        self.last_error: BaseException | None = None
         self._dispatcher = dispatcher
         self._first = dispatcher.count  # events that were queued before are not for it
 
@@ -104,7 +105,8 @@ class Dispatcher:
         self.failures = 0
         self.delivering = False
         self.cursor: Cursor | None = None
-        self.unlinked: dict[tuple[int, str], list[int]] = {}  # parents of links that went, until the log tells it
+        # Parents of links that went, one list per UNLINK change that the log has not told yet.
+        self.unlinked: dict[tuple[int, str], deque[list[int]]] = {}
         self.source: str | None = None  # of the commit read last
 
     # ---- subscriptions
@@ -190,10 +192,12 @@ class Dispatcher:
         """Queues the events of one commit."""
         seq, source = frame.seq, frame.source
         changes = frame.changes()
-        wave = next((change.blob for change in changes if change.kind == "wave"), None)
+        wave, cause = next(
+            ((change.blob, seq - change.page_id) for change in changes if change.kind == "wave"), (None, 0)
+        )
         self.source = source
         if wave is not None:
-            self.put(WaveStarted(seq, source, seq - 1))
+            self.put(WaveStarted(seq, source, cause))
         changed: dict[int, set[str]] = {}
         fresh = set()
         deltas = "delta_applied" in self.kinds
@@ -224,7 +228,7 @@ class Dispatcher:
             failed, _, partial = links.decode_wave(wave)
             for page_id in sorted(failed):
                 self.put(PageStale(seq, source, page_id, failed[page_id]))
-            self.put(WaveFinished(seq, source, seq - 1, tuple(changed), tuple(sorted(failed)), partial))
+            self.put(WaveFinished(seq, source, cause, tuple(changed), tuple(sorted(failed)), partial))
 
     def read_edges(self, seq: int, source: str | None, change: Change) -> None:
         """Queues what a LINK or UNLINK change says of edges."""
@@ -235,7 +239,8 @@ class Dispatcher:
                 self.put(EdgeAdded(seq, source, child, parent, link.kind))
         else:
             kind, _ = links.decode_unlink(change.blob)
-            for parent in self.unlinked.pop((child, kind), ()):
+            gone = self.unlinked.get((child, kind))
+            for parent in gone.popleft() if gone else ():
                 self.put(EdgeRemoved(seq, source, child, parent, kind))
 
     def read_dependants(self, seq: int, source: str | None, page_id: int) -> None:
@@ -310,11 +315,11 @@ class Dispatcher:
         self.delivered += 1
         try:
             one.handler(event)
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             one.failures += 1
             one.last_error = error
             self.failures += 1
-            self.errors.append(f"{event.kind} {event.seq}: {type(error).__name__}: {error}")
+            self.errors.append(f"{event.kind} {event.seq}: {described(error)}")
 
     def stats(self) -> dict[str, Any]:
         """Subscriptions, calls of handlers, how many of them raised, and what the newest of these raised."""

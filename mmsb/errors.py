@@ -9,6 +9,14 @@ from __future__ import annotations
 from typing import Any
 
 
+def described(error: BaseException) -> str:
+    """Type and text of an exception, also of one whose text cannot be had."""
+    try:
+        return f"{type(error).__name__}: {error}"
+    except Exception:
+        return type(error).__name__
+
+
 class MMSBError(Exception):
     """Root of all errors of mmsb. Keyword arguments become attributes."""
 

@@ -15,6 +15,7 @@ from mmsb.listening import Listening
 
 # How many bytes a level must read before a policy with `threads` spreads it, unless the policy says otherwise.
 LEAST_BYTES = 1 << 20
+THREADS_MOST = 1024
 
 
 def policy_of(policy: Any) -> Any:
@@ -25,6 +26,14 @@ def policy_of(policy: Any) -> Any:
         from mmsb.plugin.manager import installed
 
         return installed().find("policies", policy).make()
+    threads, least = getattr(policy, "threads", 1), getattr(policy, "least_bytes", LEAST_BYTES)
+    if (
+        type(threads) is not int
+        or not 1 <= threads <= THREADS_MOST
+        or type(least) is not int
+        or not 0 <= least < 1 << 63
+    ):
+        raise TypeError(f"a policy has 1 to {THREADS_MOST} threads and a number of bytes; this has {threads}, {least}")
     missing = [name for name in ("after_commit", "before_read", "close") if not callable(getattr(policy, name, None))]
     if missing:
         raise TypeError(f"a policy is a name or has after_commit, before_read and close; this has no {missing[0]}")
@@ -116,8 +125,9 @@ class Policies(Listening):
         engine = self._engine
         if engine is not None and engine.policy is not None and not self.read_only and not self.poisoned:
             with self._exclusive():
-                engine.policy.close(engine)
-                engine.policy = None
+                # Whatever it raises, it is not asked again.
+                leaving, engine.policy, self._policy = engine.policy, None, None
+                leaving.close(engine)
         if engine is not None:
             engine.use_threads(1, 0)
 

@@ -6,6 +6,7 @@ Mixed into State; the waves themselves are run by mmsb._core.engine. docs/unders
 from __future__ import annotations
 
 import math
+from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -313,7 +314,7 @@ class Propagation(Merging, Policies):
         gone = [(parent, child, kind) for parent in above]
         self._remove_edges(engine.graph, gone)
         if self._events is not None:
-            self._events.unlinked[child, kind] = list(above)
+            self._events.unlinked.setdefault((child, kind), deque()).append(list(above))
 
     def _graph_parents(self, page_id: int) -> list[int]:
         return sorted({parent for child, link in self._links.items() if child == page_id for parent in link.parents})

@@ -61,7 +61,8 @@ class State(Propagation):
         self._digests: Any = None
         self._engine = None
         self._semirings = {}
-        self._closing = threading.Lock()
+        self._closing = threading.RLock()
+        self._ending = False  # somebody is inside close()
         self._pid = os.getpid()
 
     def scratch(self) -> Core:
@@ -450,9 +451,10 @@ class State(Propagation):
         if self._pid != os.getpid():
             return
         with self._closing:
-            if self.closed:
+            if self.closed or self._ending:  # a handler of close() closes
                 return
             self._check_idle()
+            self._ending = True
             try:
                 try:
                     self._close_policy()

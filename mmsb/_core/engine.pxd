@@ -33,6 +33,7 @@ cdef class Engine:
     cdef int compute_all(self, mmsb_wave_scope scope) except -1
     cdef int run(self) except -1
     cdef int hold(self) except -1
+    cdef int mark_all(self, fresh) except -1
     cdef void let_go(self)
     cdef int spread(self) except -1
     cdef int call(self) except -1

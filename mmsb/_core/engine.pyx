@@ -29,6 +29,10 @@ cdef str PARENT_FAILED = "a page that it depends on could not be computed"
 cdef tuple UNTRIED = ("", NOT_COMPUTED)
 
 
+class Crossed(Exception):
+    """Another thread came in between before a wave could keep it out: the wave begins again."""
+
+
 cdef int hook(void *engine) except -1:
     return (<Engine>engine).committed()
 
@@ -157,18 +161,22 @@ cdef class Engine:
 
     def defer(self):
         """No policy is asked until resume()."""
-        self.deferrals += 1
+        with self.c()._exclusive():
+            self.deferrals += 1
 
     def resume(self, bint wave=True):
         """Ends one defer(). After the last one, with `wave`, all that came meanwhile counts as one commit. A block of
         deferred() may be garbage together with its State, and end after it."""
-        self.deferrals -= 1
-        if self.deferrals or not wave or self.alive() is None or not self.pending or self.c().gate & (CLOSED | FORKED):
+        if self.alive() is None:
             return
-        if self.policy is None:
-            self.propagate(True)
-        else:
-            self.decide()
+        with self.c()._exclusive():
+            self.deferrals -= 1
+            if self.deferrals or not wave or not self.pending or self.c().gate & (CLOSED | FORKED):
+                return
+            if self.policy is None:
+                self.propagate(True)
+            else:
+                self.decide()
 
     @property
     def pending(self):
@@ -198,10 +206,11 @@ cdef class Engine:
     def propagate(self, bint retry=False):
         """Runs one wave now, over everything that is not up to date; with `retry` also over what failed before."""
         self.need()
-        for page_id, reason in self.c()._links.failed.items():
-            if (retry or reason in UNTRIED) and self.c()._links.of(page_id) is not None:
-                self.force(page_id)
-        self.wave(MMSB_WAVE_FULL)
+        with self.c()._exclusive():
+            for page_id, reason in self.failed.items():
+                if (retry or reason in UNTRIED) and self.c()._links.of(page_id) is not None:
+                    self.force(page_id)
+            self.wave(MMSB_WAVE_FULL)
 
     def wave_now(self):
         """Runs one wave over what was touched and forced."""
@@ -247,6 +256,10 @@ cdef class Engine:
         """Marks what depends on pages that were touched or linked as stale; notes that it has seen are left out.
         Listeners are not told of `fresh`."""
         self.need()
+        with self.c()._exclusive():
+            self.mark_all(fresh)
+
+    cdef int mark_all(self, fresh) except -1:
         cdef Nodes nodes = Nodes()
         cdef Nodes touched = Nodes()
         cdef uint32_t node
@@ -271,15 +284,22 @@ cdef class Engine:
         known.linked.clear()
         if marked:
             self.c()._marked(marked)
+        return 0
 
     cdef int wave(self, mmsb_wave_scope scope) except -1:
         """Runs one wave. Whatever ends it early, the pages that it did not come to are known to be stale."""
         if self.running:
             raise errors.PropagationError("A function of a wave cannot start a wave. Do it after the wave.")
         cdef Core core = <Core>self.owner
-        core.leave(core.enter(CLOSED | FORKED | READONLY))
         try:
-            return self.compute_all(scope)
+            try:
+                return self.compute_all(scope)
+            except Crossed:
+                core.begin_exclusive()
+                try:
+                    return self.compute_all(scope)
+                finally:
+                    core.end_exclusive()
         except errors.StoreFullError as error:
             self.mark()
             raise errors.PropagationError(
@@ -296,9 +316,11 @@ cdef class Engine:
         cdef bint partial = scope != MMSB_WAVE_FULL
         # A short wave that calls nobody runs in one go under the interpreter's lock, like any short operation.
         if self.calls != 0 or self.graph.graph.edge_count > RELEASE_GIL_EDGES or core.gate != 0 or self.threads > 1:
-            self.hold()
+            core.begin_exclusive()
+            self.held = True
         self.running = True
         try:
+            core.leave(core.enter(CLOSED | FORKED | READONLY))
             memset(&info, 0, sizeof(mmsb_commit_info))
             info.if_epoch = MMSB_ANY_EPOCH
             # A wave that follows its commit at once happens at the same time.
@@ -329,9 +351,10 @@ cdef class Engine:
 
     cdef int hold(self) except -1:
         """Keeps other threads out until the wave ends: Python code may let them in. A wave that was short up to here
-        has let nobody in, and need not wait."""
+        has let nobody in, and does not do so by waiting either: Crossed."""
         if not self.held:
-            self.c().begin_exclusive()
+            if not self.c().try_exclusive():
+                raise Crossed()
             self.held = True
         return 0
 
@@ -402,7 +425,7 @@ cdef class Engine:
         semiring, _ = self.kept[page_id]
         error = take_error(semiring) if semiring is not None else None
         (<Core>self.owner)._failures[page_id] = error
-        self.fail_here(f"{type(error).__name__}: {error}" if error is not None else self.p.why.decode())
+        self.fail_here(errors.described(error) if error is not None else self.p.why.decode())
         return 0
 
     cdef object fail_here(self, str reason):
@@ -428,6 +451,7 @@ cdef class Engine:
         function, dtype, shape = entry
         at = mmsb_propagate_bytes(&self.p, node, &size)
         scratch = bytearray(PyBytes_FromStringAndSize(<const char *>at, size))
+        kept = memoryview(scratch)  # as long as it lives, nobody changes the length
         arguments = [memoryview(scratch)]
         for i in range(rule.link.parent_count):
             if mmsb_propagate_is_staged(&self.p, rule.parents[i]):
@@ -451,10 +475,11 @@ cdef class Engine:
                 scratch = content
         except (Exception, SystemExit) as error:
             core._failures[page_id] = error
-            self.fail_here(f"{type(error).__name__}: {error}")
+            self.fail_here(errors.described(error))
             return 0
         core._failures.pop(page_id, None)
         out = scratch
+        kept.release()
         if mmsb_propagate_returned(&self.p, &out[0]) != MMSB_OK:
             raise MemoryError()
         return 0
@@ -522,7 +547,8 @@ cdef class Engine:
         cdef mmsb_commit_info info
         cdef Core core = <Core>self.owner
         self.need()
-        self.hold()
+        core.begin_exclusive()
+        self.held = True
         self.running = True
         try:
             pending = self.linked

@@ -265,8 +265,11 @@ cdef class Page:
         if intent is not None:
             blob = metadata.encode(intent)
         state.prepare_info(&info, source, None, blob)
-        if if_epoch is not None or not propagate:
-            return self._write_in_batch(data, at, source, blob, if_epoch, rebase, propagate)
+        if not propagate:
+            with self.state._without_wave():
+                return self.write(data, at, source, intent, if_epoch, rebase)
+        if if_epoch is not None:
+            return self._write_if(data, at, source, blob, if_epoch, rebase)
         if type(data) is bytes:
             return state.write(self.page_id, offset, <const uint8_t *>PyBytes_AS_STRING(data),
                                <uint64_t>PyBytes_GET_SIZE(data), &info, source, blob)
@@ -289,8 +292,8 @@ cdef class Page:
             batch.assign(self, data, at)
         return batch.deltas[0] if batch.seq is not None else None
 
-    def _write_in_batch(self, data, at, source, blob, if_epoch, rebase, propagate):
-        with self.state.batch(source=source, intent=blob, propagate=propagate) as b:
+    def _write_if(self, data, at, source, blob, if_epoch, rebase):
+        with self.state.batch(source=source, intent=blob) as b:
             b._skip_unchanged = True
             b.write(self, data, at=at, if_epoch=if_epoch, rebase=rebase)
         return b.deltas[0] if b.seq is not None else None

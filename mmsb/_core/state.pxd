@@ -51,6 +51,7 @@ cdef class Core:
     cdef int enter_slowly(self, int refused) except -1
     cdef void leave(self, int token)
     cdef int begin_exclusive(self) except -1
+    cdef bint try_exclusive(self)
     cdef void end_exclusive(self)
     cdef mmsb_page_header *header(self, uint64_t page_id) except NULL
     cdef mmsb_page_header *header_to_read(self, uint64_t page_id) except NULL

@@ -169,6 +169,19 @@ cdef class Core:
         self.depth = 1
         return 0
 
+    cdef bint try_exclusive(self):
+        """As begin_exclusive, but without waiting: false when another thread is inside, or about to be."""
+        cdef unsigned long me = PyThread_get_thread_ident()
+        if self.gate & BUSY and self.owner == me:
+            self.depth += 1
+            return True
+        if not PyThread_acquire_lock(self.mutex, 0):
+            return False
+        self.gate |= BUSY
+        self.owner = me
+        self.depth = 1
+        return True
+
     cdef void end_exclusive(self):
         self.depth -= 1
         if self.depth:

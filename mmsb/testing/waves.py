@@ -40,6 +40,8 @@ class WaveModel(Model):
         self.new: set[int] = set()  # of `todo`: linked, and no wave since
         self.failed: set[int] = set()  # of `todo`: tried in vain
         self.unlogged: set[int] = set()  # of `marked`: controlled pages that reopening found stale
+        self.noted = 0  # the newest commit that changed a page with children, since the last wave over everything
+        self.causes: dict[int, int] = {}  # of waves
         self.dirty: set[int] = set()
         self.unmarked: set[int] = set()  # changed or linked pages; what depends on them is not marked yet
         self.marked: set[int] = set()
@@ -97,6 +99,7 @@ class WaveModel(Model):
     def touch(self, page_id: int) -> None:
         """Call it for every page that a commit changes. One that nobody computes is up to date then."""
         if self.children(page_id):
+            self.noted = self.seq + 1
             self.dirty.add(page_id)
             self.unmarked.add(page_id)
         if page_id not in self.data:
@@ -157,6 +160,7 @@ class WaveModel(Model):
     def wave(self, forced: set[int], *, partial: bool = False) -> None:
         """One wave over what changed and `forced`; a partial one over `forced` alone."""
         visit = set(forced)
+        cause = self.noted if self.noted and (partial or not forced) else self.seq
         for page in () if partial else self.dirty & self.pages.keys():
             visit |= self.children(page)
         looked: set[int] = set()
@@ -180,14 +184,18 @@ class WaveModel(Model):
             self.marked |= self.below(set(moved))
             self.marked -= looked
             self.dirty |= {page for page in moved if self.children(page)}
+            if any(self.children(page) for page in moved):
+                self.noted = self.seq + 1
         else:
             self.marked.clear()
             self.dirty.clear()
+            self.noted = 0
         if looked or partial or untold:
             self.todo |= untold
             self.unlogged.clear()
             self.marked -= untold
-            self.waves[self.commit()] = moved
+            seq = self.commit()
+            self.waves[seq], self.causes[seq] = moved, cause
 
     def blocked(self, page: int, missing: set[int]) -> bool:
         """Whether a page has no rule, or one of its parents is missing."""
@@ -227,6 +235,7 @@ class WaveModel(Model):
         """After opening: nobody knows any more what exactly changed, and functions are not registered."""
         self.mark()
         self.dirty.clear()
+        self.noted = 0
         self.inputs.clear()
         functions = {page for page, rule in self.data.items() if rule.is_function}
         self.failed |= functions

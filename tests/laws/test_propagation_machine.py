@@ -426,7 +426,7 @@ class Propagation(RuleBasedStateMachine):
         commit = next(self.state.log(since=self.state.seq), None)
         if commit is not None:
             moved = self.model.waves.get(commit.seq)
-            assert commit.cause == (None if moved is None else commit.seq - 1)
+            assert commit.cause == self.model.causes.get(commit.seq)
             if moved is not None:
                 assert [delta.page_id for delta in commit.deltas] == moved
         self.digests[self.model.seq] = self.state.digest()

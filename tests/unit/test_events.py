@@ -9,6 +9,7 @@ import mmsb
 from mmsb import events, links
 from mmsb.builtin.loopback import Loopback
 from mmsb.mirror import Mirror
+from mmsb.plugin import Policy
 from mmsb.testing import EventLog
 
 pytest_plugins = ["mmsb.testing.pytest_plugin"]
@@ -464,3 +465,47 @@ def test_a_mirror_follows_its_page(state):
         device.free(buffer)
     page.write(b"unseen")
     assert state.stats()["events"]["failures"] == 0
+
+
+class Unspeakable(Exception):
+    def __str__(self):
+        raise ValueError
+
+
+@pytest.mark.parametrize("error", [Unspeakable, SystemExit])
+def test_what_cannot_even_be_said_stops_nobody(state, error):
+    def handler(event):
+        raise error
+
+    told = []
+    a = state.create_page(8)
+    state.subscribe("page_changed", handler)
+    state.subscribe("page_changed", told.append)
+    a.write(b"1")
+    assert len(told) == 1 and state.stats()["events"]["failures"] == 1
+
+
+def test_a_handler_may_close_the_state_that_is_closing(tmp_path):
+    with mmsb.open(tmp_path / "s") as state:
+        a, b = state.create_page(8), state.create_page(8)
+        state.depend(b, on=a, link=links.passthrough())
+
+        class AtTheEnd(Policy):
+            def close(self, engine):
+                engine.propagate()
+
+        state.policy = AtTheEnd()
+        told = []
+        state.subscribe("wave_finished", lambda event: (told.append(event), state.close()))
+        a.write(b"1")
+    assert state.closed and len(told) == 1
+
+
+def test_every_edge_that_goes_in_one_commit_is_told(state):
+    a, b, c = (state.create_page(8) for _ in range(3))
+    state.depend(c, on=[a, b], kind="control")
+    log = EventLog(state, "edge_removed")
+    with state.batch() as batch:
+        batch.delete_page(a, detach=True)
+        batch.delete_page(b, detach=True)
+    assert [event.parent for event in log.events()] == [a.page_id, b.page_id]

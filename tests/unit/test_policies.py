@@ -493,3 +493,40 @@ def test_a_commit_may_ask_for_no_wave(state):
         b.read()
     state.route_delta(mmsb.Delta.from_ranges(a.page_id, [(7, 1)], b"x"))
     assert b.read() == a.read() == b"\1" + bytes(6) + b"x"
+
+
+def test_a_policy_that_raises_at_its_end_is_gone(state):
+    class Bad(Policy):
+        def close(self, engine):
+            raise ValueError("no")
+
+    a, b = state.create_page(8), state.create_page(8)
+    state.depend(b, on=a, link=links.passthrough())
+    state.policy = Bad()
+    with pytest.raises(ValueError, match="no"):
+        state.policy = "lazy"
+    state.policy = "immediate"
+    a.write(b"1")
+    assert b[0:1] == b"1"
+
+
+@pytest.mark.parametrize("threads", ["4", 2**40, 0, -1, 1.5, True])
+def test_nonsense_about_threads_changes_no_policy(state, threads):
+    state.policy = "lazy"
+    before = state.policy
+    with pytest.raises(TypeError):
+        state.policy = Parallel(threads=threads)
+    assert state.policy is before
+
+
+def test_a_function_cannot_take_its_page_away(state):
+    def take(out, parent):
+        content = out.obj
+        out.release()
+        content.clear()
+
+    state.create_page(1 << 16, name="a")
+    state.create_page(1 << 16, name="b")
+    state.depend("b", on="a", fn=take)
+    with pytest.raises(mmsb.StalePageError, match="BufferError"):
+        state.page("b").read()

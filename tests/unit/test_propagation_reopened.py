@@ -58,3 +58,39 @@ def test_computing_one_page_leaves_what_else_is_stale(tmp_path):
         with state.fork() as fork:
             assert stale_of(fork) == {from_second.page_id, both.page_id}
         assert both.read(0, 1) == b"\3" and not stale_of(state)
+
+
+def test_what_a_partial_wave_computed_counts_in_the_next_whole_one():
+    with mmsb.open(policy="lazy") as state:
+        first, second, third = (state.create_page(8) for _ in range(3))
+        state.depend(second, on=first, link=links.passthrough())
+        state.depend(third, on=second, link=links.passthrough())
+        state.propagate()
+        first.write(b"1")
+        second.read()
+        first.write(b"2", at=5)
+        state.propagate()
+        assert third.read() == second.read() == first.read()
+        assert not state.verify(recompute=True).findings
+
+
+def test_what_was_written_before_a_page_is_computed_counts_for_its_children():
+    with mmsb.open() as state:
+        first, second, third = (state.create_page(8) for _ in range(3))
+        third.write(b"another!")
+        state.depend(second, on=first, link=links.passthrough())
+        with state.deferred():
+            first.write(b"1")
+            state.depend(first, on=third, link=links.copy([(0, 4, 4, 4)]))
+        assert second.read() == first.read() == b"1\0\0\0her!"
+
+
+def test_the_cause_of_a_wave_is_the_commit_that_set_it_off():
+    with mmsb.open(policy="deferred") as state:
+        source, child, other = (state.create_page(8) for _ in range(3))
+        state.depend(child, on=source, link=links.passthrough())
+        state.propagate()
+        cause = source.write(b"1").seq
+        other.write(b"2")
+        state.propagate()
+        assert [commit.cause for commit in state.log()][-1] == cause
