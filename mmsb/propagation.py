@@ -48,7 +48,7 @@ class Propagation(Merging, Policies):
         from mmsb.pagegraph import PageGraph
 
         self._check_open()
-        return PageGraph(self._need_engine().graph, self.page_id_of, self._name_of.get)
+        return PageGraph(self._need_engine().graph, self.page_id_of, self._name_of.get, self._links.of)
 
     def depend(
         self,
