@@ -427,7 +427,8 @@ cdef class Graph:
         """(weight, pages) of the heaviest path: the sum of its pages' weights, added from its start on.
 
         weights: callable or mapping from page id to a finite number of at least 0 (ValueError, TypeError;
-        PageNotFoundError for a page that a mapping lacks); None: 1 for each page. Among several, the last page, then each page before it, has the smallest id. (0.0, []) without pages.
+        PageNotFoundError for a page that a mapping lacks); None: 1 for each page. Among several, the last page, then
+        each page before it, has the smallest id. (0.0, []) without pages.
         """
         cdef Nodes nodes = Nodes()
         cdef uint32_t mask = mask_of(kinds)

@@ -269,8 +269,9 @@ cdef class Semiring:
         """A semiring whose lanes are computed by two C functions of its type, `double f(double, double)` for float64.
 
         `add` and `mul` are addresses, or objects that carry one as `address`, as functions compiled by `numba.cfunc`
-        do; their signature is checked. `laws` is what the caller vouches for (of `LAWS`), `domain` the least and the greatest lane for which. Folds
-        go from left to right. SemiringError when a name, number or law does not fit.
+        do; the signature of these is checked. `laws` is what the caller vouches for (of `LAWS`), `domain` the least and
+        the greatest lane for which. Folds go from left to right. SemiringError when a name, number, law or signature
+        does not fit.
         """
         cdef Called made = Called.__new__(Called)
         cdef uint64_t plus = getattr(add, "address", add), times = getattr(mul, "address", mul)
