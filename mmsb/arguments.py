@@ -67,3 +67,19 @@ def column(values: Any, what: str, count: int | None = None) -> Any:
     if array.ndim != 1 or (count is not None and len(array) != count):
         raise InvalidDeltaError(f"{what} must be one-dimensional and as long as ids. Check its shape.")
     return numpy.ascontiguousarray(array, dtype=numpy.uint64)
+
+
+def page_ids(values: Any, what: str) -> Any:
+    """A one-dimensional array of page ids (uint64). TypeError for other things than integers, ValueError below 0 and
+    for another shape.
+    """
+    import numpy
+
+    ids = numpy.asarray(values)
+    if ids.size and ids.dtype.kind not in "iu":
+        raise TypeError(f"{what} must be page ids, integers, not {ids.dtype}")
+    if ids.ndim != 1:
+        raise ValueError(f"{what} must be one-dimensional. Check the shape, {ids.shape}.")
+    if ids.size and ids.min() < 0:
+        raise ValueError(f"{what} has a negative element, {ids.min()}. Use page ids.")
+    return ids.astype(numpy.uint64)

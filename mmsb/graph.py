@@ -10,7 +10,7 @@ from __future__ import annotations
 import importlib
 import json
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from mmsb._core.graph import KINDS, Edge, Graph
 from mmsb.errors import MissingPackageError
@@ -36,6 +36,16 @@ Names = Mapping[int, str] | Callable[[int], str | None] | None
 
 # How DOT draws an edge: what recomputes is a solid line, what only tells somebody is not.
 STYLES = {"data": "solid", "control": "dashed", "device": "dotted", "compiler": "dotted"}
+
+
+class Drawn(Protocol):
+    """What the exports ask: a Graph, or a State's."""
+
+    def order(self) -> list[int]: ...
+
+    def levels(self) -> list[list[int]]: ...
+
+    def edges(self, kinds: Kinds = None) -> Sequence[Any]: ...
 
 
 class Reduction(NamedTuple):
@@ -111,8 +121,9 @@ def package(name: str) -> Any:
         ) from error
 
 
-def to_networkx(graph: Graph, *, names: Names = None, kinds: Kinds = None) -> Any:
-    """A networkx.MultiDiGraph: nodes are page ids with `name`; the key of an edge is its kind, with `kind` and `link`.
+def to_networkx(graph: Drawn, *, names: Names = None, kinds: Kinds = None) -> Any:
+    """A networkx.MultiDiGraph: nodes are page ids with `name`; the key of an edge is its kind, with `kind`, `link`
+    and, where it has one, `weight`.
 
     Nodes come in the order of the graph. MissingPackageError.
     """
@@ -120,11 +131,11 @@ def to_networkx(graph: Graph, *, names: Names = None, kinds: Kinds = None) -> An
     for page_id in graph.order():
         other.add_node(page_id, name=name_of(names, page_id))
     for edge in graph.edges(kinds):
-        other.add_edge(edge.parent, edge.child, key=edge.kind, kind=edge.kind, link=edge.link)
+        other.add_edge(edge.parent, edge.child, key=edge.kind, **facts_of(edge))
     return other
 
 
-def to_rustworkx(graph: Graph, *, names: Names = None, kinds: Kinds = None) -> Any:
+def to_rustworkx(graph: Drawn, *, names: Names = None, kinds: Kinds = None) -> Any:
     """A rustworkx.PyDiGraph: the payload of a node is {"page_id", "name"}, that of an edge its Edge.
 
     Nodes come in the order of the graph. MissingPackageError.
@@ -137,13 +148,20 @@ def to_rustworkx(graph: Graph, *, names: Names = None, kinds: Kinds = None) -> A
     return other
 
 
+def facts_of(edge: Any) -> dict[str, Any]:
+    """What an edge is, by name; `weight` is left out where there is none."""
+    facts = {"kind": edge.kind, "link": edge.link}
+    weight = getattr(edge, "weight", None)
+    return facts if weight is None else {**facts, "weight": weight}
+
+
 def quoted(text: str) -> str:
     """A DOT string. Line breaks and other control characters are shown as escapes."""
     shown = "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
     return '"' + shown.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
-def to_dot(graph: Graph, *, names: Names = None, kinds: Kinds = None) -> str:
+def to_dot(graph: Drawn, *, names: Names = None, kinds: Kinds = None) -> str:
     """The graph in the language of Graphviz; nodes in the order of the graph, edges sorted."""
     lines = ["digraph mmsb {"]
     for page_id in graph.order():
@@ -154,17 +172,16 @@ def to_dot(graph: Graph, *, names: Names = None, kinds: Kinds = None) -> str:
     return "\n".join([*lines, "}", ""])
 
 
-def to_json(graph: Graph, *, names: Names = None, kinds: Kinds = None) -> str:
-    """{"pages": [{"page_id", "name", "level"}], "edges": [{"parent", "child", "kind", "link"}]} as text.
-
-    Pages in the order of the graph, edges sorted; one line each.
+def to_json(graph: Drawn, *, names: Names = None, kinds: Kinds = None) -> str:
+    """{"pages": [{"page_id", "name", "level"}], "edges": [{"parent", "child", "kind", "link"}]} as text; with
+    "weight" where an edge has one. Pages in the order of the graph, edges sorted; one line each.
     """
     pages = [
         {"page_id": page_id, "name": name_of(names, page_id), "level": number}
         for number, level in enumerate(graph.levels())
         for page_id in level
     ]
-    edges = [edge._asdict() for edge in graph.edges(kinds)]
+    edges = [{"parent": edge.parent, "child": edge.child, **facts_of(edge)} for edge in graph.edges(kinds)]
     parts = [
         f'"{title}": [' + ",".join(f"\n  {json.dumps(entry)}" for entry in entries) + ("\n ]" if entries else "]")
         for title, entries in (("pages", pages), ("edges", edges))

@@ -89,9 +89,12 @@ def passthrough() -> Link:
 
 def copy(ranges: Iterable[Copy]) -> Link:
     """Ranges of the parents go into ranges of the child, (parent's place, from, to, bytes) each, a later one over an
-    earlier one; the rest of the child stays.
+    earlier one; the rest of the child stays. ValueError without ranges.
     """
-    return Link("copy", copies=tuple((whole(a), whole(b), whole(c), whole(d)) for a, b, c, d in ranges))
+    copies = tuple((whole(a), whole(b), whole(c), whole(d)) for a, b, c, d in ranges)
+    if not copies:  # what passthrough() keeps
+        raise ValueError("there is no range to copy. Give one or more, or use passthrough().")
+    return Link("copy", copies=copies)
 
 
 def whole(number: int) -> int:
@@ -124,6 +127,15 @@ def matrix(name: str, dtype: str, rows: int, columns: int) -> Link:
     rows + 1), column (uint32 per entry), value (a lane per entry).
     """
     return Link("matrix", semiring=name, dtype=dtype, rows=whole(rows), columns=whole(columns))
+
+
+def type_name(dtype: Any) -> str:
+    """A lane type as links keep it: text as it is, of whatever else numpy.dtype() understands the name. TypeError."""
+    if isinstance(dtype, str):
+        return dtype
+    import numpy
+
+    return str(numpy.dtype(dtype))
 
 
 def encode_unlink(kind: str, parents: Sequence[int] = ()) -> bytes:

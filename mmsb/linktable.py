@@ -37,6 +37,7 @@ class Links:
         self.seen = 0  # notes about changes whose pages' children are marked
         self.linked: dict[int, None] = {}  # pages that got a data link, and whose children are not marked yet
         self.children: dict[int, list[int]] = {}  # along data and control edges
+        self.told: dict[int, list[int]] = {}  # pages below, along edges of the other kinds
         self.unlogged: set[int] = set()  # stale pages that opening found, and no wave has told since
         self.digested: bytes | None = None
 
@@ -58,9 +59,12 @@ class Links:
 
     def touching(self, page_id: int) -> list[tuple[int, Link]]:
         """(child, link) of every link that the page is in."""
-        if page_id not in self.uses and not any((page_id, kind) in self.table for kind in KINDS):
-            return []
-        return [(child, link) for child, link in self.items() if child == page_id or page_id in link.parents]
+        keys = [(page_id, kind) for kind in KINDS]
+        keys += [(child, kind) for child in set(self.children.get(page_id, ())) for kind in TELLING]
+        keys += [(child, kind) for child in set(self.told.get(page_id, ())) for kind in KINDS if kind not in TELLING]
+        found = [(child, self.table[child, kind]) for child, kind in keys if (child, kind) in self.table]
+        found = [(child, link) for child, link in found if child == page_id or page_id in link.parents]
+        return sorted(found, key=lambda entry: (entry[0], KINDS.index(entry[1].kind)))
 
     # ---- links come and go
 
@@ -110,6 +114,8 @@ class Links:
                     if parent not in self.children:
                         self.core._forget_touched_page(parent)  # as it is now, nobody has missed anything
                     self.children.setdefault(parent, []).append(child)
+                else:
+                    self.told.setdefault(parent, []).append(child)
         for parent in old.parents if old is not None else ():
             self.uses[parent] -= 1
             if self.uses[parent] == 0:
@@ -120,6 +126,10 @@ class Links:
                 if not self.children[parent]:
                     del self.children[parent]
                     self.core._forget_touched_page(parent)  # its changes concern nobody
+            else:
+                self.told[parent].remove(child)
+                if not self.told[parent]:
+                    del self.told[parent]
         if kind == "data":
             self.core._flag_page(child, derived=link is not None)
         self.digested = None

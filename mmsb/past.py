@@ -386,8 +386,9 @@ class PastState:
         """The graph of the pages as it was; see mmsb.pagegraph.PageGraph."""
         self.check()
         graph = Graph()
-        add_edges(graph, links_at(self.state, self.seq).edges())
-        return PageGraph(graph, lambda page: self.page(page).page_id, self._page_name)
+        links = links_at(self.state, self.seq)
+        add_edges(graph, links.edges())
+        return PageGraph(graph, lambda page: self.page(page).page_id, self._page_name, links.of)
 
     # ---- leaving, and what cannot be done
 

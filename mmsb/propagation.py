@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from mmsb._core.batch import Batch
 from mmsb._core.engine import Engine
 from mmsb._core.semiring import Semiring
+from mmsb.arguments import page_ids
 from mmsb.errors import (
     EdgeNotFoundError,
     GraphCycleError,
@@ -23,7 +24,7 @@ from mmsb.errors import (
     SemiringError,
 )
 from mmsb.graph import add_edges
-from mmsb.links import KINDS, Link
+from mmsb.links import KINDS, Link, type_name
 from mmsb.linktable import corrupt
 from mmsb.merging import Merging
 from mmsb.policies import Policies
@@ -38,6 +39,13 @@ __all__ = ["Propagation"]
 NOT_REGISTERED = "its function is not registered"
 
 
+def several(pages: Any) -> Iterable[Any]:
+    """The pages of an argument that may be one page. TypeError for bytes, whose items would be taken for ids."""
+    if isinstance(pages, (bytes, bytearray, memoryview)):
+        raise TypeError(f"pages are given by id, name or Page, not as {type(pages).__name__}")
+    return [pages] if isinstance(pages, (int, str)) or hasattr(pages, "page_id") else pages  # type: ignore[list-item]
+
+
 class Propagation(Merging, Policies):
     """The part of State that makes pages depend on pages."""
 
@@ -49,7 +57,7 @@ class Propagation(Merging, Policies):
         from mmsb.pagegraph import PageGraph
 
         self._check_open()
-        return PageGraph(self._need_engine().graph, self.page_id_of, self._name_of.get)
+        return PageGraph(self._need_engine().graph, self.page_id_of, self._name_of.get, self._links.of)
 
     def depend(
         self,
@@ -77,8 +85,7 @@ class Propagation(Merging, Policies):
         """
         self._check_idle(to_write=True)
         child_id = self.page_id_of(child)
-        given = [on] if isinstance(on, (int, str)) or hasattr(on, "page_id") else list(on)  # type: ignore[arg-type]
-        parents = tuple(self.page_id_of(parent) for parent in given)
+        parents = tuple(self.page_id_of(parent) for parent in several(on))
         wanted = self._make_link(child_id, parents, fn, kind, link)
         entry = (fn, dtype, tuple(shape) if shape is not None else None)
         if fn is not None:
@@ -126,7 +133,7 @@ class Propagation(Merging, Policies):
             return Link("call", parents=parents, function=name)
         if not isinstance(link, Link) or link.type in ("call", "none"):
             raise TypeError("link must come from mmsb.links, like links.passthrough()")
-        wanted = link._replace(parents=parents)
+        wanted = link._replace(parents=parents, dtype=type_name(link.dtype))
         self._check_link(child, wanted)
         return wanted
 
@@ -188,14 +195,15 @@ class Propagation(Merging, Policies):
         """Many semiring links in one commit: the i-th edge leads from page parents[i] to page children[i] and weighs
         weights[i] (None: nothing is multiplied). A child's parents are taken in the order of the arrays.
 
-        parents, children: page ids, equally long; weights: numbers. Errors as of depend().
+        parents, children: page ids, equally long; weights: numbers. Errors as of depend(); TypeError for ids that are
+        no integers, ValueError for negative ones.
         """
         import numpy
 
         self._check_idle(to_write=True)
-        child_ids = numpy.asarray(children, dtype=numpy.uint64)
-        parent_ids = numpy.asarray(parents, dtype=numpy.uint64)
-        if child_ids.ndim != 1 or child_ids.shape != parent_ids.shape:
+        child_ids, parent_ids = page_ids(children, "children"), page_ids(parents, "parents")
+        dtype = type_name(dtype)
+        if child_ids.shape != parent_ids.shape:
             raise ValueError("parents and children must be one-dimensional and equally long. Check their shapes.")
         if not child_ids.size:
             return
@@ -290,8 +298,7 @@ class Propagation(Merging, Policies):
         self._check_idle(to_write=True)
         child_id = self.page_id_of(child)
         link = self._links.of(child_id, kind)
-        given = [] if on is None else [on] if isinstance(on, (int, str)) or hasattr(on, "page_id") else on
-        parents = tuple(self.page_id_of(parent) for parent in given)
+        parents = tuple(self.page_id_of(parent) for parent in ([] if on is None else several(on)))
         if link is None or any(parent not in link.parents for parent in parents):
             raise EdgeNotFoundError(
                 f"Page {child_id} does not depend on {list(parents) or 'any page'} by an edge of kind {kind!r}.",
@@ -317,10 +324,11 @@ class Propagation(Merging, Policies):
             self._events.unlinked.setdefault((child, kind), deque()).append(list(above))
 
     def _graph_parents(self, page_id: int) -> list[int]:
-        return sorted({parent for child, link in self._links.items() if child == page_id for parent in link.parents})
+        links = self._links.touching(page_id)
+        return sorted({parent for child, link in links if child == page_id for parent in link.parents})
 
     def _graph_children(self, page_id: int) -> list[int]:
-        return sorted({child for child, link in self._links.items() if page_id in link.parents})
+        return sorted({child for child, link in self._links.touching(page_id) if page_id in link.parents})
 
     def _check_resize(self, page_id: int) -> None:
         """Pages in native links keep their size."""

@@ -38,7 +38,12 @@ class UfuncSemiring:
         self.name = name
         self.dtype = str(np.dtype(dtype))
         self.laws = tuple(law for law in LAWS if law in set(laws))
-        if self.dtype not in {names[0] for names in DTYPES.values()} or set(laws) - set(LAWS) or not name:
+        if (
+            self.dtype not in {names[0] for names in DTYPES.values()}
+            or set(laws) - set(LAWS)
+            or not name
+            or "\0" in name
+        ):
             raise SemiringError(
                 f"Semiring {name!r} over {self.dtype} needs a name, a type of lanes and laws out of {', '.join(LAWS)}.",
                 semiring=name,
@@ -56,7 +61,8 @@ class UfuncSemiring:
     def _number(self, number: Any, what: str) -> Lanes:
         """A number as one lane."""
         try:
-            lane = np.array(number, self.dtype)
+            with np.errstate(all="ignore"):
+                lane = np.array(number, self.dtype)
             if lane.dtype.kind == "f" or lane.item() == number:
                 return lane
         except (TypeError, ValueError, OverflowError):
@@ -102,7 +108,12 @@ class UfuncSemiring:
                 semiring=self.name,
                 dtype=self.dtype,
             )
-        return result.astype(self.dtype, copy=False)
+        if (
+            result.dtype.kind == "c"
+        ):  # dropping the imaginary part is a warning of another kind, which errstate lets out
+            result = result.real
+        with np.errstate(all="ignore"):
+            return result.astype(self.dtype, copy=False)
 
     def _put(self, to: Lanes, fresh: Lanes) -> bool:
         """Stores a result; whether a byte came out different."""

@@ -1,13 +1,13 @@
 # cython: wraparound=True
 """Batch: a commit gathered by hand. All of it happens, or nothing."""
 
-from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
+from cpython.buffer cimport PyBuffer_Release
 from cpython.bytes cimport PyBytes_AS_STRING
 from libc.string cimport memset
 
 from mmsb._core.c_mmsb cimport *
 from mmsb._core.delta cimport Delta
-from mmsb._core.page cimport Page, as_bytes_like, offset_of
+from mmsb._core.page cimport Page, as_bytes_like, check_lanes, items_of, offset_of, take_buffer
 from mmsb._core.semiring cimport Semiring
 from mmsb._core.state cimport CLOSED, Core, FORKED, UNWRITABLE, WAVE
 
@@ -188,14 +188,11 @@ cdef class Batch:
         op.offset = offset_of(at, page_id)
         op.if_epoch = epoch_of(if_epoch)
         op.assigns = assigns
-        try:
-            PyObject_GetBuffer(data, &buffer, PyBUF_SIMPLE)
-        except (TypeError, ValueError, BufferError):
-            data = as_bytes_like(data)
-            PyObject_GetBuffer(data, &buffer, PyBUF_SIMPLE)
+        take_buffer(data, &buffer)
         try:
             self.check_range(page_id, op.offset, buffer.len)
             if not assigns:
+                check_lanes(data, self.merge_of(page_id), page_id)
                 self.check_merge(page_id, op.offset, buffer.len, if_epoch)
             op.data_bytes = buffer.len
             if rebase and if_epoch is not None:
@@ -259,6 +256,9 @@ cdef class Batch:
             self.check_range(page_id, offset_view[i], length_view[i])
             self.check_merge(page_id, offset_view[i], length_view[i], None)
             i += 1
+        if len(state.merges) > 1 and items_of(payload) is not None:
+            for one in numpy.unique(id_array).tolist():
+                check_lanes(payload, self.merge_of(one), one)
         cdef int status = mmsb_batch_add_writes(&self.batch, &id_view[0], &offset_view[0], &length_view[0], count,
                                                 &data[0] if data.shape[0] else NULL, data.shape[0])
         if status == MMSB_BAD_SIZE:
@@ -317,6 +317,8 @@ cdef class Batch:
             raise errors.PageSizeError(
                 f"The data has {len(content)} bytes and the page {bytes_of_page}. Make the page larger.", size=size)
         if semiring is not None:
+            if data is not None:
+                check_lanes(data, semiring, None)
             content = self.neutral(semiring, content or b"", bytes_of_page)
         if name is not None:
             self.check_name(name, 0)

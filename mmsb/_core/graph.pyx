@@ -60,6 +60,19 @@ cdef object column(values, str what, count=None):
     return numpy.ascontiguousarray(numbers, dtype=numpy.uint64)
 
 
+cdef object weigh(weights, page_id):
+    """A page's weight by a callable or a mapping. TypeError when it is neither, PageNotFoundError when it lacks one."""
+    if callable(weights):
+        return weights(page_id)
+    if not hasattr(weights, "__getitem__"):
+        raise TypeError(f"weights are a callable or a mapping from page id to number, not {type(weights).__name__}")
+    try:
+        return weights[page_id]
+    except LookupError:
+        raise errors.PageNotFoundError(f"Page {page_id} has no weight. Give one for every page in the graph.",
+                                       page=page_id) from None
+
+
 cdef class Nodes:
     """Node numbers for the time of one call."""
 
@@ -413,16 +426,16 @@ cdef class Graph:
     def critical_path(self, weights=None, kinds=None):
         """(weight, pages) of the heaviest path: the sum of its pages' weights, added from its start on.
 
-        weights: callable or mapping from page id to a finite number of at least 0 (ValueError); None: 1 for each
-        page. Among several, the last page, then each page before it, has the smallest id. (0.0, []) without pages.
+        weights: callable or mapping from page id to a finite number of at least 0 (ValueError, TypeError;
+        PageNotFoundError for a page that a mapping lacks); None: 1 for each page. Among several, the last page, then
+        each page before it, has the smallest id. (0.0, []) without pages.
         """
         cdef Nodes nodes = Nodes()
         cdef uint32_t mask = mask_of(kinds)
         cdef double weight = 0
         cdef double[::1] values = None
         if weights is not None and self.graph.page_count:
-            weigh = weights if callable(weights) else weights.__getitem__
-            weighed = [(page_id, float(weigh(page_id))) for page_id in self.pages()]
+            weighed = [(page_id, float(weigh(weights, page_id))) for page_id in self.pages()]
             values = array("d", bytes(8 * self.graph.node_count))
             for page_id, one in weighed:
                 if not 0 <= one < float("inf"):

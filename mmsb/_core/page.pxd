@@ -1,5 +1,6 @@
 from libc.stdint cimport uint8_t, uint64_t
 
+from mmsb._core.semiring cimport Semiring
 from mmsb._core.state cimport Core
 
 cdef class Slot:
@@ -20,3 +21,6 @@ cdef class Page:
 
 cdef uint64_t offset_of(object at, uint64_t page_id) except? 0xffffffffffffffff
 cdef object as_bytes_like(object data)
+cdef int take_buffer(object data, Py_buffer *buffer) except -1
+cdef object items_of(object data)
+cdef int check_lanes(object data, Semiring semiring, object page_id) except -1

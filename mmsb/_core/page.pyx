@@ -9,9 +9,11 @@ from cpython.ref cimport PyObject
 from libc.string cimport memcpy
 
 from mmsb._core.c_mmsb cimport *
+from mmsb._core.semiring cimport Semiring
 from mmsb._core.state cimport BUSY, CLOSED, FORKED
 
 from mmsb import errors, metadata
+from mmsb._core.semiring import DTYPES
 
 cdef uint64_t NO_OFFSET = <uint64_t>0xffffffffffffffff
 
@@ -34,8 +36,17 @@ cdef uint64_t offset_of(object at, uint64_t page_id) except? 0xffffffffffffffff:
     return number
 
 
+cdef int no_pointers(object data) except -1:
+    """TypeError for an array of Python objects: its bytes are addresses in this process."""
+    dtype = getattr(data.obj if type(data) is memoryview else data, "dtype", None)
+    if dtype is not None and getattr(dtype, "hasobject", False):
+        raise TypeError(f"data of dtype {dtype} are references to Python objects. Give numbers or bytes.")
+    return 0
+
+
 cdef object as_bytes_like(object data):
     """A one-dimensional contiguous view of bytes-like data, or the exception that says what is wrong with it."""
+    no_pointers(data)
     try:
         view = memoryview(data)
     except TypeError:
@@ -44,6 +55,37 @@ cdef object as_bytes_like(object data):
         raise errors.InvalidDeltaError(
             "The data is not contiguous in memory. Pass numpy.ascontiguousarray(data) or bytes(data).")
     return view.cast("B") if view.nbytes else memoryview(b"")
+
+
+cdef int take_buffer(object data, Py_buffer *buffer) except -1:
+    """The buffer of bytes-like data, or the exception that says what is wrong with it."""
+    no_pointers(data)
+    try:
+        PyObject_GetBuffer(data, buffer, PyBUF_SIMPLE)
+    except (TypeError, ValueError, BufferError):
+        PyObject_GetBuffer(as_bytes_like(data), buffer, PyBUF_SIMPLE)  # flattens what PyBUF_SIMPLE refused
+    return 0
+
+
+cdef object items_of(object data):
+    """What bytes-like data are items of, in a buffer's words; None for plain bytes, which may be anything."""
+    if type(data) is bytes:
+        return None
+    try:
+        given = memoryview(data).format.lstrip("<=@")
+    except ValueError:  # numpy has types that buffers have no word for
+        given = str(data.dtype)
+    return None if given in ("B", "b", "c") else given
+
+
+cdef int check_lanes(object data, Semiring semiring, object page_id) except -1:
+    """MergePageError for an array of other numbers than the lanes of a merge page."""
+    given = None if semiring is None else items_of(data)
+    if given is not None and given not in DTYPES[semiring.row.dtype][2:]:
+        raise errors.MergePageError(
+            f"The page merges lanes of {semiring.dtype}, and the data are items of format {given!r}. Give an array of "
+            "that type, or plain bytes.", page_id=page_id, reason="the data are of another type")
+    return 0
 
 
 @cython.no_gc_clear  # giving the slot back needs `state`
@@ -273,12 +315,10 @@ cdef class Page:
         if type(data) is bytes:
             return state.write(self.page_id, offset, <const uint8_t *>PyBytes_AS_STRING(data),
                                <uint64_t>PyBytes_GET_SIZE(data), &info, source, blob)
+        take_buffer(data, &buffer)
         try:
-            PyObject_GetBuffer(data, &buffer, PyBUF_SIMPLE)
-        except (TypeError, ValueError, BufferError):
-            data = as_bytes_like(data)  # raises what fits, or flattens what PyBUF_SIMPLE refused
-            PyObject_GetBuffer(data, &buffer, PyBUF_SIMPLE)
-        try:
+            state.leave(state.enter(CLOSED | FORKED))
+            check_lanes(data, state.merge_of(self.page_id), self.page_id)
             return state.write(self.page_id, offset, <const uint8_t *>buffer.buf, <uint64_t>buffer.len, &info, source,
                                blob)
         finally:

@@ -22,5 +22,6 @@ cdef class CsrMatrix:
 
 cdef Semiring wrap(const mmsb_semiring *row, owner)
 cdef uint32_t dtype_of(name) except? 99
+cdef bint is_name(name)
 cdef object lane_value(uint32_t dtype, const mmsb_lane *lane)
 cdef int put_lane(uint32_t dtype, value, str what, mmsb_lane *lane) except -1

@@ -38,10 +38,20 @@ cdef tuple ENTRY_NUMBERS = ("Q", "L", "q", "l")
 
 
 cdef uint32_t dtype_of(name) except? 99:
-    """Code of a lane type named like "float64", "f8" or "<f8", or by anything whose str() is such a name."""
-    text = str(getattr(name, "name", name)).lstrip("<=|")
+    """Code of a lane type named like "float64", "f8" or "<f8", or by whatever else numpy.dtype() understands."""
+    text = name.lstrip("<=|") if isinstance(name, str) else ""
     for code, names in DTYPES.items():
         if text in names[:2]:
+            return code
+    import numpy
+
+    try:
+        kind = None if name is None else numpy.dtype(name)  # numpy takes None for float64
+    except (TypeError, ValueError, SyntaxError):
+        kind = None
+    text = str(name) if kind is None else str(kind)  # with the byte order, where that is not this machine's
+    for code, names in DTYPES.items():
+        if text == names[0]:
             return code
     known = ", ".join(names[0] for names in DTYPES.values())
     raise errors.SemiringError(f"{text!r} is no type of lanes. Use one of {known}.", dtype=text)
@@ -116,6 +126,11 @@ cdef int put_lane(uint32_t dtype, value, str what, mmsb_lane *lane) except -1:
     """A number as a lane; SemiringError when it is none of that type."""
     lane.i64 = 0
     try:
+        if dtype != MMSB_DTYPE_F32 and dtype != MMSB_DTYPE_F64:
+            whole = int(value)
+            if whole != value:
+                raise TypeError
+            value = whole
         if dtype == MMSB_DTYPE_U8:
             lane.u8 = value
         elif dtype == MMSB_DTYPE_I32:
@@ -126,7 +141,7 @@ cdef int put_lane(uint32_t dtype, value, str what, mmsb_lane *lane) except -1:
             lane.f32 = value
         else:
             lane.f64 = value
-    except (OverflowError, TypeError):
+    except (OverflowError, TypeError, ValueError):
         name = DTYPES[dtype][0]
         raise errors.SemiringError(f"{what} {value!r} is no {name}. Give a number of that type.", operand=what,
                                    dtype=name) from None
@@ -183,7 +198,7 @@ cdef class Semirings:
         UnknownSemiringError when there is none, SemiringError when `dtype` is no type of lanes.
         """
         cdef uint32_t code = dtype_of(dtype)
-        cdef bytes wanted = name.encode()
+        cdef bytes wanted = b"" if "\0" in name else name.encode()  # in C it would end there
         cdef const mmsb_semiring *row = mmsb_semirings_find(&self.table, wanted, code)
         if row == NULL:
             known = ", ".join(sorted({known for known, over in self.names() if over == DTYPES[code][0]}))
@@ -199,6 +214,20 @@ cdef Semiring wrap(const mmsb_semiring *row, owner):
     semiring.row = row
     semiring.owner = owner
     return semiring
+
+
+cdef bint is_name(name):
+    """Whether this can name a semiring: C ends a name at the first NUL."""
+    return isinstance(name, str) and name != "" and "\0" not in name
+
+
+cdef int check_signature(function, str lane) except -1:
+    """SemiringError when a function that numba.cfunc compiled takes or gives other lanes than these."""
+    signature, wanted = getattr(function, "_sig", None), f"({lane}, {lane}) -> {lane}"
+    if signature is not None and str(signature) != wanted:
+        raise errors.SemiringError(f"A function is {signature} where {wanted} belongs. Compile it for that type.",
+                                   dtype=lane)
+    return 0
 
 
 cdef class Called:
@@ -240,14 +269,17 @@ cdef class Semiring:
         """A semiring whose lanes are computed by two C functions of its type, `double f(double, double)` for float64.
 
         `add` and `mul` are addresses, or objects that carry one as `address`, as functions compiled by `numba.cfunc`
-        do. `laws` is what the caller vouches for (of `LAWS`), `domain` the least and the greatest lane for which. Folds
-        go from left to right. SemiringError when a name, number or law does not fit.
+        do; the signature of these is checked. `laws` is what the caller vouches for (of `LAWS`), `domain` the least and
+        the greatest lane for which. Folds go from left to right. SemiringError when a name, number, law or signature
+        does not fit.
         """
         cdef Called made = Called.__new__(Called)
         cdef uint64_t plus = getattr(add, "address", add), times = getattr(mul, "address", mul)
         cdef uint32_t code = dtype_of(dtype)
         unknown = [law for law in laws if law not in LAWS]
-        if not name or plus == 0 or times == 0 or unknown:
+        for function in (add, mul):
+            check_signature(function, DTYPES[code][0])
+        if not is_name(name) or plus == 0 or times == 0 or unknown:
             raise errors.SemiringError(
                 f"Semiring {name!r} needs a name, two functions and laws out of {', '.join(LAWS)}.",
                 semiring=name, unknown=unknown)

@@ -6,7 +6,7 @@ from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.string cimport memcmp, memcpy
 
 from mmsb._core.c_semiring cimport *
-from mmsb._core.semiring cimport Semiring, dtype_of, lane_value, put_lane, wrap
+from mmsb._core.semiring cimport Semiring, dtype_of, is_name, lane_value, put_lane, wrap
 
 from mmsb import errors
 from mmsb._core.semiring import LAWS
@@ -187,7 +187,7 @@ def compiled(semiring):
     made = PythonRow.__new__(PythonRow)
     row = &made.called.row
     unknown = [law for law in semiring.laws if law not in LAWS]
-    if not isinstance(semiring.name, str) or not semiring.name or unknown:
+    if not is_name(semiring.name) or unknown:
         raise errors.SemiringError(
             f"Semiring {semiring.name!r} needs a name and laws out of {', '.join(LAWS)}.",
             semiring=semiring.name, unknown=unknown)

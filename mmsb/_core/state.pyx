@@ -24,7 +24,7 @@ from mmsb._core.delta cimport Delta, new_delta
 from mmsb._core.errors cimport raise_status
 from mmsb._core.files cimport Files
 from mmsb._core.log cimport Cursor, Frame
-from mmsb._core.page cimport Page, Slot, as_bytes_like
+from mmsb._core.page cimport Page, Slot, as_bytes_like, check_lanes
 from mmsb._core.semiring cimport Semiring
 
 
@@ -857,6 +857,7 @@ cdef class Core:
         self.prepare_info(&info, source, None, None)
         if type(data) is bytes and <uint64_t>PyBytes_GET_SIZE(data) == page_bytes:
             return self.write(page_id, 0, <const uint8_t *>PyBytes_AS_STRING(data), page_bytes, &info, source, None)
+        check_lanes(data, self.merge_of(page_id), page_id)
         data = as_bytes_like(data)
         PyObject_GetBuffer(data, &buffer, PyBUF_SIMPLE)
         try:

@@ -66,6 +66,10 @@ class Engine(Protocol):
     def linked(self) -> list[int]:
         """Ids of the pages that were given a link and have not been computed since."""
 
+    @property
+    def waves(self) -> int:
+        """Number of waves that have run, whoever started them."""
+
     def read(self, page_id: int) -> bytes:
         """A page's bytes as they are, stale or not."""
 

@@ -108,7 +108,17 @@ def test_it_refuses_the_same_operands(custom):
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"laws": ["add-lucky"]}, {"zero": "none"}, {"name": ""}, {"dtype": "f2"}, {"dtype": "u1", "zero": 256}]
+    "wrong",
+    [
+        {"laws": ["add-lucky"]},
+        {"zero": "none"},
+        {"name": ""},
+        {"name": "mi\0ne"},
+        {"dtype": "f2"},
+        {"dtype": "u1", "zero": 256},
+        {"dtype": "i8", "zero": 1.5},
+        {"dtype": "i4", "one": math.nan},
+    ],
 )
 def test_definitions_that_do_not_fit(wrong):
     facts = {"name": "mine", "dtype": "f8", "zero": 0.0, "one": 0.0, **wrong}
@@ -162,6 +172,47 @@ def test_numba_compiles_one():
     assert list(everything(semiring)) == list(everything(BUILT))
 
 
+@pytest.mark.parametrize("signature", ["float32(float32, float32)", "int64(int64, int64)"])
+def test_functions_of_another_signature_are_refused(signature):
+    numba = pytest.importorskip("numba")
+    right, wrong = (numba.cfunc(one)(lambda a, b: a + b) for one in ("float64(float64, float64)", signature))
+    for functions in ((right, wrong), (wrong, right)):
+        with pytest.raises(mmsb.SemiringError, match="belongs"):
+            Semiring.from_cfuncs("mine", "f8", *functions, **FACTS)
+
+
+def test_casts_are_no_warnings():
+    values = mmsb.UfuncSemiring("mine", "i4", lambda a, b: (a + b) / 0.0, np.add, zero=0, one=0)
+    values.add(np.ones(2, "i4"), np.ones(2, "i4"))
+    turned = mmsb.UfuncSemiring("mine", "f8", lambda a, b: (a + b) * (1 + 1j), np.add, zero=0, one=0)
+    dst = np.ones(2)
+    turned.add(dst, np.ones(2))
+    assert dst.tolist() == [2.0, 2.0]
+
+
+@pytest.mark.parametrize("dtype", [np.float64, float, "float", np.dtype("f8"), "<f8", "d"])
+def test_lane_types_as_numpy_names_them(dtype):
+    assert mmsb.Semirings().get("min-plus", dtype).dtype == "float64"
+    with mmsb.open() as state:
+        a, b, c = (state.create_page(8) for _ in range(3))
+        state.depend(b, on=a, link=mmsb.links.semiring("plus-times", dtype, [2.0]))
+        state.depend_many([a.page_id], [c.page_id], [3.0], semiring="plus-times", dtype=dtype)
+        a.write(np.array([1.5]))
+        assert (b.view("f8")[0], c.view("f8")[0]) == (3.0, 4.5)
+        assert state.create_page(8, merge="min-plus", dtype=dtype).merge == ("min-plus", "float64")
+
+
+@pytest.mark.parametrize("dtype", [">f8", "u8", None, "nonsense", "", np.uint64, [], {"a": 1}])
+def test_other_types_are_refused(dtype):
+    with pytest.raises(mmsb.SemiringError, match="is no type of lanes"):
+        mmsb.Semirings().get("min-plus", dtype)
+
+
+def test_names_end_where_they_end():
+    with pytest.raises(mmsb.UnknownSemiringError):
+        mmsb.Semirings().get("min-plus\0", "f8")
+
+
 def test_what_the_first_mmsb_called_them():
     tropical, boolean = tropical_semiring(), boolean_semiring()
     assert (tropical.zero, tropical.one, boolean.zero, boolean.one) == (math.inf, 0.0, 0, 1)
@@ -176,7 +227,7 @@ def test_facts_that_are_none():
     class Wrong(mmsb.UfuncSemiring):
         pass
 
-    for fact, value in (("laws", ["add-lucky"]), ("name", ""), ("zero", "none"), ("dtype", "f2")):
+    for fact, value in (("laws", ["add-lucky"]), ("name", ""), ("name", "mi\0ne"), ("zero", "none"), ("dtype", "f2")):
         wrong = Wrong("mine", "f8", np.maximum, np.add, **FACTS)
         setattr(wrong, fact, value)
         with pytest.raises(mmsb.SemiringError):

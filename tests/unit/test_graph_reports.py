@@ -44,8 +44,11 @@ def test_critical_path():
     for wrong in (-1, float("nan"), float("inf")):
         with pytest.raises(ValueError, match="Page 3 has weight"):
             graph.critical_path(weights | {3: wrong})
-    with pytest.raises(KeyError):
-        graph.critical_path({1: 1})
+    for lacking in ({1: 1}, [1, 1]):
+        with pytest.raises(errors.PageNotFoundError, match="has no weight"):
+            graph.critical_path(lacking)
+    with pytest.raises(TypeError, match="callable or a mapping"):
+        graph.critical_path(5)
 
 
 def test_a_weight_function_that_removes_pages():

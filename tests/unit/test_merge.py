@@ -51,6 +51,32 @@ def test_a_write_is_joined_with_what_is_there(page):
     assert page.epoch == 1
 
 
+WRITES = {
+    "write": lambda state, page, data: page.write(data),
+    "write_in_batch": lambda state, page, data: page.write(data, propagate=False),
+    "update_page": lambda state, page, data: state.update_page(page, data),
+    "write_many": lambda state, page, data: write_many(state, page, data),
+    "create": lambda state, page, data: state.create_page(data=data, merge="max-plus", dtype="f8"),
+}
+
+
+def write_many(state, page, data):
+    with state.batch() as batch:
+        batch.write_many([page.page_id], 0, 32, data)
+
+
+@pytest.mark.parametrize("how", WRITES)
+@pytest.mark.parametrize("dtype", ["i8", ">f8"])
+def test_arrays_of_another_type_are_refused(state, page, how, dtype):
+    write, wrong, seq = WRITES[how], np.full(4, 9).astype(dtype), state.seq
+    with pytest.raises(mmsb.MergePageError, match="merges lanes of float64"):
+        write(state, page, wrong)
+    assert state.seq == seq and lanes(page) == [5.0, 1.0, 7.0, 3.0]
+    write(state, page, bytearray(np.full(4, 9.0).tobytes()))
+    write(state, page, np.full(4, 11.0))
+    assert how == "create" or lanes(page) == [11.0] * 4
+
+
 def test_assign_overwrites(state, page):
     assert page.assign(np.array([0.0]), at=8, source="x", intent={"a": 1}).source == "x"
     assert page.assign(np.array([0.0]), at=8) is None
@@ -239,7 +265,7 @@ def test_pages_of_many_semirings(state):
         state.create_page(8, merge=name, dtype=dtype) for name, dtype in mmsb.Semirings().names() for _ in range(3)
     ]
     for page in pages:
-        page.write(np.ones(1, "u8"))
+        page.write(np.ones(1, "u8").tobytes())
     assert len({page.merge for page in pages}) == len(pages) // 3
 
 

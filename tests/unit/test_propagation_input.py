@@ -55,6 +55,7 @@ NONSENSE = {
     "itself": (mmsb.GraphCycleError, "a", "a", {"link": links.passthrough()}),
     "page that is missing": (mmsb.PageNotFoundError, "b", 77, {"link": links.passthrough()}),
     "page that never was": (mmsb.PageNotFoundError, 0, "a", {"link": links.passthrough()}),
+    "bytes for pages": (TypeError, "c", b"\1\2", {"link": links.semiring("plus-times", "int32")}),
     "nothing at all": (mmsb.LinkError, "b", "a", {}),
     "two answers": (mmsb.LinkError, "b", "a", {"fn": print, "link": links.passthrough()}),
     "control computes nothing": (mmsb.LinkError, "b", "a", {"kind": "control", "fn": print}),
@@ -86,6 +87,25 @@ def test_negative_numbers_make_no_link(make):
         make()
 
 
+def test_a_copy_of_nothing_is_no_link():
+    with pytest.raises(ValueError, match="no range"):
+        links.copy([])
+
+
+def test_references_to_objects_are_no_bytes(state):
+    before, wrong = picture(state), numpy.array([7], object)
+    for write in (
+        lambda: state.page("a").write(wrong),
+        lambda: state.page("a").write(memoryview(wrong)),
+        lambda: state.page("a").write(wrong, propagate=False),
+        lambda: state.update_page("a", wrong),
+        lambda: state.create_page(data=wrong),
+    ):
+        with pytest.raises(TypeError, match="references to Python objects"):
+            write()
+    assert picture(state) == before
+
+
 def test_cycles_name_their_pages_and_change_nothing(state):
     state.depend("b", on="a", link=links.passthrough())
     state.depend("c", on="b", link=links.passthrough())
@@ -107,6 +127,11 @@ def test_depend_many_is_all_or_nothing(state):
         (mmsb.LinkError, [1, 1], [2, 4]),
         (mmsb.GraphCycleError, [1, 2], [2, 1]),
         (ValueError, [1, 2], [3]),
+        (ValueError, [[1]], [[2]]),
+        (ValueError, [-1], [2]),
+        (TypeError, [1.0], [2.0]),
+        (TypeError, [1], numpy.array([True])),
+        (TypeError, ["1"], ["2"]),
     ]
     for kind, parents, children in wrong:
         with pytest.raises(kind):
@@ -240,10 +265,14 @@ def returns_strides(state, out, parent):
     return {"no": "bytes"}
 
 
+def returns_objects(state, out, parent):
+    return numpy.array([7], object)
+
+
 HARM = [
     raises, writes_elsewhere, writes_its_parent, opens_a_batch, links_pages, unlinks_itself, starts_a_wave, defers,
     changes_the_policy, closes, syncs, takes_a_checkpoint, compacts, verifies, leaves, recurses, returns_too_little,
-    returns_too_much, returns_a_number, returns_strides,
+    returns_too_much, returns_a_number, returns_strides, returns_objects,
 ]  # fmt: skip
 
 

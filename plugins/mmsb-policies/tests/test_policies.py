@@ -61,6 +61,20 @@ def test_batched_waits_no_longer_than_its_delay():
     assert waves(trial) == [("wave", 100), ("wave", 200)]
 
 
+def test_batched_waits_anew_after_a_wave_of_somebody_else():
+    trial = Trial(Batched(count=3, delay_ns=100))
+    trial.write(1, 5)
+    trial.advance(60)
+    trial.write(1, 6)
+    trial.propagate()
+    trial.write(1, 7)
+    trial.advance(60)
+    assert trial.read(10) is None and len(waves(trial)) == 1
+    trial.write(1, 8)
+    trial.write(1, 9)
+    assert len(waves(trial)) == 2 and trial.read(10) == 19
+
+
 @pytest.mark.parametrize("numbers", [{"count": 0}, {"delay_ns": -1}])
 def test_batched_refuses(numbers):
     with pytest.raises(ValueError, match="must be at least"):
@@ -84,6 +98,24 @@ def test_after_propagate_nothing_is_lost():
     assert trial.read(10) == 11
     trial.propagate()
     assert trial.read(10) == 15
+
+
+def test_threshold_measures_from_a_wave_of_somebody_else():
+    with mmsb.open() as state:
+        source, child = state.create_page(8), state.create_page(8)
+        state.depend(child, on=[source], fn=lambda out, parent: bytes(parent))
+        state.policy = Threshold(1.0)
+
+        def write(value):
+            source.write(struct.pack("<d", value))
+            return struct.unpack("<d", child.read())[0]
+
+        assert (write(0.5), write(1.4)) == (0.5, 0.5)
+        state.propagate()
+        assert write(0.2) == 0.2  # moved by 1.2 since that wave
+        assert write(0.9) == 0.2
+        state.propagate()
+        assert (write(1.8), write(1.95)) == (0.9, 1.95)
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,8 @@ NORMS = ("max", "sum", "euclid")
 
 
 class Threshold(Policy):
-    """A wave when a page has moved by more than `limit` since the last one; until then stale pages can be read.
+    """A wave when a page has moved by more than `limit` since the last one, whoever ran that; until then stale pages
+    can be read.
 
     How far a page has moved: by `norm` ("max", "sum", "euclid") over the differences of its lanes, numbers of type
     `dtype`. Another size, a page that was never looked at, NaN and bytes that are no whole lanes count as far. It keeps
@@ -24,24 +25,36 @@ class Threshold(Policy):
         self.dtype = numpy.dtype(dtype)
         self.norm = norm
         self.computed: dict[int, bytes] = {}  # pages as the last wave saw them
+        self.seen: dict[int, bytes] = {}  # pages that no wave has covered, as they were at the last look
+        self.waves = 0  # how many had run then
         self.began = False
 
     def after_commit(self, engine: Engine) -> None:
         """Runs the wave if it is worth it. What is stale from before this policy came is."""
-        now = {page_id: engine.read(page_id) for page_id in engine.changed}
-        if engine.linked or not self.began or any(self.is_far(page_id, data) for page_id, data in now.items()):
-            self.run(engine, now)
+        self.look(engine)
+        if engine.linked or not self.began or any(self.is_far(page_id, data) for page_id, data in self.seen.items()):
+            self.run(engine)
 
     def before_read(self, engine: Engine, page_id: int) -> bool:
         """The page is near enough."""
         if not self.began:
-            self.run(engine, {page_id: engine.read(page_id) for page_id in engine.changed})
+            self.look(engine)
+            self.run(engine)
         return True
 
-    def run(self, engine: Engine, now: dict[int, bytes]) -> None:
-        """The wave, in which the pages that changed stand at `now`."""
+    def look(self, engine: Engine) -> None:
+        """Notes how the pages that changed stand. A wave that somebody else ran since computed from the last look."""
+        if engine.waves != self.waves:
+            self.waves = engine.waves
+            self.computed.update(self.seen)
+        self.seen = {page_id: engine.read(page_id) for page_id in engine.changed}
+
+    def run(self, engine: Engine) -> None:
+        """The wave over what was just looked at."""
         engine.propagate()
-        self.computed.update(now)
+        self.computed.update(self.seen)
+        self.seen = {}
+        self.waves = engine.waves
         self.began = True
 
     def is_far(self, page_id: int, data: bytes) -> bool:
