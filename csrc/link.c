@@ -131,21 +131,40 @@ static int compute_copies(const mmsb_link *link, const mmsb_link_page *parents, 
     return only_ranges(result, old);
 }
 
+/* dst = 0 ⊕ w[0] ⊗ x[0] ⊕ w[1] ⊗ x[1] ..., where every lane of every parent has its own weight; `at`: where dst lies
+ * in the child. */
+static void combine_weighed_lanes(const mmsb_link *link, const uint8_t *const *x, uint64_t at, uint64_t child_size,
+                                  uint8_t *dst, uint64_t bytes) {
+    const mmsb_semiring *s = link->semiring;
+    for (uint64_t k = 0; k < bytes; k += s->lane_bytes) memcpy(dst + k, s->zero.bytes, s->lane_bytes);
+    for (uint32_t i = 0; i < link->parent_count; i++)
+        s->accumulate(s, dst, link->lane_weights + i * child_size + at, x[i], bytes / s->lane_bytes, true);
+}
+
 /* Computes a range of the child at `dst`. Returns whether that changed what stood there, which an accumulating link
  * adds to. */
 static bool combine(const mmsb_link *link, const mmsb_link_page *parents, const uint8_t **x, mmsb_run range,
-                    uint8_t *dst) {
+                    uint64_t child_size, uint8_t *dst) {
     const mmsb_semiring *s = link->semiring;
     for (uint32_t i = 0; i < link->parent_count; i++) x[i] = parents[i].bytes + range.offset;
-    if (!link->accumulates)
+    if (!link->accumulates && link->lane_weights == NULL)
         return s->combine(s, dst, x, link->weights, link->parent_count, range.length / s->lane_bytes);
     uint8_t fresh[BLOCK_BYTES];
     bool changed = false;
     for (uint64_t at = 0; at < range.length; at += BLOCK_BYTES) {
         uint64_t bytes = mmsb_min_u64(BLOCK_BYTES, range.length - at);
-        memcpy(fresh, dst + at, bytes);
-        s->combine(s, fresh, x, link->weights, link->parent_count, bytes / s->lane_bytes);
-        changed |= s->add(s, dst + at, fresh, bytes / s->lane_bytes);
+        if (link->lane_weights != NULL) {
+            combine_weighed_lanes(link, x, range.offset + at, child_size, fresh, bytes);
+        } else {
+            memcpy(fresh, dst + at, bytes);
+            s->combine(s, fresh, x, link->weights, link->parent_count, bytes / s->lane_bytes);
+        }
+        if (link->accumulates) {
+            changed |= s->add(s, dst + at, fresh, bytes / s->lane_bytes);
+        } else {
+            changed |= memcmp(dst + at, fresh, bytes) != 0;
+            memcpy(dst + at, fresh, bytes);
+        }
         for (uint32_t i = 0; i < link->parent_count; i++) x[i] += bytes;
     }
     return changed;
@@ -162,7 +181,7 @@ static int compute_lanes(const mmsb_link *link, const mmsb_link_page *parents, c
          * for a large one more than it is worth, because whoever makes the delta compares anyway. */
         bool compares = link->accumulates || child_size <= BLOCK_BYTES;
         if (compares) memcpy(child, old, child_size);
-        bool changed = combine(link, parents, x, (mmsb_run){0, child_size}, child);
+        bool changed = combine(link, parents, x, (mmsb_run){0, child_size}, child_size, child);
         if (changed || !compares) return all_of_it(result, child_size);
         result->runs.size = 0;
         return MMSB_OK;
@@ -171,7 +190,7 @@ static int compute_lanes(const mmsb_link *link, const mmsb_link_page *parents, c
     const mmsb_run *runs = mmsb_link_ranges(&result->runs, &count);
     for (uint64_t i = 0; i < count; i++) {
         memcpy(child + runs[i].offset, old + runs[i].offset, runs[i].length);
-        combine(link, parents, x, runs[i], child + runs[i].offset);
+        combine(link, parents, x, runs[i], child_size, child + runs[i].offset);
     }
     return only_ranges(result, old);
 }

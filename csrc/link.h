@@ -5,8 +5,8 @@
  *
  *   COPY      ranges of the parents go into ranges of the child, in order, so that a later one wins; the rest of the
  *             child stays. One copy of everything passes a page through.
- *   SEMIRING  child = 0 ⊕ w[0] ⊗ parent[0] ⊕ w[1] ⊗ parent[1] ..., lane by lane, in the order of the parents.
- *             Accumulating: child = child ⊕ that.
+ *   SEMIRING  child = 0 ⊕ w[0] ⊗ parent[0] ⊕ w[1] ⊗ parent[1] ..., lane by lane, in the order of the parents. A
+ *             weight is one lane, or as many as the parent has. Accumulating: child = child ⊕ that.
  *   REDUCE    child, one lane, = 0 ⊕ fold_add(parent[0]) ⊕ fold_add(parent[1]) ...
  *   MATRIX    child = A ⊗ x. The parents are x (`columns` lanes) and A in compressed rows: row_start (u64[rows + 1]),
  *             column (u32 per entry), value (a lane per entry). Entries from row_start[rows] on are room to grow and
@@ -46,6 +46,8 @@ typedef struct mmsb_link {
     uint32_t parent_count, copy_count;
     const mmsb_semiring *semiring;   /* SEMIRING, REDUCE, MATRIX */
     const uint8_t *weights;          /* SEMIRING: parent_count lanes, or NULL: no multiplication */
+    const uint8_t *lane_weights;     /* SEMIRING, instead of these: the weights of all lanes, parent by parent, or NULL.
+                                        They may be as much as the parents are, so nobody copies them */
     const mmsb_link_copy *copies;    /* COPY: applied in order */
     uint64_t rows, columns;          /* MATRIX */
     struct mmsb_link_columns *index; /* MATRIX: what is known of the matrix; NULL until it is first computed with */

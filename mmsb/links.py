@@ -6,18 +6,24 @@ A data link says how a child is computed from its parents; links of the other ki
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mmsb._core.varint import Reader, put_text, put_varint
 
 KINDS = ("data", "control", "device", "compiler")
 TYPES = ("call", "copy", "semiring", "reduce", "matrix", "none")
 
+if TYPE_CHECKING:
+    import numpy
+
 Copy = tuple[int, int, int, int]  # place of the parent, from, to, bytes
 
 
 class Link(NamedTuple):
-    """One link. `type`: "none" for all kinds but data; the other fields as the constructors below say."""
+    """One link. `type`: "none" for all kinds but data; the other fields as the constructors below say.
+
+    rows, columns: of a matrix, and of the weights that semiring() was given until it is known whether they fit.
+    """
 
     type: str
     kind: str = "data"
@@ -108,13 +114,50 @@ def whole(number: int) -> int:
 def semiring(name: str, dtype: str, weights: Any = None, *, accumulate: bool = False) -> Link:
     """Child = ⊕ over the parents of weight ⊗ parent, lane by lane, all pages equally long.
 
-    `weights`: one number per parent, None: nothing is multiplied. `accumulate`: child ⊕= that, for idempotent ⊕ only;
-    what a parent once gave stays.
+    `weights`: one number per parent; or an array of shape (parents, lanes of the child), where every lane of every
+    parent has its own; None: nothing is multiplied. ValueError, TypeError: see exact(). `accumulate`: child ⊕= that,
+    for idempotent ⊕ only; what a parent once gave stays.
+    """
+    if weights is None:
+        return Link("semiring", semiring=name, dtype=dtype, accumulate=accumulate)
+    lanes = exact(weights, dtype)
+    rows, columns = lanes.shape if lanes.ndim == 2 else (len(lanes), 1)
+    return Link(
+        "semiring",
+        semiring=name,
+        dtype=dtype,
+        accumulate=accumulate,
+        weights=lanes.tobytes(),
+        rows=rows,
+        columns=columns,
+    )
+
+
+def exact(weights: Any, dtype: str) -> numpy.ndarray[Any, Any]:
+    """Weights as an array of one or two dimensions of that type, none of them another number than it was: only
+    fractions may be rounded, to a shorter float. ValueError, TypeError.
     """
     import numpy
 
-    packed = b"" if weights is None else numpy.ascontiguousarray(weights, dtype=dtype).tobytes()
-    return Link("semiring", semiring=name, dtype=dtype, weights=packed, accumulate=accumulate)
+    given = numpy.asarray(weights)
+    if not given.size or given.ndim not in (1, 2):
+        raise ValueError(
+            f"weights has the shape {given.shape}. Use (parents,) or (parents, lanes); None multiplies nothing."
+        )
+    if given.dtype.kind not in "biuf":
+        raise TypeError(f"weights are {given.dtype}. Use numbers that {dtype} can hold.")
+    with numpy.errstate(all="ignore"):
+        lanes = given.astype(dtype)
+    if given.dtype.kind == lanes.dtype.kind == "f":
+        wrong = numpy.isinf(lanes) & numpy.isfinite(given)
+    elif given.dtype == lanes.dtype:
+        return lanes
+    else:  # numbers of Python compare by value, whatever their types are
+        pairs = zip(given.ravel().tolist(), lanes.ravel().tolist(), strict=True)
+        wrong = numpy.array([a != b for a, b in pairs]).reshape(given.shape)
+    if wrong.any():
+        raise ValueError(f"weights has {given[wrong][0]}, which {dtype} cannot hold. Use numbers that it can.")
+    return lanes
 
 
 def reduce(name: str, dtype: str) -> Link:

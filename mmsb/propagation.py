@@ -24,7 +24,7 @@ from mmsb.errors import (
     SemiringError,
 )
 from mmsb.graph import add_edges
-from mmsb.links import KINDS, Link, type_name
+from mmsb.links import KINDS, Link, exact, type_name
 from mmsb.linktable import corrupt
 from mmsb.merging import Merging
 from mmsb.policies import Policies
@@ -135,7 +135,7 @@ class Propagation(Merging, Policies):
             raise TypeError("link must come from mmsb.links, like links.passthrough()")
         wanted = link._replace(parents=parents, dtype=type_name(link.dtype))
         self._check_link(child, wanted)
-        return wanted
+        return wanted if link.type == "matrix" else wanted._replace(rows=0, columns=0)
 
     @staticmethod
     def _refused(child: int, parents: Sequence[int], reason: str) -> LinkError:
@@ -157,8 +157,12 @@ class Propagation(Merging, Policies):
         size = self._page_info(child)[0]
         if link.type == "copy" and not link.copies and (len(sizes) != 1 or sizes[0] != size):
             raise self._refused(child, link.parents, "what is passed through has one parent of the same size")
-        if link.weights and semiring is not None and len(link.weights) != len(sizes) * semiring.lane_bytes:
-            raise self._refused(child, link.parents, "there is not one weight per parent")
+        if link.weights and semiring is not None:
+            each = {semiring.lane_bytes, size} if link.type == "semiring" else {semiring.lane_bytes}
+            shape = link.rows in (0, len(sizes)) and link.columns * semiring.lane_bytes in (0, *each)
+            if link.type == "semiring" and not shape or len(link.weights) not in {len(sizes) * one for one in each}:
+                reason = "there is neither one weight per parent nor one per lane of each parent"
+                raise self._refused(child, link.parents, reason)
         why = self._need_engine().check(child, link, sizes, size, semiring)
         if why is not None:
             raise self._refused(child, link.parents, why)
@@ -195,8 +199,8 @@ class Propagation(Merging, Policies):
         """Many semiring links in one commit: the i-th edge leads from page parents[i] to page children[i] and weighs
         weights[i] (None: nothing is multiplied). A child's parents are taken in the order of the arrays.
 
-        parents, children: page ids, equally long; weights: numbers. Errors as of depend(); TypeError for ids that are
-        no integers, ValueError for negative ones.
+        parents, children: page ids, equally long; weights: as many numbers, or rows of a weight for each lane. Errors
+        as of depend() and links.semiring(); TypeError for ids that are no integers, ValueError for negative ones.
         """
         import numpy
 
@@ -209,7 +213,11 @@ class Propagation(Merging, Policies):
             return
         order = numpy.argsort(child_ids, kind="stable")
         child_ids, parent_ids = child_ids[order], parent_ids[order]
-        values = None if weights is None else numpy.ascontiguousarray(numpy.asarray(weights, dtype=dtype)[order])
+        values = None if weights is None else exact(weights, dtype)
+        if values is not None:
+            if len(values) != len(order):
+                raise ValueError(f"There are {len(order)} edges and {len(values)} weights. Use as many.")
+            values = values[order]
         starts = numpy.flatnonzero(numpy.r_[True, child_ids[1:] != child_ids[:-1]])
         ends = numpy.r_[starts[1:], len(child_ids)]
         wanted = []

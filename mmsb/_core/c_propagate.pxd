@@ -25,6 +25,7 @@ cdef extern from "link.h" nogil:
         uint32_t copy_count
         const mmsb_semiring *semiring
         const uint8_t *weights
+        const uint8_t *lane_weights
         const mmsb_link_copy *copies
         uint64_t rows
         uint64_t columns

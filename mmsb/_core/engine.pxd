@@ -14,7 +14,7 @@ cdef class Engine:
     cdef set marked, unlogged
     cdef readonly Graph graph
     cdef readonly dict functions   # by child's page id: (function, dtype, shape)
-    cdef dict kept                 # by child's page id: its semiring, and whether its rule calls Python
+    cdef dict kept                 # by child's page id: its semiring, whether its rule calls Python, its weights
     cdef public object policy      # None: a wave follows every commit at once
     cdef readonly int deferrals    # how many deferred() there are: above 0 no policy is asked
     cdef object pool               # threads that compute the native links of a level, None: none

@@ -80,6 +80,7 @@ cdef class Engine:
     cdef object fill(self, mmsb_link *native, link, list sizes, Semiring semiring):
         """Fills a native link from a Link. Returns what must outlive it."""
         cdef array copies = None
+        cdef bytes weights = link.weights
         memset(native, 0, sizeof(mmsb_link))
         native.type = links.TYPES.index(link.type)
         native.accumulates = link.accumulate
@@ -88,9 +89,11 @@ cdef class Engine:
         native.columns = link.columns
         if semiring is not None:
             native.semiring = semiring.row
-        weights = link.weights
-        if weights:
-            native.weights = <const uint8_t *>PyBytes_AS_STRING(weights)
+        if weights and semiring is not None:
+            if link.type == "semiring" and len(weights) > len(sizes) * semiring.row.lane_bytes:
+                native.lane_weights = <const uint8_t *>PyBytes_AS_STRING(weights)
+            else:
+                native.weights = <const uint8_t *>PyBytes_AS_STRING(weights)
         if link.type == "copy":
             whole = [(0, 0, 0, sizes[0])] if not link.copies else link.copies
             copies = array("Q", [number for one in whole for number in one])
@@ -107,7 +110,7 @@ cdef class Engine:
         if mmsb_propagate_set_rule(&self.p, self.graph.node(child), &native, nodes.data.as_uints) != MMSB_OK:
             raise MemoryError()
         calls = link.type == "call" or (semiring is not None and calls_python(semiring))
-        self.kept[child] = semiring, calls
+        self.kept[child] = semiring, calls, link.weights
         self.calls += calls
 
     def clear_rule(self, child):
@@ -116,7 +119,7 @@ cdef class Engine:
         if node != MMSB_NO_NODE and node < self.p.rules.size // sizeof(mmsb_rule):
             mmsb_propagate_clear_rule(&self.p, node)
         self.functions.pop(child, None)
-        _, calls = self.kept.pop(child, (None, False))
+        _, calls, _ = self.kept.pop(child, (None, False, b""))
         self.calls -= calls
 
     def force(self, child):
@@ -422,7 +425,7 @@ cdef class Engine:
     cdef int misfit(self) except -1:
         """A native link could not compute the node at hand."""
         page_id = self.graph.page_id(mmsb_propagate_node(&self.p))
-        semiring, _ = self.kept[page_id]
+        semiring, _, _ = self.kept[page_id]
         error = take_error(semiring) if semiring is not None else None
         (<Core>self.owner)._failures[page_id] = error
         self.fail_here(errors.described(error) if error is not None else self.p.why.decode())

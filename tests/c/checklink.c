@@ -21,7 +21,7 @@ typedef struct scene {
     mmsb_link link;
     const mmsb_semiring *literal; /* the scalar row of its semiring */
     mmsb_link_copy copies[COPIES];
-    uint8_t weights[PARENTS * 8];
+    uint8_t weights[PARENTS * 8], lane_weights[PARENTS * PAGE_MAX];
     guard guards[PARENTS];
     uint8_t *bytes[PARENTS];
     uint64_t sizes[PARENTS], epochs[PARENTS], child_size;
@@ -79,6 +79,8 @@ static void model(const scene *t, const uint8_t *old, uint8_t *child) {
                     s->fold_add(s, &one, t->bytes[p], t->sizes[p] / n);
                 else if (link->weights != NULL)
                     one = times(s, link->weights + p * n, t->bytes[p] + i * n);
+                else if (link->lane_weights != NULL)
+                    one = times(s, link->lane_weights + p * t->child_size + i * n, t->bytes[p] + i * n);
                 else
                     memcpy(one.bytes, t->bytes[p] + i * n, n);
                 s->add(s, sum.bytes, one.bytes, 1);
@@ -148,7 +150,10 @@ static void random_scene(scene *t, uint8_t type, const mmsb_semiring *literal, c
             fill(t->bytes[p], literal, t->sizes[p] / n);
         }
         fill(t->weights, literal, t->link.parent_count);
-        if (!reduces && random_u64() % 2) t->link.weights = t->weights;
+        fill(t->lane_weights, literal, t->link.parent_count * lanes);
+        uint64_t weighs = reduces ? 0 : up_to(2);
+        if (weighs == 1) t->link.weights = t->weights;
+        if (weighs == 2) t->link.lane_weights = t->lane_weights;
     }
     for (uint32_t p = 0; p < t->link.parent_count; p++) {
         t->x[p] = (mmsb_link_page){t->bytes[p], t->sizes[p], t->epochs[p] += 2, true, 0, t->changes[p]};

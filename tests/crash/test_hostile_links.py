@@ -97,6 +97,8 @@ NONSENSE = {
         links.Link("copy", parents=(1,), copies=((9, 0, 0, 1),)).encode()),
     "weights missing": change(LINK, 3,
         links.Link("reduce", parents=(1,), semiring="plus-times", dtype="uint8", weights=b"12").encode()),
+    "weights for half the lanes": change(LINK, 2,
+        links.Link("semiring", parents=(1,), semiring="plus-times", dtype="uint8", weights=b"1234").encode()),
     "a matrix of one page": change(LINK, 3,
         links.Link("matrix", parents=(1,), semiring="plus-times", dtype="uint8",
                    rows=1 << 63, columns=1 << 63).encode()),

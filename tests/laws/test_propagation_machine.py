@@ -42,6 +42,19 @@ def merged(add, zero, accumulate=False):
     return compute
 
 
+def weighed(weights):
+    """Plus-times, with a number for each parent or a row of them."""
+
+    def compute(old, parents):
+        new = [0] * SIZE
+        for given, parent in zip(weights, parents, strict=True):
+            row = given if isinstance(given, list) else [given] * SIZE
+            new = [(a + w * b) % 256 for a, w, b in zip(new, row, parent, strict=True)]
+        return new
+
+    return compute
+
+
 def added_up(old, parents):
     return [sum(sum(parent) for parent in parents) % 256]
 
@@ -115,7 +128,7 @@ class Propagation(RuleBasedStateMachine):
 
     # ---- the graph
 
-    @rule(data=st.data(), count=st.integers(1, 3), what=st.integers(0, 7))
+    @rule(data=st.data(), count=st.integers(1, 3), what=st.integers(0, 8))
     def depend(self, data, count, what):
         """Any link between any pages; what the contract refuses changes nothing."""
         child = self.some_page(data, lambda page: page not in self.model.data)
@@ -143,6 +156,11 @@ class Propagation(RuleBasedStateMachine):
         elif what == 4:
             kind, link = "semiring", links.semiring("plus-times", "uint8")
             compute = merged(lambda a, b: (a + b) % 256, 0)
+        elif what == 5:
+            number = st.integers(0, 255)
+            each = data.draw(st.sampled_from([number, st.lists(number, min_size=SIZE, max_size=SIZE)]))
+            weights = data.draw(st.lists(each, min_size=len(parents), max_size=len(parents)), label="weights")
+            kind, link, compute = "semiring", links.semiring("plus-times", "uint8", weights), weighed(weights)
         else:
             kind, link, compute = "function", None, scramble
         self.add_link(child, parents, kind, link, compute)

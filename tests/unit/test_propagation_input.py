@@ -31,7 +31,17 @@ NONSENSE = {
     "child of another size": (mmsb.LinkError, "lane", "a", {"link": links.passthrough()}),
     "two to pass through": (mmsb.LinkError, "c", ["a", "b"], {"link": links.passthrough()}),
     "no lane to reduce to": (mmsb.LinkError, "a", "b", {"link": links.reduce("plus-times", "int32")}),
-    "weights missing": (mmsb.LinkError, "c", ["a", "b"], {"link": links.semiring("plus-times", "int32", [1])}),
+    **{
+        f"weights {what}": (mmsb.LinkError, "c", ["a", "b"], {"link": links.semiring("plus-times", "int32", weights)})
+        for what, weights in {
+            "missing": [1],
+            "for a third": [1, 2, 3],
+            "of lanes in one row": [1, 2, 3, 4],
+            "for too few lanes": [[1], [2], [3], [4]],
+            "for too many lanes": [[1, 2, 3], [4, 5, 6]],
+            "for one parent's lanes": [[1, 2]],
+        }.items()
+    },
     "adding up again and again": (
         mmsb.LinkError,
         "b",
@@ -79,6 +89,42 @@ def test_nonsense_is_refused_and_changes_nothing(state, what):
     with pytest.raises(kind):
         state.depend(child, on=parents, **how)
     assert picture(state) == before
+
+
+@pytest.mark.parametrize(
+    ("kind", "dtype", "weights"),
+    [
+        (ValueError, "int64", [1.5]),
+        (ValueError, "int64", [float("nan")]),
+        (ValueError, "int64", [float(1 << 63)]),
+        (ValueError, "int64", numpy.array([1 << 63], "uint64")),
+        (ValueError, "uint8", numpy.array([300])),
+        (ValueError, "uint8", [[0, -1]]),
+        (ValueError, "float64", [(1 << 53) + 1]),
+        (ValueError, "float32", [1e300]),
+        (ValueError, "float64", []),
+        (ValueError, "float64", [[], []]),
+        (ValueError, "float64", 2.0),
+        (ValueError, "float64", [[[1.0]]]),
+        (TypeError, "float64", ["1"]),
+        (TypeError, "float64", [1j]),
+        (TypeError, "int64", [1 << 70]),
+    ],
+)
+def test_weights_stay_the_numbers_that_they_are(state, kind, dtype, weights):
+    with pytest.raises(kind, match="weights"):
+        links.semiring("plus-times", dtype, weights)
+    before = picture(state)
+    with pytest.raises(kind, match="weights"):
+        state.depend_many([1], [2], weights, semiring="plus-times", dtype=dtype)
+    assert picture(state) == before
+
+
+def test_weights_of_another_type_that_are_the_same_numbers():
+    for dtype, weights in (("int64", [1.0, -0.0]), ("uint8", [True, 255]), ("float32", [0.1, float("inf")])):
+        assert links.semiring("plus-times", dtype, weights).weights == numpy.array(weights).astype(dtype).tobytes()
+    columns = numpy.array([[1, 2, 3], [4, 5, 6]], ">i4", order="F")
+    assert links.semiring("plus-times", "int32", columns).weights == numpy.arange(1, 7, dtype="int32").tobytes()
 
 
 @pytest.mark.parametrize("make", [lambda: links.copy([(0, -1, 0, 1)]), lambda: links.matrix("plus-times", "u1", -1, 1)])
