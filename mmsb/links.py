@@ -100,6 +100,13 @@ def copy(ranges: Iterable[Copy]) -> Link:
     return Link("copy", copies=tuple((whole(a), whole(b), whole(c), whole(d)) for a, b, c, d in ranges))
 
 
+def several(pages: Any) -> list[Any]:
+    """One page, or several, or None, as a list."""
+    if pages is None:
+        return []
+    return [pages] if isinstance(pages, (int, str)) or hasattr(pages, "page_id") else list(pages)
+
+
 def whole(number: int) -> int:
     """A number from 0 to 2**63 - 1. ValueError, TypeError."""
     value = number.__index__()
