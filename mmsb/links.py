@@ -103,6 +103,15 @@ def copy(ranges: Iterable[Copy]) -> Link:
     return Link("copy", copies=copies)
 
 
+def several(pages: Any) -> list[Any]:
+    """One page, or several, or None, as a list. TypeError for bytes, whose items would be taken for ids."""
+    if isinstance(pages, (bytes, bytearray, memoryview)):
+        raise TypeError(f"pages are given by id, name or Page, not as {type(pages).__name__}")
+    if pages is None:
+        return []
+    return [pages] if isinstance(pages, (int, str)) or hasattr(pages, "page_id") else list(pages)
+
+
 def whole(number: int) -> int:
     """A number from 0 to 2**63 - 1. ValueError, TypeError."""
     value = number.__index__()

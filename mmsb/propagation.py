@@ -24,7 +24,7 @@ from mmsb.errors import (
     SemiringError,
 )
 from mmsb.graph import add_edges
-from mmsb.links import KINDS, Link, exact, type_name
+from mmsb.links import KINDS, Link, exact, several, type_name
 from mmsb.linktable import corrupt
 from mmsb.merging import Merging
 from mmsb.policies import Policies
@@ -36,14 +36,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Propagation"]
 
+Call = tuple[Callable[..., Any], str | None, tuple[int, ...] | None]  # a function, dtype, shape
+
 NOT_REGISTERED = "its function is not registered"
-
-
-def several(pages: Any) -> Iterable[Any]:
-    """The pages of an argument that may be one page. TypeError for bytes, whose items would be taken for ids."""
-    if isinstance(pages, (bytes, bytearray, memoryview)):
-        raise TypeError(f"pages are given by id, name or Page, not as {type(pages).__name__}")
-    return [pages] if isinstance(pages, (int, str)) or hasattr(pages, "page_id") else pages  # type: ignore[list-item]
 
 
 class Propagation(Merging, Policies):
@@ -86,14 +81,12 @@ class Propagation(Merging, Policies):
         self._check_idle(to_write=True)
         child_id = self.page_id_of(child)
         parents = tuple(self.page_id_of(parent) for parent in several(on))
-        wanted = self._make_link(child_id, parents, fn, kind, link)
-        entry = (fn, dtype, tuple(shape) if shape is not None else None)
-        if fn is not None:
-            self._check_arrays(child_id, parents, *entry[1:])
+        wanted, call = self._make_link(child_id, parents, fn, kind, link, dtype, shape, self._size_of)
         with self._exclusive():
             old = self._links.of(child_id, "data") if kind == "data" else None
             if old is None:
-                self._add_links([(child_id, wanted)], source)
+                with Batch(self, source=source) as batch:
+                    batch._link(child_id, wanted, call)
             elif not old.same_rule(wanted):
                 raise self._refused(
                     child_id,
@@ -101,19 +94,23 @@ class Propagation(Merging, Policies):
                     f"it is computed by another link already, from pages {list(old.parents)}; use undepend() first",
                 )
             else:
-                self._set_rule(self._need_engine(), child_id, wanted)
                 self._links.renew(child_id)
-            if kind == "data":
-                engine = self._need_engine()
-                if fn is not None:
-                    engine.functions[child_id] = entry
-                engine.force(child_id)
+                self._linked(child_id, wanted, call)
         if kind == "data":
-            self._changed_graph(engine)
+            self._changed_graph(self._need_engine())
 
     def _make_link(
-        self, child: int, parents: tuple[int, ...], fn: Callable[..., Any] | None, kind: str, link: Link | None
-    ) -> Link:
+        self,
+        child: int,
+        parents: tuple[int, ...],
+        fn: Callable[..., Any] | None,
+        kind: str,
+        link: Link | None,
+        dtype: str | None,
+        shape: Sequence[int] | None,
+        size_of: Callable[[int], int],
+    ) -> tuple[Link, Call | None]:
+        """The Link that depend() asks for, on pages of these sizes, and how its function is called."""
         if kind not in KINDS:
             raise ValueError(f"Unknown kind of edge {kind!r}. Use one of {', '.join(KINDS)}.")
         if not parents:
@@ -123,19 +120,21 @@ class Propagation(Merging, Policies):
                 raise self._refused(child, parents, f"an edge of kind {kind!r} computes nothing")
             if len(set(parents)) != len(parents):
                 raise self._refused(child, parents, "a parent is named twice")
-            return Link("none", kind, parents)
+            return Link("none", kind, parents), None
         if (fn is None) == (link is None):
             raise self._refused(child, parents, "it takes either a function or a link")
         if fn is not None:
             if not callable(fn):
                 raise TypeError(f"fn must be callable, not {type(fn).__name__}")
+            call = (fn, dtype, tuple(shape) if shape is not None else None)
+            self._check_arrays(child, parents, *call[1:], size_of)
             name = f"{getattr(fn, '__module__', '')}.{getattr(fn, '__qualname__', '')}"
-            return Link("call", parents=parents, function=name)
+            return Link("call", parents=parents, function=name), call
         if not isinstance(link, Link) or link.type in ("call", "none"):
             raise TypeError("link must come from mmsb.links, like links.passthrough()")
         wanted = link._replace(parents=parents, dtype=type_name(link.dtype))
-        self._check_link(child, wanted)
-        return wanted if link.type == "matrix" else wanted._replace(rows=0, columns=0)
+        self._check_link(child, wanted, size_of)
+        return (wanted if link.type == "matrix" else wanted._replace(rows=0, columns=0)), None
 
     @staticmethod
     def _refused(child: int, parents: Sequence[int], reason: str) -> LinkError:
@@ -150,11 +149,14 @@ class Propagation(Merging, Policies):
         """The semiring of a link. UnknownSemiringError, PluginError."""
         return self._semiring(link.semiring, link.dtype) if link.semiring else None
 
-    def _check_link(self, child: int, link: Link) -> None:
-        """LinkError when a native link does not fit its pages as they are."""
+    def _size_of(self, page_id: int) -> int:
+        return int(self._page_info(page_id)[0])
+
+    def _check_link(self, child: int, link: Link, size_of: Callable[[int], int]) -> None:
+        """LinkError when a native link does not fit pages of these sizes."""
         semiring = self._semiring_of(link)
-        sizes = [self._page_info(parent)[0] for parent in link.parents]
-        size = self._page_info(child)[0]
+        sizes = [size_of(parent) for parent in link.parents]
+        size = size_of(child)
         if link.type == "copy" and not link.copies and (len(sizes) != 1 or sizes[0] != size):
             raise self._refused(child, link.parents, "what is passed through has one parent of the same size")
         if link.weights and semiring is not None:
@@ -167,7 +169,9 @@ class Propagation(Merging, Policies):
         if why is not None:
             raise self._refused(child, link.parents, why)
 
-    def _check_arrays(self, child: int, parents: Sequence[int], dtype: str | None, shape: Any) -> None:
+    def _check_arrays(
+        self, child: int, parents: Sequence[int], dtype: str | None, shape: Any, size_of: Callable[[int], int]
+    ) -> None:
         """LinkError when the pages of a function are no arrays of this type. TypeError for no type at all."""
         if dtype is None:
             if shape is not None:
@@ -179,10 +183,10 @@ class Propagation(Merging, Policies):
         if kind.hasobject or not kind.itemsize:
             raise self._refused(child, parents, f"pages cannot hold {kind}")
         for page_id in (child, *parents):
-            size = self._page_info(page_id)[0]
+            size = size_of(page_id)
             if size % kind.itemsize:
                 raise self._refused(child, parents, f"page {page_id} of {size} bytes holds no whole number of {kind}")
-        count = self._page_info(child)[0] // kind.itemsize
+        count = size_of(child) // kind.itemsize
         if shape is not None and (min(shape, default=0) < 1 or math.prod(shape) != count):
             raise self._refused(child, parents, f"the page has {count} elements, which is not {shape}")
 
@@ -234,36 +238,48 @@ class Propagation(Merging, Policies):
                 self.page_id_of(page)
             if self._links.of(child) is not None:
                 raise self._refused(child, link.parents, "it is computed already")
-            self._check_link(child, link)
+            self._check_link(child, link, self._size_of)
             wanted.append((child, link))
-        with self._exclusive():
-            self._add_links(wanted, source)
-            engine = self._need_engine()
-            for child, _ in wanted:
-                engine.force(child)
-        self._changed_graph(engine)
+        with Batch(self, source=source) as batch:
+            for child, link in wanted:
+                batch._link(child, link)
+        self._changed_graph(self._need_engine())
 
-    def _add_links(self, wanted: list[tuple[int, Link]], source: str | None) -> None:
-        """Commits links; the graph takes their edges first, because it says whether there is a cycle."""
-        engine = self._need_engine()
+    def _check_staged(self, child: int, link: Link, call: Call | None, size_of: Callable[[int], int]) -> None:
+        """What a batch has staged must hold of the pages as it leaves them. LinkError, PageNotFoundError."""
+        if link.kind == "data" and self._links.of(child, "data") is not None:
+            raise self._refused(child, link.parents, "it is computed already")
+        if call is not None:
+            self._check_arrays(child, link.parents, *call[1:], size_of)
+        elif link.kind == "data":
+            self._check_link(child, link, size_of)
+        for page_id in (child, *link.parents):
+            size_of(page_id)
+
+    def _take_edges(self, wanted: list[tuple[int, Link]]) -> list[tuple[int, int, str]]:
+        """Links are about to be committed: the graph takes their edges first, because it says whether there is a cycle.
+        Returns them, to be taken back when the commit fails.
+        """
+        graph = self._need_engine().graph
         for child, link in wanted:
-            if link.kind == "data" and self._merges(child):
+            if link.kind == "data" and self._has_page(child) and self._merges(child):
                 raise self._refused(child, link.parents, "a merge page is written, and not computed")
         edges = [(parent, child, link.kind) for child, link in wanted for parent in dict.fromkeys(link.parents)]
-        graph = engine.graph
-        with self._exclusive():
-            seq = self.seq
-            try:
-                add_edges(graph, edges)
-                with Batch(self, source=source) as batch:
-                    for child, link in wanted:
-                        batch._link(child, link)
-            finally:
-                if self.seq == seq:
-                    self._remove_edges(graph, edges)
-                for child, link in wanted if self.seq != seq else ():
-                    if link.kind == "data":
-                        self._set_rule(engine, child, link)
+        try:
+            add_edges(graph, edges)
+        except BaseException:
+            self._remove_edges(graph, edges)
+            raise
+        return edges
+
+    def _linked(self, child: int, link: Link, call: Call | None) -> None:
+        """A commit has linked a page: the engine follows."""
+        if link.kind == "data":
+            engine = self._need_engine()
+            self._set_rule(engine, child, link)
+            if call is not None:
+                engine.functions[child] = call
+            engine.force(child)
 
     def _remove_edges(self, graph: Graph, edges: Iterable[tuple[int, int, str]]) -> None:
         """Removes those of the edges that no link of the State asks for, and pages that are left without any."""
@@ -304,9 +320,12 @@ class Propagation(Merging, Policies):
         on these. It keeps its bytes, and may be written again. EdgeNotFoundError.
         """
         self._check_idle(to_write=True)
-        child_id = self.page_id_of(child)
+        with Batch(self, source=source) as batch:
+            batch.undepend(child, on, kind=kind)
+
+    def _check_unlink(self, child_id: int, kind: str, parents: Sequence[int]) -> None:
+        """EdgeNotFoundError, LinkError when the page has no such link that may go."""
         link = self._links.of(child_id, kind)
-        parents = tuple(self.page_id_of(parent) for parent in ([] if on is None else several(on)))
         if link is None or any(parent not in link.parents for parent in parents):
             raise EdgeNotFoundError(
                 f"Page {child_id} does not depend on {list(parents) or 'any page'} by an edge of kind {kind!r}.",
@@ -316,8 +335,6 @@ class Propagation(Merging, Policies):
             )
         if kind == "data" and parents and set(parents) != set(link.parents):
             raise self._refused(child_id, parents, "a computed page loses its link as a whole")
-        with Batch(self, source=source) as batch:
-            batch._unlink(child_id, kind, () if kind == "data" else parents)
 
     def _unlinked(self, child: int, kind: str, parents: Sequence[int]) -> None:
         """A commit has removed a link: the engine follows."""
@@ -367,7 +384,7 @@ class Propagation(Merging, Policies):
                 self._links.settle({child: NOT_REGISTERED}, ())
         else:
             try:
-                self._check_link(child, link)
+                self._check_link(child, link, self._size_of)
             except (PluginError, SemiringError) as error:
                 self._set_without_semiring(engine, child, link, error)
                 return

@@ -50,6 +50,8 @@ cdef class Batch:
     cdef dict staged          # page id -> (size, index of its first operation, bytes before it)
     cdef list created         # (ids, size, index of the first operation) of create_pages
     cdef dict merges          # semirings of the merge pages that this batch created, by page id
+    cdef list asked           # (child, link, call) of depend()
+    cdef list edges           # that the graph has taken for a commit that has not succeeded yet
     cdef list rebases         # (index, page, epoch) of operations that may be rebased
     cdef uint64_t first_id, end_id
     cdef public bint _skip_unchanged
@@ -76,6 +78,7 @@ cdef class Batch:
         self.staged = {}
         self.created = []
         self.merges = {}
+        self.asked = []
         self.rebases = []
         self.seq = None
         self.open = True
@@ -431,11 +434,48 @@ cdef class Batch:
             f"Page {page_id} has edges. Remove them with state.undepend(), or pass detach=True.",
             page_id=page_id, parents=self.state._graph_parents(page_id), children=self.state._graph_children(page_id))
 
-    def _link(self, child, link):
-        """Stages that page `child` depends on others by `link` (mmsb.links.Link), which has been checked."""
+    def depend(self, child, on, fn=None, *, kind="data", link=None, dtype=None, shape=None):
+        """Stages that page `child` depends on the pages in `on`, as State.depend does; pages of this batch may be among
+        them. The wave that computes it follows the commit. Errors as there; once per page and kind, and what closes a
+        cycle together with edges that this batch removes is a cycle. A page that is computed already: LinkError.
+        """
+        cdef uint64_t child_id = self.resolve(child)
+        parents = tuple([self.resolve(parent) for parent in links.several(on)])
+        wanted, call = self.state._make_link(child_id, parents, fn, kind, link, dtype, shape, self.live_size)
+        self.check_once(child_id, kind, kind == "data")
+        if kind == "data" and child_id in self.merges:
+            raise self.state._refused(child_id, parents, "a merge page is written, and not computed")
+        self.state._check_staged(child_id, wanted, call, self.live_size)
+        self._link(child_id, wanted, call)
+        self.asked.append((child_id, wanted, call))
+
+    def undepend(self, child, on=None, *, kind="data"):
+        """Stages that a page no longer depends on others, as State.undepend does; then it may be written."""
+        cdef uint64_t child_id = self.resolve(child)
+        parents = tuple([self.resolve(parent) for parent in links.several(on)])
+        self.check_once(child_id, kind, True)
+        self.state._check_unlink(child_id, kind, parents)
+        self._unlink(child_id, kind, () if kind == "data" else parents)
+
+    cdef int check_once(self, uint64_t child, kind, bint alone) except -1:
+        """LinkError when this batch has changed what a page depends on already; edges alone may gather."""
+        for effect, page_id, value in self.effects:
+            if page_id == child and (effect == "unlink" and value[0] == kind
+                                     or effect == "link" and value[0].kind == kind and alone):
+                raise self.state._refused(child, (), "this batch has changed its edges of this kind. Use another batch")
+        return 0
+
+    def live_size(self, page_id):
+        """Bytes of a page as this batch leaves it. PageNotFoundError."""
+        return self.size_of(self.resolve(page_id))
+
+    def _link(self, child, link, call=None):
+        """Stages that page `child` depends on others by `link` (mmsb.links.Link), which has been checked; `call`: its
+        function, dtype and shape."""
         cdef uint64_t page_id = self.resolve(child)
+        self.state._need_engine()
         self.add_note(MMSB_OP_LINK, page_id, link.encode())
-        self.effects.append(("link", page_id, link))
+        self.effects.append(("link", page_id, (link, call)))
 
     def _unlink(self, child, kind, parents=()):
         """Stages the end of such a link."""
@@ -555,6 +595,8 @@ cdef class Batch:
             raise
         mmsb_batch_release(&self.batch)
         if status > 0:
+            if self.asked and state.core.touched.size == 0:
+                state.touched_hook(<void *>state.engine)  # there is a page to compute, though none was written
             state.after_commit()
         return self.seq
 
@@ -589,6 +631,9 @@ cdef class Batch:
                 self.apply_effects()
             return status
         finally:
+            if self.edges is not None and self.seq is None:
+                state._remove_edges(state._need_engine().graph, self.edges)
+            self.edges = None
             if short:
                 state.leave(token)
             else:
@@ -602,6 +647,11 @@ cdef class Batch:
                     self.state._check_resize(page_id)
                 elif kind == "delete" and self.links_of(page_id):
                     self.refuse_edges(page_id)
+        for staged in self.asked:
+            self.state._check_staged(*staged, self.live_size)
+        linked = [(page_id, value[0]) for kind, page_id, value in self.effects if kind == "link"]
+        if linked:
+            self.edges = self.state._take_edges(linked)
         names = {}
         for kind, page_id, value in self.effects:
             if kind == "name" and value is not None:
@@ -628,7 +678,8 @@ cdef class Batch:
             elif kind == "metadata":
                 state._metadata[page_id] = value
             elif kind == "link":
-                state._links.link(page_id, value)
+                state._links.link(page_id, value[0])
+                state._linked(page_id, *value)
             elif kind == "unlink":
                 state._links.remove(page_id, *value)
                 state._unlinked(page_id, *value)

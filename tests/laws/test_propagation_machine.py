@@ -187,12 +187,21 @@ class Propagation(RuleBasedStateMachine):
     def add_link(self, child, parents, kind, link, compute):
         before = self.state.digest(), self.state.graph.edges(), self.state.graph.order(), self.state.seq
         fn = function_of(self.calls, child) if kind == "function" else None
+        written = self.state.seq % 2 and next((page for page in parents if page not in self.model.data), None)
         try:
-            self.state.depend(child, list(parents), fn=fn, link=link)
+            if self.state.seq % 2 == 0:
+                self.state.depend(child, list(parents), fn=fn, link=link)
+            else:
+                with self.state.batch() as batch:
+                    batch.depend(child, list(parents), fn=fn, link=link)
+                    if written:
+                        batch.write(written, b"\7")
         except mmsb.GraphCycleError:
             assert child in parents or any(child == page or child in self.all_above(page) for page in parents)
             assert (self.state.digest(), self.state.graph.edges(), self.state.graph.order(), self.state.seq) == before
             return
+        if written and self.model.write(written, 0, b"\7"):
+            self.model.touch(written)
         self.model.link(child, Rule(parents, compute, kind == "function"))
         self.model.commit()
         self.after_link(child)
