@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Repeats the kernel and law suites once per CPU level that a machine may lack; ci/test runs them with all that there is.
+# Repeats the kernel and law suites once per CPU level that a machine may lack; with all that there is, ci/test runs
+# them anyway.
 #   ci/isa_ladder.sh               without each of them in turn, and what is built on it
 #   ci/isa_ladder.sh avx2 sse42    these only ("" disables nothing)
 set -uo pipefail
