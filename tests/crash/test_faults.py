@@ -36,7 +36,7 @@ def operations(tmp_path):
     return files.count("any")
 
 
-@pytest.mark.parametrize("error", [errno.EIO, errno.ENOSPC])
+@pytest.mark.parametrize("error", [errno.EIO, pytest.param(errno.ENOSPC, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("effect", ["fail", "tear"])
 def test_each_operation_fails_once(tmp_path, error, effect):
     total = operations(tmp_path)

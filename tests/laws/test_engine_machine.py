@@ -195,9 +195,9 @@ def machine(durable, disable):
 
 TestMemory = machine(False, "")
 TestMemoryAvx2 = machine(False, "avx512")
-TestMemorySse = machine(False, "avx2")
+TestMemorySse = pytest.mark.slow(machine(False, "avx2"))
 TestMemoryScalar = machine(False, "sse42")
 TestDurable = machine(True, "")
-TestDurableAvx2 = machine(True, "avx512")
-TestDurableSse = machine(True, "avx2")
+TestDurableAvx2 = pytest.mark.slow(machine(True, "avx512"))
+TestDurableSse = pytest.mark.slow(machine(True, "avx2"))
 TestDurableScalar = machine(True, "sse42")
