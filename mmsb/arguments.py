@@ -69,17 +69,8 @@ def column(values: Any, what: str, count: int | None = None) -> Any:
     return numpy.ascontiguousarray(array, dtype=numpy.uint64)
 
 
-def page_ids(values: Any, what: str) -> Any:
-    """A one-dimensional array of page ids (uint64). TypeError for other things than integers, ValueError below 0 and
-    for another shape.
-    """
-    import numpy
-
-    ids = numpy.asarray(values)
-    if ids.size and ids.dtype.kind not in "iu":
-        raise TypeError(f"{what} must be page ids, integers, not {ids.dtype}")
-    if ids.ndim != 1:
-        raise ValueError(f"{what} must be one-dimensional. Check the shape, {ids.shape}.")
-    if ids.size and ids.min() < 0:
-        raise ValueError(f"{what} has a negative element, {ids.min()}. Use page ids.")
-    return ids.astype(numpy.uint64)
+def several(pages: Any) -> Any:
+    """The pages of an argument that may be one page. TypeError for bytes, whose items would be taken for ids."""
+    if isinstance(pages, (bytes, bytearray, memoryview)):
+        raise TypeError(f"pages are given by id, name or Page, not as {type(pages).__name__}")
+    return [pages] if isinstance(pages, (int, str)) or hasattr(pages, "page_id") else pages

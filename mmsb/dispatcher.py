@@ -14,6 +14,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from mmsb import links
+from mmsb.arguments import several
 from mmsb.errors import described
 from mmsb.events import (
     BY_KIND,
@@ -126,8 +127,7 @@ class Dispatcher:
         if not callable(handler):
             raise TypeError(f"handler must be callable, not {type(handler).__name__}")
         state = self.state
-        given = [pages] if isinstance(pages, (int, str)) or hasattr(pages, "page_id") else pages
-        ids = None if given is None else frozenset(state.page_id_of(page) for page in given)  # type: ignore[union-attr]
+        ids = None if pages is None else frozenset(map(state.page_id_of, several(pages)))
         with state._exclusive(), self.lock:
             self.read()
             subscription = Subscription(self, wanted, handler, ids, source)

@@ -31,7 +31,6 @@ class Links:
     def __init__(self, core: Any) -> None:
         self.core = weakref.proxy(core)  # it owns these links
         self.table: dict[tuple[int, str], Link] = {}
-        self.uses: dict[int, int] = {}  # how many links a page is a parent in
         self.failed: dict[int, str] = {}
         self.marked: set[int] = set()
         self.seen = 0  # notes about changes whose pages' children are marked
@@ -103,33 +102,25 @@ class Links:
     def put(self, child: int, kind: str, link: Link | None) -> None:
         """Makes this the link of a page, None: it has none."""
         old = self.table.pop((child, kind), None)
+        below = self.children if kind in TELLING else self.told
         # What comes is first: a parent that stays is never one without children.
         if link is not None:
             self.table[child, kind] = link
             for parent in link.parents:
-                self.uses[parent] = self.uses.get(parent, 0) + 1
-                if self.uses[parent] == 1:
-                    self.core._flag_page(parent, source=True)
-                if kind in TELLING:
-                    if parent not in self.children:
+                if parent not in below:
+                    below[parent] = []
+                    if kind in TELLING:
                         self.core._forget_touched_page(parent)  # as it is now, nobody has missed anything
-                    self.children.setdefault(parent, []).append(child)
-                else:
-                    self.told.setdefault(parent, []).append(child)
+                    self.core._flag_page(parent, source=True)
+                below[parent].append(child)
         for parent in old.parents if old is not None else ():
-            self.uses[parent] -= 1
-            if self.uses[parent] == 0:
-                del self.uses[parent]
-                self.core._flag_page(parent, source=False)
+            below[parent].remove(child)
+            if below[parent]:
+                continue
+            del below[parent]
             if kind in TELLING:
-                self.children[parent].remove(child)
-                if not self.children[parent]:
-                    del self.children[parent]
-                    self.core._forget_touched_page(parent)  # its changes concern nobody
-            else:
-                self.told[parent].remove(child)
-                if not self.told[parent]:
-                    del self.told[parent]
+                self.core._forget_touched_page(parent)  # its changes concern nobody
+            self.core._flag_page(parent, source=parent in self.children or parent in self.told)
         if kind == "data":
             self.core._flag_page(child, derived=link is not None)
         self.digested = None

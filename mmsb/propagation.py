@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 from mmsb._core.batch import Batch
 from mmsb._core.engine import Engine
+from mmsb._core.graph import column
 from mmsb._core.semiring import Semiring
-from mmsb.arguments import page_ids
+from mmsb.arguments import several
 from mmsb.errors import (
     EdgeNotFoundError,
     GraphCycleError,
@@ -22,6 +23,7 @@ from mmsb.errors import (
     PageNotFoundError,
     PluginError,
     SemiringError,
+    described,
 )
 from mmsb.graph import add_edges
 from mmsb.links import KINDS, Link, exact, type_name
@@ -37,13 +39,6 @@ if TYPE_CHECKING:
 __all__ = ["Propagation"]
 
 NOT_REGISTERED = "its function is not registered"
-
-
-def several(pages: Any) -> Iterable[Any]:
-    """The pages of an argument that may be one page. TypeError for bytes, whose items would be taken for ids."""
-    if isinstance(pages, (bytes, bytearray, memoryview)):
-        raise TypeError(f"pages are given by id, name or Page, not as {type(pages).__name__}")
-    return [pages] if isinstance(pages, (int, str)) or hasattr(pages, "page_id") else pages  # type: ignore[list-item]
 
 
 class Propagation(Merging, Policies):
@@ -205,10 +200,9 @@ class Propagation(Merging, Policies):
         import numpy
 
         self._check_idle(to_write=True)
-        child_ids, parent_ids = page_ids(children, "children"), page_ids(parents, "parents")
+        parent_ids = numpy.asarray(column(parents, "parents"))
+        child_ids = numpy.asarray(column(children, "children", len(parent_ids)))
         dtype = type_name(dtype)
-        if child_ids.shape != parent_ids.shape:
-            raise ValueError("parents and children must be one-dimensional and equally long. Check their shapes.")
         if not child_ids.size:
             return
         order = numpy.argsort(child_ids, kind="stable")
@@ -290,7 +284,7 @@ class Propagation(Merging, Policies):
         self._set_rule(engine, child, Link("call", parents=link.parents))
         engine.functions[child] = (refuse, None, None)
         if not self.read_only:
-            self._links.settle({child: f"{type(error).__name__}: {error}"}, ())
+            self._links.settle({child: described(error)}, ())
 
     def undepend(
         self,

@@ -20,7 +20,7 @@ cdef class Engine:
     cdef object pool               # threads that compute the native links of a level, None: none
     cdef int threads
     cdef uint64_t least_bytes      # of a level that is worth them
-    cdef readonly uint64_t waves, computed, skipped
+    cdef readonly uint64_t waves, computed
     cdef uint32_t calls            # rules that call Python
     cdef bint running
     cdef bint held  # other threads are kept out until the wave's end

@@ -8,7 +8,7 @@ from libc.string cimport memset
 from mmsb._core.c_graph cimport *
 from mmsb._core.c_mmsb cimport *
 from mmsb._core.c_propagate cimport *
-from mmsb._core.graph cimport Graph, Nodes
+from mmsb._core.graph cimport Graph
 from mmsb._core.page cimport as_bytes_like
 from mmsb._core.semiring cimport Semiring
 from mmsb._core.state cimport CLOSED, Core, FORKED, READONLY, WAVE
@@ -153,6 +153,7 @@ cdef class Engine:
 
     def before_read(self, page_id):
         """A stale page is about to be read. Whether it may be read as it is, or is up to date now."""
+        self.need()
         if self.policy is None or self.deferrals or self.running or self.c().gate & READONLY:
             return False
         self.c().begin_exclusive()
@@ -164,6 +165,7 @@ cdef class Engine:
 
     def defer(self):
         """No policy is asked until resume()."""
+        self.need()
         with self.c()._exclusive():
             self.deferrals += 1
 
@@ -263,22 +265,9 @@ cdef class Engine:
             self.mark_all(fresh)
 
     cdef int mark_all(self, fresh) except -1:
-        cdef Nodes nodes = Nodes()
-        cdef Nodes touched = Nodes()
-        cdef uint32_t node
         known = self.c()._links
         known.seen, changed = known.news()
-        if not mmsb_buffer_reserve(&touched.buffer, &mmsb_alloc_libc, (len(changed) + 1) * sizeof(uint32_t)):
-            raise MemoryError()
-        for page_id in changed:
-            node = self.graph.find(page_id)
-            if node != MMSB_NO_NODE:
-                (<uint32_t *>touched.buffer.data)[touched.count()] = node
-                touched.buffer.size += sizeof(uint32_t)
-        if mmsb_graph_affected(&self.graph.graph, &self.graph.wave, touched.at(), touched.count(),
-                               1 << MMSB_EDGE_DATA | 1 << MMSB_EDGE_CONTROL, &nodes.buffer) != MMSB_OK:
-            raise MemoryError()
-        below = self.graph.ids(nodes)
+        below = self.graph.affected([page_id for page_id in changed if page_id in self.graph])
         marked = []
         if self.c()._listening:
             marked += [page_id for page_id in below if not self.c()._is_stale(page_id) and page_id not in fresh]

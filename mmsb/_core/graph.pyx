@@ -37,7 +37,7 @@ cdef uint32_t mask_of(kinds) except? 0xffffffff:
     return mask
 
 
-cdef object column(values, str what, count=None):
+def column(values, str what, count=None):
     """A one-dimensional contiguous array of u64. ValueError, TypeError."""
     if isinstance(values, (list, tuple)) and all(type(value) is int for value in values):
         # numpy would make floats of large numbers beside small ones, and takes long for one edge.

@@ -303,13 +303,13 @@ cdef class Page:
         cdef Py_buffer buffer
         cdef uint64_t offset
         cdef bytes blob = None
+        if not propagate:
+            with state._without_wave():
+                return self.write(data, at, source, intent, if_epoch, rebase)
         offset = offset_of(at, self.page_id)
         if intent is not None:
             blob = metadata.encode(intent)
         state.prepare_info(&info, source, None, blob)
-        if not propagate:
-            with self.state._without_wave():
-                return self.write(data, at, source, intent, if_epoch, rebase)
         if if_epoch is not None:
             return self._write_if(data, at, source, blob, if_epoch, rebase)
         if type(data) is bytes:

@@ -52,6 +52,7 @@ cdef class Core:
     cdef void leave(self, int token)
     cdef int begin_exclusive(self) except -1
     cdef bint try_exclusive(self)
+    cdef void shut(self)
     cdef void end_exclusive(self)
     cdef mmsb_page_header *header(self, uint64_t page_id) except NULL
     cdef mmsb_page_header *header_to_read(self, uint64_t page_id) except NULL

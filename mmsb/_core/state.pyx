@@ -157,30 +157,27 @@ cdef class Core:
 
     cdef int begin_exclusive(self) except -1:
         """Keeps every other thread out, also while this one releases the GIL. May be nested."""
-        cdef unsigned long me = PyThread_get_thread_ident()
-        if self.gate & BUSY and self.owner == me:
-            self.depth += 1
-            return 0
-        if not PyThread_acquire_lock(self.mutex, 0):
+        if not self.try_exclusive():
             with nogil:
                 PyThread_acquire_lock(self.mutex, WAIT_LOCK)
-        self.gate |= BUSY
-        self.owner = me
-        self.depth = 1
+            self.shut()
         return 0
 
     cdef bint try_exclusive(self):
         """As begin_exclusive, but without waiting: false when another thread is inside, or about to be."""
-        cdef unsigned long me = PyThread_get_thread_ident()
-        if self.gate & BUSY and self.owner == me:
+        if self.gate & BUSY and self.owner == PyThread_get_thread_ident():
             self.depth += 1
             return True
         if not PyThread_acquire_lock(self.mutex, 0):
             return False
-        self.gate |= BUSY
-        self.owner = me
-        self.depth = 1
+        self.shut()
         return True
+
+    cdef void shut(self):
+        """This thread has the mutex: the gate is shut for the others."""
+        self.gate |= BUSY
+        self.owner = PyThread_get_thread_ident()
+        self.depth = 1
 
     cdef void end_exclusive(self):
         self.depth -= 1
