@@ -76,20 +76,22 @@ static int all_of_it(mmsb_link_result *result, uint64_t child_size) {
     return MMSB_OK;
 }
 
-/* The result is what result->runs cover, but for ranges that came out as they were. */
-static int only_ranges(mmsb_link_result *result, const uint8_t *old) {
-    uint64_t count, kept = 0;
-    mmsb_run *runs = mmsb_link_ranges(&result->runs, &count);
-    uint8_t *bytes = result->bytes.data, *end = bytes;
-    for (uint64_t i = 0; i < count; i++) {
-        mmsb_run run = runs[i];
-        if (memcmp(bytes + run.offset, old + run.offset, run.length) == 0) continue;
-        memmove(end, bytes + run.offset, run.length);
-        end += run.length;
-        runs[kept++] = run;
-    }
-    result->bytes.size = (size_t)(end - bytes);
-    result->runs.size = kept * sizeof *runs;
+/* The result is what differs among the bytes that result->runs cover. */
+static int only_ranges(mmsb_link_result *result, const uint8_t *old, const mmsb_alloc *alloc) {
+    uint64_t count, runs_max = 0;
+    const mmsb_run *ranges = mmsb_link_ranges(&result->runs, &count);
+    for (uint64_t i = 0; i < count; i++) runs_max += mmsb_link_runs_max(ranges[i].length);
+    if (!mmsb_buffer_reserve(&result->scratch, alloc, runs_max * sizeof(mmsb_run))) return MMSB_NO_MEMORY;
+    uint8_t *bytes = result->bytes.data;
+    mmsb_link_differences d = {(mmsb_run *)(void *)result->scratch.data, 0, bytes};
+    for (uint64_t i = 0; i < count; i++)
+        mmsb_link_add_differences(&d, old + ranges[i].offset, bytes + ranges[i].offset, ranges[i].offset,
+                                  ranges[i].length);
+    mmsb_buffer runs = result->scratch;
+    result->scratch = result->runs;
+    result->runs = runs;
+    result->runs.size = d.count * sizeof *d.runs;
+    result->bytes.size = (size_t)(d.values - bytes);
     return MMSB_OK;
 }
 
@@ -128,7 +130,7 @@ static int compute_copies(const mmsb_link *link, const mmsb_link_page *parents, 
             memcpy(child + a, parents[copy->parent].bytes + copy->from + (a - copy->to), b - a);
         }
     }
-    return only_ranges(result, old);
+    return only_ranges(result, old, alloc);
 }
 
 /* dst = 0 ⊕ w[0] ⊗ x[0] ⊕ w[1] ⊗ x[1] ..., where every lane of every parent has its own weight; `at`: where dst lies
@@ -192,7 +194,7 @@ static int compute_lanes(const mmsb_link *link, const mmsb_link_page *parents, c
         memcpy(child + runs[i].offset, old + runs[i].offset, runs[i].length);
         combine(link, parents, x, runs[i], child_size, child + runs[i].offset);
     }
-    return only_ranges(result, old);
+    return only_ranges(result, old, alloc);
 }
 
 static int compute_reduction(const mmsb_link *link, const mmsb_link_page *parents, const uint8_t *old,

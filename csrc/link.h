@@ -73,8 +73,9 @@ typedef struct mmsb_link_page {
 typedef struct mmsb_link_result {
     bool whole;
     mmsb_buffer bytes; /* whole: the child's new content; else the values of the runs, one behind another */
-    mmsb_buffer runs;  /* not whole: mmsb_run, ascending, disjoint, not touching. None: the child stays as it is. Every
-                          byte that differs from `old` is in one, and bytes that do not may be */
+    mmsb_buffer
+        runs; /* not whole: mmsb_run, ascending, not touching, of the bytes that differ from `old` and no others.
+                          None: the child stays as it is */
     mmsb_buffer scratch;
 } mmsb_link_result;
 

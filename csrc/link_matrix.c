@@ -170,28 +170,21 @@ static bool find_rows(const mmsb_link *link, const mmsb_link_page *parents, cons
         return false;
     }
     *count = take_marked(index, a, result->scratch.data, &entries);
-    return entries <= index->entries / 3 && mmsb_buffer_reserve(&result->runs, alloc, *count * sizeof(mmsb_run));
+    uint64_t runs_max = *count * mmsb_link_runs_max(lane_bytes);
+    return entries <= index->entries / 3 && mmsb_buffer_reserve(&result->runs, alloc, runs_max * sizeof(mmsb_run));
 }
 
-/* The result is what the listed rows hold, but for lanes that came out as they were. */
+/* The result is what differs in the listed rows. */
 static inline void only_rows(mmsb_link_result *result, const uint8_t *old, uint64_t count, const uint64_t lane_bytes) {
     const uint8_t *list = result->scratch.data;
-    uint8_t *bytes = result->bytes.data, *end = bytes;
-    mmsb_run *runs = (mmsb_run *)(void *)result->runs.data, *last = NULL;
+    uint8_t *bytes = result->bytes.data;
+    mmsb_link_differences d = {(mmsb_run *)(void *)result->runs.data, 0, bytes};
     for (uint64_t i = 0; i < count; i++) {
         uint64_t offset = mmsb_load_u32(list + i * 4) * lane_bytes;
-        if (memcmp(bytes + offset, old + offset, lane_bytes) == 0) continue;
-        memmove(end, bytes + offset, lane_bytes);
-        end += lane_bytes;
-        if (last != NULL && last->offset + last->length == offset) {
-            last->length += lane_bytes;
-        } else {
-            last = last == NULL ? runs : last + 1;
-            *last = (mmsb_run){offset, lane_bytes};
-        }
+        mmsb_link_add_differences(&d, old + offset, bytes + offset, offset, lane_bytes);
     }
-    result->bytes.size = (size_t)(end - bytes);
-    result->runs.size = last == NULL ? 0 : (size_t)(last + 1 - runs) * sizeof *runs;
+    result->bytes.size = (size_t)(d.values - bytes);
+    result->runs.size = d.count * sizeof *d.runs;
 }
 
 int mmsb_link_matrix_compute(mmsb_link *link, const mmsb_link_page *parents, const uint8_t *old, uint64_t child_size,

@@ -300,47 +300,15 @@ static int put_whole(mmsb_propagation *p, uint32_t node, const uint8_t *bytes) {
     return end_delta(p, node, bytes, *start, (uint64_t)(payload - core->frame.data), (uint64_t)count);
 }
 
-/* Leaves of the runs only what differs from the page, packed to the front. Returns how many are left. */
-static uint64_t prune_runs(mmsb_link_result *result, const uint8_t *old, uint64_t *value_bytes) {
-    mmsb_run *runs = (mmsb_run *)(void *)result->runs.data;
-    uint64_t count = result->runs.size / sizeof *runs, kept = 0, from = 0, to = 0;
-    uint8_t *values = result->bytes.data;
-    for (uint64_t i = 0; i < count; i++) {
-        uint64_t offset = runs[i].offset, length = runs[i].length;
-        if (memcmp(old + offset, values + from, length) != 0) {
-            if (from != to) memmove(values + to, values + from, length);
-            runs[kept++] = runs[i];
-            to += length;
-        }
-        from += length;
-    }
-    *value_bytes = to;
-    return kept;
-}
-
-/* The hull of the runs is compared with the page: the encoding is the canonical one, byte by byte. */
 static int put_runs(mmsb_propagation *p, uint32_t node) {
-    mmsb_core *core = p->core;
-    mmsb_page_header *header;
-    const uint8_t *old = page_bytes(p, node, &header);
-    uint64_t value_bytes, page_id = mmsb_graph_node_at(p->graph, node)->page_id;
-    uint64_t count = prune_runs(&p->result, old, &value_bytes);
-    if (count == 0) return MMSB_OK;
     const mmsb_run *runs = (const mmsb_run *)(const void *)p->result.runs.data;
-    const uint8_t *values = p->result.bytes.data;
-    uint64_t first = runs[0].offset, end = runs[count - 1].offset + runs[count - 1].length;
-    uint8_t *payload, *start = delta_room(p, page_id, end - first, 0, &payload);
-    uint8_t *hull = count == 1 ? NULL : take(p, end - first);
-    if (start == NULL || (count > 1 && hull == NULL)) return MMSB_NO_MEMORY;
-    if (hull != NULL) {
-        memcpy(hull, old + first, end - first);
-        for (uint64_t i = 0, at = 0; i < count; at += runs[i++].length)
-            memcpy(hull + (runs[i].offset - first), values + at, runs[i].length);
-    }
-    int64_t bytes =
-        core->kernels.delta_diff(old + first, hull != NULL ? hull : values, end - first, first, payload, start);
-    if (bytes <= 0) return (int)bytes;
-    return end_delta(p, node, NULL, *start, (uint64_t)(payload - core->frame.data), (uint64_t)bytes);
+    uint64_t count = p->result.runs.size / sizeof *runs;
+    if (count == 0) return MMSB_OK;
+    uint64_t page_id = mmsb_graph_node_at(p->graph, node)->page_id;
+    uint8_t *payload, *start = delta_room(p, page_id, p->result.bytes.size, count, &payload);
+    if (start == NULL) return MMSB_NO_MEMORY;
+    int64_t bytes = mmsb_delta_from_runs(runs, count, p->result.bytes.data, payload, start);
+    return end_delta(p, node, NULL, *start, (uint64_t)(payload - p->core->frame.data), (uint64_t)bytes);
 }
 
 int mmsb_propagate_failed(mmsb_propagation *p) {

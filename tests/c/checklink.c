@@ -205,11 +205,21 @@ static void take(const mmsb_link_result *result, uint8_t *child, uint64_t child_
         CHECK(runs[i].length != 0 && (i == 0 || runs[i].offset > at), "runs are not ascending, or touch");
         CHECK(runs[i].offset <= child_size && runs[i].length <= child_size - runs[i].offset, "a run leaves the child");
         CHECK(runs[i].length <= result->bytes.size - value, "values are missing");
+        for (uint64_t k = 0; k < runs[i].length; k++)
+            CHECK(child[runs[i].offset + k] != result->bytes.data[value + k], "a byte of a run is as it was");
         memcpy(child + runs[i].offset, result->bytes.data + value, runs[i].length);
         value += runs[i].length;
         at = runs[i].offset + runs[i].length;
     }
     CHECK(value == result->bytes.size, "values are left over");
+}
+
+/* Whether the result changes something, and nothing outside these bytes of the child. */
+static bool changes_only(const mmsb_link_result *result, uint64_t from, uint64_t to) {
+    const mmsb_run *runs = (const mmsb_run *)(const void *)result->runs.data;
+    uint64_t count = result->runs.size / sizeof *runs;
+    return !result->whole && count != 0 && runs[0].offset >= from &&
+           runs[count - 1].offset + runs[count - 1].length <= to;
 }
 
 static uint8_t expected[PAGE_MAX], child[PAGE_MAX];
@@ -347,11 +357,7 @@ static void check_amount(scene *t) {
         t->x[0].change_count = 1;
         t->changes[0][0] = (mmsb_link_change){MMSB_DELTA_DENSE, (const uint8_t *)"\144\12\0\0\0\0\0\0\0\0\0\0", 12};
         compare(t, "ten bytes");
-        const mmsb_run *run = (const mmsb_run *)(const void *)t->result.runs.data;
-        bool lanes = type == MMSB_LINK_SEMIRING;
-        CHECK(!t->result.whole && t->result.runs.size == sizeof *run, "type %d computes more than it needs", type);
-        CHECK(run->offset == (lanes ? 96 : 100) && run->length == (lanes ? 16 : 10), "type %d: not the ten bytes",
-              type);
+        CHECK(changes_only(&t->result, 100, 110), "type %d: not the ten bytes", type);
         compare(t, "the same ten bytes");
         CHECK(!t->result.whole && t->result.runs.size == 0, "type %d: what came out the same is a change", type);
         memset(t->bytes[0], 0, 400);
@@ -399,10 +405,8 @@ static void check_amount_of_rows(scene *t) {
         set_lanes(t, 0, many ? 0 : at, many ? ROWS / 3 : 1, wave + 1);
         if (many) set_lanes(t, 1, ROWS / 2 + 1, ROWS / 2 - 1, wave + 1);
         compare(t, "diagonal");
-        const mmsb_run *run = (const mmsb_run *)(const void *)t->result.runs.data;
         CHECK(t->result.whole == many, "wave %d computes too much or too little", wave);
-        CHECK(many || (t->result.runs.size == sizeof *run && run->offset == at * 8 && run->length == 8),
-              "wave %d computes not the one row", wave);
+        CHECK(many || changes_only(&t->result, at * 8, at * 8 + 8), "wave %d computes not the one row", wave);
     }
     mmsb_link_release(&t->link, &mmsb_alloc_libc);
 }
