@@ -8,10 +8,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from mmsb._core import linkcodec
+from mmsb._core.linkcodec import KINDS
 from mmsb._core.varint import Reader, put_text, put_varint
-
-KINDS = ("data", "control", "device", "compiler")
-TYPES = ("call", "copy", "semiring", "reduce", "matrix", "none")
 
 if TYPE_CHECKING:
     import numpy
@@ -39,20 +38,7 @@ class Link(NamedTuple):
 
     def encode(self, *, named: bool = True) -> bytes:
         """The bytes that the log keeps; with `named` False without the name of the function."""
-        out = bytearray((KINDS.index(self.kind), TYPES.index(self.type), int(self.accumulate)))
-        put_varint(out, len(self.parents))
-        for parent in self.parents:
-            put_varint(out, parent)
-        for text in (self.semiring, self.dtype, self.function if named else ""):
-            put_text(out, text.encode())
-        put_text(out, self.weights)
-        put_varint(out, len(self.copies))
-        for copy in self.copies:
-            for number in copy:
-                put_varint(out, number)
-        put_varint(out, self.rows)
-        put_varint(out, self.columns)
-        return bytes(out)
+        return linkcodec.encode(self, named)
 
     def same_rule(self, other: Link) -> bool:
         """Whether both compute the same from the same parents."""
@@ -61,31 +47,7 @@ class Link(NamedTuple):
 
 def decode(data: bytes) -> Link:
     """The Link of its bytes. ValueError when they are malformed."""
-    if len(data) < 3 or data[0] >= len(KINDS) or data[1] >= len(TYPES) or data[2] > 1:
-        raise ValueError("a link is malformed")
-    if (KINDS[data[0]] == "data") != (TYPES[data[1]] != "none"):
-        raise ValueError("a link computes, and is of a kind that does not, or the other way round")
-    reader = Reader(data, 3)
-    parents = reader.numbers(reader.number())
-    semiring, dtype, function = (reader.text().decode() for _ in range(3))
-    weights = reader.text()
-    copies: Any = tuple(reader.numbers(4) for _ in range(reader.number()))
-    rows, columns = reader.numbers(2)
-    if reader.left or not parents:
-        raise ValueError("a link is longer than it says, or has no parent")
-    return Link(
-        TYPES[data[1]],
-        KINDS[data[0]],
-        parents,
-        semiring,
-        dtype,
-        bool(data[2]),
-        weights,
-        copies,
-        rows,
-        columns,
-        function,
-    )
+    return Link(*linkcodec.decode(data))
 
 
 def passthrough() -> Link:

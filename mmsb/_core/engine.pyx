@@ -16,6 +16,7 @@ from mmsb._core.state cimport CLOSED, Core, FORKED, READONLY, WAVE
 import weakref
 
 from mmsb import errors, links
+from mmsb._core.linkcodec import TYPE_NUMBERS
 from mmsb._core.semiring_python import calls_python, take_error
 from mmsb.linktable import NOT_COMPUTED
 
@@ -82,7 +83,7 @@ cdef class Engine:
         cdef array copies = None
         cdef bytes weights = link.weights
         memset(native, 0, sizeof(mmsb_link))
-        native.type = links.TYPES.index(link.type)
+        native.type = TYPE_NUMBERS[link.type]
         native.accumulates = link.accumulate
         native.parent_count = len(link.parents)
         native.rows = link.rows

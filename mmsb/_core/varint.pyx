@@ -27,18 +27,18 @@ def put_varint(bytearray out not None, uint64_t number):
 
 def put_text(bytearray out not None, bytes text not None):
     """Appends bytes with their length before them."""
+    put_bytes(out, text)
+
+
+cdef int put_bytes(bytearray out, bytes text) except -1:
     put(out, PyBytes_GET_SIZE(text))
     out += text
+    return 0
 
 
 cdef class Reader:
     """Reads numbers and texts one after another, from offset `at` of `data` on. Whatever is cut or malformed is a
     MetadataError (a ValueError)."""
-
-    cdef bytes data
-    cdef const uint8_t *begin
-    cdef const uint8_t *here
-    cdef const uint8_t *end
 
     def __init__(self, bytes data not None, Py_ssize_t at=0):
         if not 0 <= at <= PyBytes_GET_SIZE(data):
@@ -75,6 +75,9 @@ cdef class Reader:
 
     def numbers(self, uint64_t count):
         """The next `count` numbers (tuple of int)."""
+        return self.next_numbers(count)
+
+    cdef tuple next_numbers(self, uint64_t count):
         cdef list found = []
         if count > <uint64_t>(self.end - self.here):  # each has a byte at least
             raise self.malformed(self.here - self.begin)
