@@ -3,9 +3,7 @@
 import itertools
 import math
 import random
-import shutil
 import struct
-import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -290,24 +288,3 @@ def test_operands_that_do_not_fit_are_refused():
         semiring.add(dst, 3)
     with pytest.raises(ValueError, match="avx3"):
         Semirings("avx3")
-
-
-@pytest.mark.parametrize(
-    "flags",
-    [
-        pytest.param(["-O1"], id="plain"),
-        pytest.param(["-O1", "-g", "-fsanitize=address,undefined"], id="sanitized", marks=pytest.mark.slow),
-    ],
-)
-def test_c_harness(tmp_path, flags):
-    """tests/c/checksemiring.c: the levels against each other, every length, many alignments, guard pages."""
-    compiler = shutil.which("cc") or shutil.which("gcc")
-    sources = [*sorted((ROOT / "csrc").glob("semiring*.c")), ROOT / "csrc/cpu.c"]
-    program = tmp_path / "checksemiring"
-    command = [compiler, "-std=c11", "-ffp-contract=off", *flags, ROOT / "tests/c/checksemiring.c", *sources]
-    built = subprocess.run([*command, "-o", program], capture_output=True, text=True)
-    if built.returncode != 0 and "-fsanitize" in str(flags) and "asan" in built.stderr:
-        pytest.skip("the compiler has no sanitizer runtime")
-    assert built.returncode == 0, built.stderr
-    result = subprocess.run([program], capture_output=True, text=True)
-    assert result.returncode == 0, result.stdout + result.stderr

@@ -1,4 +1,4 @@
-"""Imports and includes point down, and the checker can fail."""
+"""The checker of imports and includes, which ci/lint runs on the tree, can fail."""
 
 import shutil
 import subprocess
@@ -12,11 +12,6 @@ ROOT = Path(__file__).parents[2]
 
 def run(root: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, ROOT / "ci/check_floors.py", root], capture_output=True, text=True)
-
-
-def test_the_tree_keeps_its_floors():
-    result = run(ROOT)
-    assert result.returncode == 0, result.stdout + result.stderr
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""The tree keeps its mechanical style, and the checker can fail."""
+"""The checker of mechanical style, which ci/lint runs on the tree, can fail."""
 
 import subprocess
 import sys
@@ -12,11 +12,6 @@ TIDY = "[long_files]\n[system_calls]\nalloc = 'heap'\n[pure]\nsymbols = ['memcpy
 
 def run(root: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, ROOT / "ci/check_tidy.py", root], capture_output=True, text=True)
-
-
-def test_the_tree_is_tidy():
-    result = run(ROOT)
-    assert result.returncode == 0, result.stdout + result.stderr
 
 
 @pytest.mark.parametrize(
