@@ -105,9 +105,10 @@ static int apply_runs(uint8_t *page, uint64_t page_bytes, const uint8_t *p, cons
                       const uint8_t *payload_end) {
     const uint8_t *value = end;
     uint64_t at = 0;
+    if (MMSB_UNLIKELY(value == payload_end)) return p == end ? MMSB_OK : MMSB_BAD_DELTA;
     while (p < end) {
         uint64_t token, length = 1;
-        if ((p = mmsb_varint_get(p, end, &token)) == NULL) return MMSB_BAD_DELTA;
+        if ((p = mmsb_run_token_get(p, end, &token)) == NULL) return MMSB_BAD_DELTA;
         if (token & 1) {
             if ((p = mmsb_varint_get(p, end, &length)) == NULL || length > page_bytes) return MMSB_BAD_DELTA;
             length += 2;
@@ -116,7 +117,9 @@ static int apply_runs(uint8_t *page, uint64_t page_bytes, const uint8_t *p, cons
         if (gap > page_bytes - at || length > page_bytes - at - gap) return MMSB_BAD_DELTA;
         if (length > (uint64_t)(payload_end - value)) return MMSB_BAD_DELTA;
         at += gap;
-        if (MMSB_LIKELY(length <= 64)) {
+        if (length == 1) {
+            page[at] = *value;
+        } else if (MMSB_LIKELY(length <= 64)) {
             __mmask64 in = low_bits(length);
             _mm512_mask_storeu_epi8(page + at, in, _mm512_maskz_loadu_epi8(in, value));
         } else {

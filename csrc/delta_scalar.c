@@ -63,9 +63,10 @@ static int apply_runs(uint8_t *page, uint64_t page_bytes, const uint8_t *p, cons
                       const uint8_t *payload_end) {
     const uint8_t *value = end;
     uint64_t at = 0;
+    if (MMSB_UNLIKELY(value == payload_end)) return p == end ? MMSB_OK : MMSB_BAD_DELTA;
     while (p < end) {
         uint64_t token, length = 1;
-        if ((p = mmsb_varint_get(p, end, &token)) == NULL) return MMSB_BAD_DELTA;
+        if ((p = mmsb_run_token_get(p, end, &token)) == NULL) return MMSB_BAD_DELTA;
         if (token & 1) {
             if ((p = mmsb_varint_get(p, end, &length)) == NULL || length > page_bytes) return MMSB_BAD_DELTA;
             length += 2;
@@ -74,7 +75,10 @@ static int apply_runs(uint8_t *page, uint64_t page_bytes, const uint8_t *p, cons
         if (gap > page_bytes - at || length > page_bytes - at - gap) return MMSB_BAD_DELTA;
         if (length > (uint64_t)(payload_end - value)) return MMSB_BAD_DELTA;
         at += gap;
-        memcpy(page + at, value, length);
+        if (MMSB_LIKELY(length == 1))
+            page[at] = *value;
+        else
+            memcpy(page + at, value, length);
         value += length;
         at += length;
     }

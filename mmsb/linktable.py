@@ -29,11 +29,10 @@ class Links:
     """
 
     def __init__(self, core: Any) -> None:
-        self.core = weakref.proxy(core)  # it owns these links
+        self.core: Any = weakref.proxy(core)  # it owns these links
         self.table: dict[tuple[int, str], Link] = {}
         self.failed: dict[int, str] = {}
         self.marked: set[int] = set()
-        self.seen = 0  # notes about changes whose pages' children are marked
         self.linked: dict[int, None] = {}  # pages that got a data link, and whose children are not marked yet
         self.children: dict[int, list[int]] = {}  # along data and control edges
         self.told: dict[int, list[int]] = {}  # pages below, along edges of the other kinds
@@ -154,12 +153,12 @@ class Links:
 
     def news(self) -> tuple[int, list[int]]:
         """(number of notes about changes, pages that changed or were linked and whose children are not marked yet)."""
-        count, touched = self.core._touched_pages(self.seen)
+        count, touched = self.core._touched_pages(self.core._notes_marked)
         return count, [*touched, *self.linked]
 
     def mark_news(self) -> None:
         """What depends on what changed is stale."""
-        self.seen, pages = self.news()
+        self.core._notes_marked, pages = self.news()
         self.mark(self.below(pages))
         self.linked.clear()
 
@@ -169,14 +168,14 @@ class Links:
             self.core._flag_page(page_id, stale=False)
         self.marked.clear()
         self.linked.clear()
-        self.seen = 0
+        self.core._notes_marked = 0
 
     def distrust(self) -> None:
         """What exactly changed is no longer known: marked pages must be computed whatever their parents do."""
         self.mark_news()
         computed = [page_id for page_id in sorted(self.marked) if self.of(page_id) is not None]
         self.settle({page_id: self.failed.get(page_id, "") for page_id in computed}, ())
-        self.seen = 0
+        self.core._notes_marked = 0
         self.linked.clear()
         self.core._forget_touched()
         self.unlogged.clear()

@@ -113,11 +113,11 @@ cdef class Batch:
                     page_id = staged_id
                     break
             else:
-                page_id = self.state.page_id_of(page)
+                page_id = self.state.id_of(page)
         elif (self.staged or self.created) and type(page) is int and self.staged_entry(page) is not None:
             page_id = page
         else:
-            page_id = self.state.page_id_of(page)
+            page_id = self.state.id_of(page)
         if self.size_of(page_id) == 0:
             raise errors.PageNotFoundError(f"Page {page_id} was deleted earlier in this batch.", page=page_id)
         return page_id

@@ -267,7 +267,7 @@ cdef class Engine:
 
     cdef int mark_all(self, fresh) except -1:
         known = self.c()._links
-        known.seen, changed = known.news()
+        self.c()._notes_marked, changed = known.news()
         below = self.graph.affected([page_id for page_id in changed if page_id in self.graph])
         marked = []
         if self.c()._listening:
@@ -285,22 +285,22 @@ cdef class Engine:
             raise errors.PropagationError("A function of a wave cannot start a wave. Do it after the wave.")
         cdef Core core = <Core>self.owner
         try:
-            try:
-                return self.compute_all(scope)
-            except Crossed:
-                core.begin_exclusive()
-                try:
-                    return self.compute_all(scope)
-                finally:
-                    core.end_exclusive()
+            return self.compute_all(scope)
+        except Crossed:
+            pass
         except errors.StoreFullError as error:
             self.mark()
             raise errors.PropagationError(
-                f"Commit {self.c().seq} stands, and the disk has no room for the wave behind it: what depends on it is "
+                f"Commit {core.seq} stands, and the disk has no room for the wave behind it: what depends on it is "
                 "stale. Free space and call state.propagate().") from error
         except BaseException:
             self.mark()
             raise
+        core.begin_exclusive()
+        try:
+            return self.wave(scope)
+        finally:
+            core.end_exclusive()
 
     cdef int compute_all(self, mmsb_wave_scope scope) except -1:
         cdef mmsb_commit_info info
@@ -333,7 +333,7 @@ cdef class Engine:
                 else:
                     mmsb_core_forget_touched(&core.core)
                     self.p.forced.size = 0
-                if not partial and (self.marked or self.new_links or self.links.seen):
+                if not partial and (self.marked or self.new_links or core._notes_marked):
                     self.links.cover()
             finally:
                 mmsb_propagate_end(&self.p)

@@ -42,6 +42,7 @@ cdef class Core:
     cdef object engine       # Engine, None while no page depends on another
     cdef int (*touched_hook)(void *engine) except -1
     cdef readonly object _links
+    cdef public uint64_t _notes_marked  # notes about changes whose pages' children are marked as stale
     cdef list merges         # Semirings of merge pages, as in core.merges; the first is None
     cdef bint merges_call    # Python computes one of them
     cdef readonly dict _failures  # exceptions of functions, by page
@@ -61,7 +62,7 @@ cdef class Core:
     cdef Delta write(self, uint64_t page_id, uint64_t offset, const uint8_t *data, uint64_t length,
                      mmsb_commit_info *info, object source, bytes intent)
     cdef object fail(self, int status, uint64_t page_id, uint64_t at, uint64_t length)
-    cpdef uint64_t page_id_of(self, object page) except? 0
+    cdef uint64_t id_of(self, object page) except? 0
     cdef uint8_t merge_place(self, Semiring semiring) except 0
     cdef Semiring merge_of(self, uint64_t page_id)
     cdef int begin_commit(self) except -1

@@ -24,6 +24,7 @@ class Core:
     _name_of: dict[int, str]
     _metadata: dict[int, bytes]
     _links: Links
+    _notes_marked: int
     _failures: dict[int, Exception]
     stale_reads: bool
     _active_tail: int

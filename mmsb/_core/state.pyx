@@ -254,8 +254,12 @@ cdef class Core:
     def stale_reads(self, bint value):
         self.reads_stale = value
 
-    cpdef uint64_t page_id_of(self, object page) except? 0:
+    def page_id_of(self, page):
         """The id of a Page, an id or a name. PageNotFoundError when there is no such live page."""
+        return self.id_of(page)
+
+    # No cpdef: State is a class of Python, so that every call would look for an override in dictionaries.
+    cdef uint64_t id_of(self, object page) except? 0:
         cdef int token, overflow = 0
         cdef uint64_t page_id
         cdef long long small
@@ -847,7 +851,7 @@ cdef class Core:
 
         Returns the Delta of the bytes that differ, or None when none does.
         """
-        cdef uint64_t page_id = self.page_id_of(page)
+        cdef uint64_t page_id = self.id_of(page)
         cdef uint64_t page_bytes = self.header(page_id).size
         cdef mmsb_commit_info info
         cdef Py_buffer buffer
