@@ -280,6 +280,8 @@ def segments_between(log: Any, since: int, until: int) -> list[Segment]:
 class _NoPages:
     """Stands in for a core where only the links of a state are asked for."""
 
+    _notes_marked = 0
+
     def _flag_page(self, page_id: int, **marks: bool | None) -> None:
         """There is no page."""
 

@@ -173,6 +173,7 @@ class _Pages:
 
     def __init__(self):
         self.failed = set()
+        self._notes_marked = 0
 
     def _flag_page(self, page_id, *, failed=None, **marks):
         if failed is not None:
