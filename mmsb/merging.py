@@ -6,14 +6,14 @@ kind and metadata (log, checkpoints, digests, forks) keeps it a merge page.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from mmsb import metadata
 from mmsb._core.semiring import Semiring, builtin, lane_type
 from mmsb._core.semiring_python import compiled
 from mmsb._core.state import Core
-from mmsb.errors import MergePageError, MetadataError, UnknownSemiringError
+from mmsb.errors import MergePageError, MetadataError, SemiringError, UnknownSemiringError
 
 RULE = "mmsb.merge"
 
@@ -22,9 +22,10 @@ class Merging(Core):
     """The part of State that finds semirings, and knows which pages merge by which."""
 
     _semirings: dict[tuple[str, str], Semiring]
+    _own_semirings: tuple[Semiring, ...]
 
     def _semiring(self, name: str, dtype: Any) -> Semiring:
-        """A semiring, built in or of a plugin; plugins are loaded only for names that are not built in.
+        """A semiring: one that open() was given, or built in, or of a plugin. Plugins are loaded for other names only.
 
         UnknownSemiringError, SemiringError, PluginError.
         """
@@ -78,6 +79,27 @@ class Merging(Core):
                 f"{RULE!r} says how a page merges and stays as it is. Leave it out; use create_page(merge=).", key=RULE
             )
         return entries
+
+
+def own_semirings(given: Iterable[Any]) -> tuple[Semiring, ...]:
+    """The semirings that a State is opened with. SemiringError for what is none, or has the name of one that is built
+    in or given before; TypeError.
+    """
+    taken = {name for name, _ in builtin.names()}
+    found: dict[tuple[str, str], Semiring] = {}
+    for one in given:
+        if isinstance(one, str) or not hasattr(one, "dtype"):
+            raise TypeError(f"semirings= takes semirings (mmsb.UfuncSemiring, mmsb.Semiring), not {one!r}")
+        made = compiled(one)
+        key = made.name, made.dtype
+        if made.name in taken or key in found:
+            raise SemiringError(
+                f"There is a semiring {made.name!r} over {made.dtype} already. Give yours another name.",
+                semiring=made.name,
+                dtype=made.dtype,
+            )
+        found[key] = made
+    return tuple(found.values())
 
 
 def _of_a_plugin(name: str, dtype: str) -> Semiring:

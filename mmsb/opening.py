@@ -6,7 +6,7 @@ import builtins
 import os
 import time
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from mmsb._core.files import Files
@@ -14,6 +14,7 @@ from mmsb._core.log import HEADER_BYTES
 from mmsb.errors import NotAStoreError, StoreFullError
 from mmsb.horizon import Horizon
 from mmsb.log import SEGMENT_BYTES_LEAST, FileLog, MemoryLog, full
+from mmsb.merging import own_semirings
 from mmsb.policies import policy_of
 from mmsb.recovery import Recovery, attach_last
 from mmsb.state import DURABILITIES, State
@@ -58,6 +59,7 @@ def open(
     disable_cpu: str | None = None,
     clock: Callable[[], int] | None = None,
     policy: Any = None,
+    semirings: Iterable[Any] = (),
     files: Files | None = None,
     mapped: bool = True,
     _state_class: type[State] = State,
@@ -74,13 +76,15 @@ def open(
     automatic checkpoints (None: only on request and at close). compress: sealed segments are compressed with zstandard
     in the background. anchor_key: 32 secret bytes that key the anchors. disable_cpu: CPU features not to use.
     clock: function that gives ns since 1970. files, mapped: the file operations, for tests and special disks.
+    semirings: the caller's own (mmsb.UfuncSemiring, or what else docs/plugins/semirings.md allows), which links and
+    merge pages of this State find by their names; to be given again when the store is opened again.
     name: a name of the State, for people (it is in repr()) and for what other processes may call it.
 
     A path to a file is taken as a one-file checkpoint (State.stop): the State starts from it, in memory. start: such a
     file, from which a new store at `path` (or, without a path, a State in memory) starts.
 
     Raises NotAStoreError, StoreLockedError, FormatVersionError, CorruptLogError, StoreFullError, PluginError,
-    ValueError.
+    SemiringError, ValueError, TypeError.
     """
     path = None if path is None else os.fsdecode(path)
     _check_options(
@@ -102,6 +106,7 @@ def open(
     files = files or Files()
     how: dict[str, Any] = {"name": name, "max_bytes": max_bytes, "disable": disable_cpu, "clock": clock}
     how["policy"] = policy_of(policy)
+    how["semirings"] = own_semirings(semirings)
     if _image is not None:
         return _from_image(_state_class(files, **how), files, _image, history, segment_bytes, clock)
     path = os.fsdecode(start) if path is None and start is not None else path

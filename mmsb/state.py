@@ -21,6 +21,7 @@ from mmsb.propagation import Propagation
 from mmsb.recovery import Recovered
 
 if TYPE_CHECKING:
+    from mmsb._core.semiring import Semiring
     from mmsb.history import Commit
     from mmsb.past import PastState
     from mmsb.verify import Report
@@ -47,6 +48,7 @@ class State(Propagation):
         disable: str | None = None,
         clock: Callable[[], int] | None = None,
         policy: Any = None,
+        semirings: tuple[Semiring, ...] = (),
     ) -> None:
         self._start(files, max_bytes=max_bytes, disable=disable, clock=clock)
         if name is not None and not (isinstance(name, str) and name):
@@ -60,7 +62,8 @@ class State(Propagation):
         self._indexes = Indexes(self)
         self._digests: Any = None
         self._engine = None
-        self._semirings = {}
+        self._own_semirings = semirings
+        self._semirings = {(own.name, own.dtype): own for own in semirings}
         self._closing = threading.RLock()
         self._ending = False  # somebody is inside close()
         self._pid = os.getpid()

@@ -82,12 +82,23 @@ class PluginManager:
                 loaded.append(_Loaded(replace(record, status=records.CONFLICT, reason=reason)))
             else:
                 loaded.append(self.load_one(record, point))
-        registry = _registry([*settle(loaded), *map(_Loaded, unreadable)])
+        loaded = settle(loaded)
+        absent = self.absent([one.record.name for one in loaded])
+        registry = _registry([*loaded, *map(_Loaded, [*unreadable, *absent])])
         for record in registry.records:
             if self.strict and record.broken:
                 message = f"Plugin {record}. Mend or uninstall it, or leave MMSB_PLUGINS_STRICT unset."
                 raise PluginError(message, plugin=record.name, reason=record.reason, records=(record,))
         return registry
+
+    def absent(self, present: list[str]) -> list[PluginRecord]:
+        """Records of what MMSB_PLUGINS names and is not installed."""
+        records_of_absent = []
+        for name in sorted((self.allowed or frozenset()).difference(present)):
+            close = get_close_matches(name, present, 1)
+            reason = "MMSB_PLUGINS names it, and it is not installed" + (f"; is it {close[0]}?" if close else "")
+            records_of_absent.append(PluginRecord(name, "?", "?", "?", records.FAILED_IMPORT, reason))
+        return records_of_absent
 
     def load_one(self, record: PluginRecord, point: EntryPoint) -> _Loaded:
         """Imports a plugin and asks its hooks. Whatever goes wrong is in the record; only Ctrl-C passes through."""

@@ -105,6 +105,20 @@ def test_allow_list(install, record_of, good, monkeypatch):
         registry.find("commands", "zz_good-hello")
 
 
+def test_a_name_that_nothing_answers_to(install, record_of, good, monkeypatch):
+    install("zz_good", good)
+    monkeypatch.setenv("MMSB_PLUGINS", "zz_god")
+    record = record_of("zz_god")
+    assert record.broken and record.status == records.FAILED_IMPORT
+    assert record.reason == "MMSB_PLUGINS names it, and it is not installed; is it zz_good?"
+    assert record_of("zz_good").status == records.BLOCKED
+    monkeypatch.setenv("MMSB_PLUGINS_STRICT", "1")
+    with pytest.raises(mmsb.PluginError, match="zz_god"):
+        PluginManager().load()
+    monkeypatch.setenv("MMSB_PLUGINS", f"zz_good,{min(BUILT_IN)}")
+    assert not any(record.broken for record in PluginManager().load().records)
+
+
 def test_strict_accepts_what_is_blocked(install, good, monkeypatch):
     install("zz_broken", "raise RuntimeError")
     monkeypatch.setenv("MMSB_PLUGINS_STRICT", "1")
