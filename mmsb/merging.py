@@ -85,14 +85,13 @@ def own_semirings(given: Iterable[Any]) -> tuple[Semiring, ...]:
     """The semirings that a State is opened with. SemiringError for what is none, or has the name of one that is built
     in or given before; TypeError.
     """
-    taken = {name for name, _ in builtin.names()}
     found: dict[tuple[str, str], Semiring] = {}
     for one in given:
         if isinstance(one, str) or not hasattr(one, "dtype"):
             raise TypeError(f"semirings= takes semirings (mmsb.UfuncSemiring, mmsb.Semiring), not {one!r}")
         made = compiled(one)
         key = made.name, made.dtype
-        if made.name in taken or key in found:
+        if key in found or any(made.name == name for name, _ in builtin.names()):
             raise SemiringError(
                 f"There is a semiring {made.name!r} over {made.dtype} already. Give yours another name.",
                 semiring=made.name,
