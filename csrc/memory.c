@@ -51,11 +51,44 @@ int mmsb_memory_create(mmsb_memory *memory, uint64_t bytes, bool huge) {
     return MMSB_OK;
 }
 
+int mmsb_memory_create_writable(mmsb_memory *memory, uint64_t bytes) {
+    int fd = memfd_create("mmsb", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+    if (fd < 0) return MMSB_NO_MEMORY;
+    /* A page that cannot be had must be missed here, and not at the first touch, which would end the process. */
+    uint8_t *base = MAP_FAILED;
+    if (fallocate(fd, 0, 0, (off_t)bytes) == 0)
+        base = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_POPULATE, fd, 0);
+    if (base == MAP_FAILED || fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) != 0) {
+        if (base != MAP_FAILED) munmap(base, bytes);
+        close(fd);
+        return MMSB_NO_MEMORY;
+    }
+    *memory = (mmsb_memory){.base = base, .bytes = bytes, .fd = fd};
+    return MMSB_OK;
+}
+
+int mmsb_memory_map(mmsb_memory *memory, int fd, bool writable) {
+    struct stat status;
+    int seals = fcntl(fd, F_GET_SEALS);
+    if (seals < 0 || (seals & F_SEAL_SHRINK) == 0 || fstat(fd, &status) != 0 || status.st_size <= 0)
+        return MMSB_BAD_HEADER;
+    uint64_t bytes = (uint64_t)status.st_size;
+    uint8_t *base = mmap(NULL, bytes, writable ? PROT_READ | PROT_WRITE : PROT_READ, MAP_SHARED, fd, 0);
+    if (base == MAP_FAILED) return MMSB_NO_MEMORY;
+    *memory = (mmsb_memory){.base = base, .bytes = bytes, .fd = fd};
+    return MMSB_OK;
+}
+
+void mmsb_memory_unmap(mmsb_memory *memory) {
+    munmap(memory->base, memory->bytes);
+    *memory = (mmsb_memory){.fd = -1};
+}
+
 void mmsb_memory_release(mmsb_memory *memory) {
     if (memory->base == NULL) return;
-    munmap(memory->base, memory->bytes);
-    close(memory->fd);
-    *memory = (mmsb_memory){.fd = -1};
+    int fd = memory->fd;
+    mmsb_memory_unmap(memory);
+    close(fd);
 }
 
 uint64_t mmsb_memory_resident(const mmsb_memory *memory) {

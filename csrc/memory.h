@@ -1,5 +1,5 @@
-/* Shareable memory: a sealed memfd and the one writable mapping of it. Whoever is handed the descriptor can map it for
- * reading only, and its size never changes. */
+/* Shareable memory: a sealed memfd and its mapping. Its size never changes. Whoever is handed the descriptor can map it
+ * for reading only, unless it is made for writing by both. */
 #ifndef MMSB_MEMORY_H
 #define MMSB_MEMORY_H
 
@@ -16,6 +16,16 @@ typedef struct mmsb_memory {
 /* Zeroed memory of `bytes` (a multiple of 4096), not resident until touched. With `huge` it is aligned to 2 MiB and
  * asks for huge pages, which the system may refuse. MMSB_OK or MMSB_NO_MEMORY, changing nothing. */
 int mmsb_memory_create(mmsb_memory *memory, uint64_t bytes, bool huge);
+
+/* The same for one process that may write as well: whoever is handed the descriptor can map it for writing. Its size
+ * is sealed all the same, and every page of it is there. */
+int mmsb_memory_create_writable(mmsb_memory *memory, uint64_t bytes);
+
+/* Maps memory that was handed over; `memory` then owns `fd`. MMSB_OK; BAD_HEADER when it is no memory whose size is
+ * sealed, or NO_MEMORY: then `fd` is still the caller's. */
+int mmsb_memory_map(mmsb_memory *memory, int fd, bool writable);
+
+void mmsb_memory_unmap(mmsb_memory *memory); /* leaves the descriptor open */
 void mmsb_memory_release(mmsb_memory *memory);
 
 /* Bytes of physical memory behind it. */

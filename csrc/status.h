@@ -35,7 +35,10 @@
     X(BAD_LINK, -28, "the link does not fit its pages")                       \
     X(BAD_LANES, -29, "the bytes are no whole lanes of a merge page")         \
     X(NO_SEMIRING, -30, "the semiring of a merge page is not known yet")      \
-    X(MERGE_FAILED, -31, "the semiring of a merge page failed")
+    X(MERGE_FAILED, -31, "the semiring of a merge page failed")               \
+    X(RING_BROKEN, -32, "the other side of a ring broke its protocol")        \
+    X(BAD_COMMAND, -33, "the command is malformed")                           \
+    X(NO_RIGHT, -34, "the client has no right to that")
 
 typedef enum mmsb_status {
 #define MMSB_STATUS_ENUM(name, value, text) MMSB_##name = value,
