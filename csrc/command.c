@@ -132,31 +132,38 @@ int mmsb_rights_add(mmsb_rights *rights, const mmsb_alloc *alloc, uint64_t first
     return MMSB_OK;
 }
 
-int mmsb_rights_check(const mmsb_rights *rights, const mmsb_command *command, uint64_t *page_id) {
+static int refuse(mmsb_refusal *why, mmsb_right right, uint64_t page_id) {
+    *why = (mmsb_refusal){right, page_id};
+    return MMSB_NO_RIGHT;
+}
+
+/* Pages that the command itself creates are its own. */
+static bool may_change(const mmsb_rights *rights, uint64_t page_id) {
+    return (page_id & MMSB_COMMAND_CREATED) != 0 || mmsb_rights_change(rights, page_id);
+}
+
+int mmsb_rights_check(const mmsb_rights *rights, const mmsb_command *command, mmsb_refusal *why) {
     const mmsb_command_head *head = &command->head;
     mmsb_command op;
-    uint64_t at = 0;
-    *page_id = 0;
+    uint64_t at = 0, page_id = head->page_id;
     switch (head->kind) {
         case MMSB_COMMAND_CREATE:
         case MMSB_COMMAND_CREATE_MANY:
-            return rights->creates ? MMSB_OK : MMSB_NO_RIGHT;
+            return rights->creates ? MMSB_OK : refuse(why, MMSB_RIGHT_CREATE, 0);
         case MMSB_COMMAND_BATCH:
             while (mmsb_command_next(command, &at, &op) == MMSB_OK)
-                if (mmsb_rights_check(rights, &op, page_id) != MMSB_OK) return MMSB_NO_RIGHT;
+                if (mmsb_rights_check(rights, &op, why) != MMSB_OK) return MMSB_NO_RIGHT;
             return MMSB_OK;
         case MMSB_COMMAND_WRITE_MANY:
             for (uint64_t i = 0; i < head->if_epoch; i++) {
-                *page_id = mmsb_load_u64(command->numbers + i * sizeof *page_id);
-                /* Pages of this batch among them are found out by whoever resolves them. */
-                if ((*page_id & MMSB_COMMAND_CREATED) == 0 && !mmsb_rights_change(rights, *page_id))
-                    return MMSB_NO_RIGHT;
+                page_id = mmsb_load_u64(command->numbers + i * sizeof page_id);
+                if (!may_change(rights, page_id)) return refuse(why, MMSB_RIGHT_CHANGE, page_id);
             }
             return MMSB_OK;
         default:
-            *page_id = head->page_id;
-            if ((*page_id & MMSB_COMMAND_CREATED) != 0) return MMSB_OK;
-            if (!mmsb_rights_change(rights, *page_id)) return MMSB_NO_RIGHT;
-            return head->kind != MMSB_COMMAND_DELETE || rights->deletes ? MMSB_OK : MMSB_NO_RIGHT;
+            if (!may_change(rights, page_id)) return refuse(why, MMSB_RIGHT_CHANGE, page_id);
+            if (head->kind != MMSB_COMMAND_DELETE || rights->deletes || (page_id & MMSB_COMMAND_CREATED) != 0)
+                return MMSB_OK;
+            return refuse(why, MMSB_RIGHT_DELETE, page_id);
     }
 }

@@ -93,9 +93,20 @@ typedef struct mmsb_rights {
 int mmsb_rights_add(mmsb_rights *rights, const mmsb_alloc *alloc, uint64_t first, uint64_t count);
 bool mmsb_rights_change(const mmsb_rights *rights, uint64_t page_id);
 
-/* Whether the client may do all that a parsed command says: MMSB_OK, or NO_RIGHT with the page, or 0 for the right to
- * create, in *page_id. */
-int mmsb_rights_check(const mmsb_rights *rights, const mmsb_command *command, uint64_t *page_id);
+typedef enum mmsb_right {
+    MMSB_RIGHT_CHANGE = 1,
+    MMSB_RIGHT_CREATE,
+    MMSB_RIGHT_DELETE,
+} mmsb_right;
+
+/* The right that was missing, and the page to which; page 0: none in particular. */
+typedef struct mmsb_refusal {
+    mmsb_right right;
+    uint64_t page_id;
+} mmsb_refusal;
+
+/* Whether the client may do all that a parsed command says: MMSB_OK, or NO_RIGHT and why. */
+int mmsb_rights_check(const mmsb_rights *rights, const mmsb_command *command, mmsb_refusal *why);
 
 /* What the owner answers to each command, in their order. The facts of a failure (mmsb.failures) follow. */
 typedef struct mmsb_completion {

@@ -78,9 +78,9 @@ static inline void mmsb_ring_release(mmsb_ring_end *reader) {
     __atomic_store_n(reader->head_at, reader->here, __ATOMIC_RELEASE);
 }
 
-/* Whether the reader would find a record, or a lie. */
-static inline bool mmsb_ring_has_more(const mmsb_ring_end *reader) {
-    return __atomic_load_n(reader->tail_at, __ATOMIC_ACQUIRE) != reader->here;
+/* Bytes that the writer says it has published and the reader has not taken. */
+static inline uint64_t mmsb_ring_pending(const mmsb_ring_end *reader) {
+    return __atomic_load_n(reader->tail_at, __ATOMIC_ACQUIRE) - reader->here;
 }
 
 /* ---- waiting (ring_wait.c); docs/understand/commands.md says why no wake-up is lost */

@@ -21,12 +21,14 @@ void mmsb_client_release(mmsb_client *client) {
 
 /* A command is taken only when the longest completion has room, so that none ever has to wait for it. */
 static uint8_t *room_for_completion(mmsb_client *client) {
+    if (client->gone) client->completions.there = client->completions.here;
     return mmsb_ring_reserve(&client->completions, MMSB_COMPLETION_BYTES_MAX);
 }
 
 bool mmsb_client_is_ready(mmsb_client *client) {
+    if (client->broken != NULL) return false;
     if (client->taken) return true;
-    if (!mmsb_ring_has_more(&client->commands)) return false;
+    if (mmsb_ring_pending(&client->commands) == 0) return false;
     return room_for_completion(client) != NULL || client->completions.broken != NULL;
 }
 
@@ -77,7 +79,7 @@ static int take(mmsb_client *client) {
         client->broken = "it does not number its commands one after another";
         return MMSB_RING_BROKEN;
     }
-    client->verdict = mmsb_rights_check(&client->rights, &client->command, &client->refused_page);
+    client->verdict = mmsb_rights_check(&client->rights, &client->command, &client->refusal);
     return MMSB_OK;
 }
 
@@ -101,11 +103,14 @@ static bool write_plainly(mmsb_client *client, mmsb_core *core, mmsb_turn *turn)
     const mmsb_command *command = &client->command;
     bool from_source = command->head.source_bytes != 0;
     mmsb_commit_info info = {
-        .if_epoch = command->head.flags & MMSB_COMMAND_IF_EPOCH ? command->head.if_epoch : MMSB_ANY_EPOCH,
+        .if_epoch = MMSB_ANY_EPOCH,
         .source = from_source ? client->source_index : 0,
         .source_name = command->source,
         .source_bytes = command->head.source_bytes,
     };
+    /* The largest number is no epoch, and says in here that any will do. */
+    if (command->head.flags & MMSB_COMMAND_IF_EPOCH)
+        info.if_epoch = mmsb_min_u64(command->head.if_epoch, MMSB_ANY_EPOCH - 1);
     mmsb_written written;
     int status = mmsb_core_write(core, command->head.page_id, command->head.at, command->data, command->data_bytes,
                                  &info, &written);

@@ -18,11 +18,12 @@ typedef struct mmsb_client {
     mmsb_buffer record;   /* the owner's copy of the command being done */
     mmsb_command command; /* the same, taken apart */
     bool taken;           /* `record` holds a command without a completion */
-    int verdict;          /* on it: MMSB_OK, BAD_COMMAND, or NO_RIGHT to refused_page */
-    uint64_t refused_page;
+    int verdict;          /* on it: MMSB_OK, BAD_COMMAND, or NO_RIGHT because of `refusal` */
+    mmsb_refusal refusal;
     uint64_t number;      /* of the last command taken */
     uint64_t unpublished; /* completions since the last publication */
     const char *broken;   /* what the client did against the protocol; NULL: nothing */
+    bool gone;            /* nobody takes its completions any more */
     uint64_t failed;      /* commands that were refused */
     uint32_t source_index, source_bytes;
     uint8_t source[MMSB_CLIENT_SOURCE_MAX]; /* the last source that was handed up, and its index in the State */
@@ -50,6 +51,9 @@ void mmsb_client_release(mmsb_client *client);
 
 /* Whether mmsb_client_serve would find anything to do. */
 bool mmsb_client_is_ready(mmsb_client *client);
+
+/* Whether one of them is ready, at once or within `spin_ns`. */
+bool mmsb_clients_await(mmsb_client **clients, uint64_t count, uint64_t spin_ns);
 
 /* Does commands in order until one of mmsb_served, or RING_BROKEN (see `broken`: drop the client), NO_MEMORY. What is
  * done is acknowledged and shown to the client on return. */

@@ -1,6 +1,6 @@
 /* How the two sides of a ring wait for each other: the owner at an eventfd, a client at a futex. */
 #define _GNU_SOURCE
-#include "ring.h"
+#include "ring_serve.h"
 
 #include <linux/futex.h>
 #include <sys/syscall.h>
@@ -66,4 +66,13 @@ bool mmsb_ring_await_owner(mmsb_ring_shared *shared, uint64_t seen, uint64_t spi
     }
     __atomic_fetch_sub(&shared->waiting, 1, __ATOMIC_RELAXED);
     return __atomic_load_n(tail, __ATOMIC_ACQUIRE) != seen;
+}
+
+bool mmsb_clients_await(mmsb_client **clients, uint64_t count, uint64_t spin_ns) {
+    for (uint64_t begin = now_ns();;) {
+        for (uint64_t i = 0; i < count; i++)
+            if (mmsb_client_is_ready(clients[i])) return true;
+        if (now_ns() - begin >= spin_ns) return false;
+        __builtin_ia32_pause();
+    }
 }

@@ -32,6 +32,9 @@ _HOMES = {
 }
 _ERRORS = (
     "ArenaFullError",
+    "BusyError",
+    "CommandError",
+    "CommandSizeError",
     "CommitInDoubtError",
     "ConflictError",
     "CorruptCheckpointError",
@@ -51,6 +54,7 @@ _ERRORS = (
     "MetadataError",
     "MissingPackageError",
     "NotAStoreError",
+    "OwnerGoneError",
     "PageHasEdgesError",
     "PageNotFoundError",
     "PageRangeError",
@@ -60,6 +64,7 @@ _ERRORS = (
     "PropagationError",
     "ReadOnlyError",
     "RetentionError",
+    "RightsError",
     "SemiringError",
     "StalePageError",
     "StateClosedError",

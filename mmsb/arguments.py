@@ -34,6 +34,19 @@ def encode_name(name: Any) -> bytes:
     return encoded
 
 
+def encode_source(source: Any) -> bytes:
+    """A source as UTF-8. ValueError, TypeError."""
+    if type(source) is not str:
+        raise TypeError(f"source must be a str or None, not {type(source).__name__}")
+    try:
+        encoded = source.encode()
+    except UnicodeEncodeError:
+        raise ValueError(f"The source {source!r} has no UTF-8 form. Use ordinary text.") from None
+    if not 1 <= len(encoded) <= 4096:
+        raise ValueError("A source has 1 to 4096 bytes of UTF-8. Use None for no source.")
+    return encoded
+
+
 def encode_metadata(value: Mapping[str, Any] | None) -> bytes | None:
     """Metadata as bytes, None when there is none. MetadataError."""
     if value is None or len(value) == 0:

@@ -147,6 +147,33 @@ class UnknownMomentError(MMSBError, LookupError):
     """There is no such seq or label in the history (`when`); its newest commit is `seq`."""
 
 
+class BusyError(MMSBError, TimeoutError):
+    """What was asked for did not happen in time (`timeout_s`): the owner is busy, or the ring of commands is full.
+
+    `number` is that of a command that was sent and not acknowledged yet; None: nothing was sent.
+    """
+
+
+class OwnerGoneError(MMSBError, ConnectionError):
+    """The process that owns the State ended or let this client go (`reason`). What was sent and not acknowledged may
+    have happened.
+    """
+
+
+class RightsError(MMSBError, PermissionError):
+    """The owner does not let this client do that (`right`: "change", "create" or "delete"; `page_id`). Nothing
+    changed.
+    """
+
+
+class CommandError(MMSBError, ValueError):
+    """A command that the owner cannot read (`reason`). Nothing changed."""
+
+
+class CommandSizeError(MMSBError, ValueError):
+    """A command or batch of `size` bytes does not fit the ring, which takes `limit`. Nothing was sent."""
+
+
 class UnsupportedLocationError(MMSBError, ValueError):
     """No installed device backend offers this `location`."""
 

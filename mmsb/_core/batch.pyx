@@ -536,7 +536,7 @@ cdef class Batch:
         try:
             state.prepare_info(&info, self.source, self.label, self.intent)
             info.skip_unchanged = self._skip_unchanged
-            if self.durability == "power":
+            if self.durability == "power" and state.core.active.fd >= 0:  # a State in memory has nothing to sync
                 info.sync = True
             while True:
                 status = self.attempt(&info, &failed)

@@ -6,7 +6,6 @@ from mmsb._core.c_mmsb cimport mmsb_alloc, mmsb_buffer
 
 cdef extern from "alloc.h" nogil:
     bint mmsb_buffer_reserve(mmsb_buffer *buffer, const mmsb_alloc *alloc, size_t capacity)
-    void mmsb_buffer_release(mmsb_buffer *buffer, const mmsb_alloc *alloc)
 
 
 cdef extern from "graph.h" nogil:

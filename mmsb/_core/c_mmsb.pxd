@@ -53,6 +53,7 @@ cdef extern from "alloc.h" nogil:
         size_t size
         size_t capacity
     const mmsb_alloc mmsb_alloc_libc
+    void mmsb_buffer_release(mmsb_buffer *buffer, const mmsb_alloc *alloc)
 
 
 cdef extern from "cpu.h" nogil:

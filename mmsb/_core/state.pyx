@@ -29,6 +29,7 @@ from mmsb._core.semiring cimport Semiring
 
 
 from mmsb import errors, linktable
+from mmsb.arguments import encode_source
 from mmsb._core.semiring_python import calls_python, take_error
 
 # From this many bytes on a write lets other threads run meanwhile.
@@ -369,15 +370,8 @@ cdef class Core:
         if source is not self.last_source:
             index = self.source_indices.get(source)
             if index is None:
-                if type(source) is not str:
-                    raise TypeError(f"source must be a str or None, not {type(source).__name__}")
+                encoded = encode_source(source)
                 index = len(self.source_names)
-                try:
-                    encoded = source.encode()
-                except UnicodeEncodeError:
-                    raise ValueError(f"The source {source!r} has no UTF-8 form. Use ordinary text.") from None
-                if len(encoded) == 0 or len(encoded) > 4096:
-                    raise ValueError("A source has 1 to 4096 bytes of UTF-8. Use None for no source.")
                 self.source_names.append(encoded)
                 self.source_indices[source] = index
             self.last_source = source

@@ -86,8 +86,8 @@ static void serve_until(stage *s, uint64_t until) {
     while (s->client.number < until) {
         int status = serve(s);
         CHECK(status >= 0, "broken: %s", s->client.broken);
-        bool more = s->client.number == until;
-        for (double end = now_ns() + 20000; !more && now_ns() < end;) more = mmsb_client_is_ready(&s->client);
+        mmsb_client *client = &s->client;
+        bool more = s->client.number == until || mmsb_clients_await(&client, 1, 20000);
         if (more) continue;
         mmsb_ring_fall_asleep(s->sleeping);
         if (!mmsb_client_is_ready(&s->client)) {
@@ -395,8 +395,9 @@ static void test_parse(void) {
         mmsb_command command, op;
         if (mmsb_command_parse(record, bytes, &command) == MMSB_OK) {
             mmsb_rights rights = {0};
-            uint64_t page_id, at = 0;
-            CHECK(mmsb_rights_check(&rights, &command, &page_id) == MMSB_NO_RIGHT || command.head.kind >= 10, "rights");
+            mmsb_refusal why;
+            uint64_t at = 0;
+            CHECK(mmsb_rights_check(&rights, &command, &why) == MMSB_NO_RIGHT || command.head.kind >= 10, "rights");
             if (command.head.kind == MMSB_COMMAND_BATCH)
                 while (mmsb_command_next(&command, &at, &op) == MMSB_OK)
                     CHECK(op.data_bytes <= bytes, "longer than all");

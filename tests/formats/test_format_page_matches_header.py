@@ -19,3 +19,14 @@ def test_change_kinds():
     page = (ROOT / "docs/formats/log.md").read_text()
     for name, number in header:
         assert f"| {number} | {name} |" in page
+
+
+def test_command_kinds_and_sizes():
+    header = (ROOT / "csrc/command.h").read_text()
+    page = (ROOT / "docs/formats/commands.md").read_text()
+    for name, number in re.findall(r"MMSB_COMMAND_(\w+) = (\d+),\n", header.split("mmsb_command_kind;")[0]):
+        assert f"| {number} | {name} |" in page
+    assert "sizeof(mmsb_command_head) == 48" in header and "| 48 | | source" in page
+    assert "sizeof(mmsb_completion) == 40" in header and "| 40 | | facts" in page
+    longest = int(re.search(r"MMSB_COMPLETION_BYTES_MAX (\d+)", header)[1])
+    assert f"at most {longest - 40:,} bytes" in page

@@ -200,3 +200,11 @@ def test_rebase_inside_a_batch(state):
     with pytest.raises(mmsb.ConflictError):
         batch.commit()
     assert page[0:1] == b"a"
+
+
+def test_a_power_batch_in_memory_has_nothing_to_sync():
+    with mmsb.open() as state:
+        with state.batch(durability="power") as b:
+            b.create_page(8)
+        state.create_page(8)
+        assert state.seq == 2
