@@ -148,7 +148,7 @@ class UnknownMomentError(MMSBError, LookupError):
 
 
 class BusyError(MMSBError, TimeoutError):
-    """What was asked for did not happen in time (`timeout_s`): the owner is busy, or the ring of commands is full.
+    """What was asked for did not happen in time: the owner is busy, or the ring of commands is full.
 
     `number` is that of a command that was sent and not acknowledged yet; None: nothing was sent.
     """

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import select
 import threading
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import numpy
@@ -74,6 +75,8 @@ def _stage(batch: Batch, command: Command, pages: _Pages) -> None:
     elif kind == "create_many":
         pages.add(batch.create_pages(command.count, command.at)[0], command.count)
     elif kind == "write_many":
+        if command.count == 0:
+            return
         ids, offsets, lengths = numpy.frombuffer(command.numbers, "<u8").reshape(3, command.count)
         if ids.size and int(ids.max()) & CREATED:
             ids = numpy.array([pages(int(one)) for one in ids], "<u8")
@@ -108,6 +111,7 @@ class CommandServer(RingServer):
     """
 
     state: State
+    on_broken: Callable[[RingSlot, str], object] | None = None
 
     def __init__(self, state: State) -> None:
         self._inside = threading.RLock()
@@ -132,9 +136,18 @@ class CommandServer(RingServer):
                 super().drop(slot)
 
     def poll(self) -> bool:
-        """One turn for every client, without waiting. True when there may be more to do."""
+        """One turn for every client, without waiting. True when there may be more to do. Clients that broke the
+        protocol of their ring are dropped, and on_broken(slot, reason) is told.
+        """
         with self._inside:
-            return self.serve_all()
+            more = self.serve_all()
+            while self.broken:
+                slot = self.broken.pop()
+                reason = slot.stats["broken"]
+                self.drop(slot)
+                if self.on_broken is not None:
+                    self.on_broken(slot, reason)
+            return more
 
     def wait(self, timeout: float) -> bool:
         """Waits until a client has sent something. False after `timeout` seconds."""

@@ -150,6 +150,7 @@ cdef class RingServer:
 
     cdef readonly Core state
     cdef readonly list slots
+    cdef readonly list broken   # slots of clients that broke the protocol, for the caller to drop
     cdef mmsb_memory flag
     cdef mmsb_client **clients  # of slots, in the same order
     cdef uint64_t next          # whose turn is first
@@ -157,6 +158,7 @@ cdef class RingServer:
     def __cinit__(self, Core state not None):
         self.state = state
         self.slots = []
+        self.broken = []
         cdef int status = mmsb_memory_create(&self.flag, 4096, False)
         if status != MMSB_OK:
             raise_status(status)
@@ -230,8 +232,8 @@ cdef class RingServer:
 
     def serve(self, RingSlot slot not None, uint64_t records=TURN_RECORDS, uint64_t count=TURN_BYTES):
         """Does what a client has published, at most `records` commands and about `count` bytes. True when there may be
-        more now; False: the client must send, or take completions, first. A client that broke the protocol says so in
-        its stats, and nothing more is read from it.
+        more now; False: the client must send, or take completions, first. A client that broke the protocol goes to
+        `broken`, and nothing more is read from it.
         """
         cdef mmsb_turn turn
         cdef int status = MMSB_SERVED_COMMAND
@@ -245,6 +247,8 @@ cdef class RingServer:
                 self.do_command(slot)
         if status == MMSB_NO_MEMORY:
             raise MemoryError()
+        if status == MMSB_RING_BROKEN:
+            self.broken.append(slot)
         return status == MMSB_SERVED_TURN
 
     cdef int do_command(self, RingSlot slot) except -1:

@@ -1,6 +1,6 @@
 /* Command rings under fire. Threads and processes send and check every record; clients are killed at random instants
  * and leave whole commands only; hostile clients scribble over the whole ring while the owner drains it. `checkring N`
- * does N rounds of each (default 20); `checkring --bench` times writes of 64 bytes. */
+ * does N rounds of each (default 5); `checkring --bench` times writes of 64 bytes. */
 #define _GNU_SOURCE
 #include <pthread.h>
 #include <signal.h>
@@ -464,7 +464,8 @@ int main(int argc, char **argv) {
         bench();
         return 0;
     }
-    uint64_t rounds = argc > 1 ? strtoull(argv[1], NULL, 10) : 20;
+    uint64_t rounds = argc > 1 ? strtoull(argv[1], NULL, 10) : 0;
+    if (rounds == 0) rounds = 5;
     test_parse();
     test_threads(rounds * 20000);
     test_processes(rounds * 5000);

@@ -6,37 +6,21 @@ from pathlib import Path
 
 import pytest
 
+from tests.csrc import compiler_line, library, run
+
 ROOT = Path(__file__).parents[2]
 MODEL = ROOT / "tests/models/ring.pml"
 COMPILER = shutil.which("cc") or shutil.which("gcc")
-# What of csrc a ring and a core need.
-USED = (
-    "ring command core arena memory alloc batch merge frame segment clock cpu kernels delta crc32c io status wave graph"
-)
-SANITIZED = ["-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
 
 
-@pytest.mark.parametrize(
-    ("flags", "rounds"),
-    [
-        pytest.param([], 5, id="plain"),
-        pytest.param([], 400, id="two-thousand-kills", marks=pytest.mark.slow),
-        pytest.param(SANITIZED, 20, id="sanitized", marks=pytest.mark.slow),
-    ],
-)
-def test_c_harness(tmp_path, flags, rounds):
-    """Two threads, two processes, clients killed mid-command, hostile clients, malformed records."""
-    program = tmp_path / "checkring"
-    sources = [path for path in sorted((ROOT / "csrc").glob("*.c")) if path.stem.split("_")[0] in USED.split()]
-    command = [COMPILER, "-std=c11", "-O1", "-ffp-contract=off", "-fno-strict-aliasing", "-pthread", *flags]
-    built = subprocess.run(
-        [*command, ROOT / "tests/c/checkring.c", *sources, "-o", program], capture_output=True, text=True
+@pytest.mark.slow
+def test_two_thousand_clients_killed_in_the_middle(tmp_path):
+    """400 rounds of checkring, of which tests/unit/test_c_programs.py runs a few: five kills each, beside the rest."""
+    run(
+        [*compiler_line(False), ROOT / "tests/c/checkring.c", library(tmp_path, False), "-lpthread", "-o", "ring"],
+        tmp_path,
     )
-    if built.returncode != 0 and flags and "asan" in built.stderr:
-        pytest.skip("the compiler has no sanitizer runtime")
-    assert built.returncode == 0, built.stderr
-    result = subprocess.run([program, str(rounds)], capture_output=True, text=True, timeout=600)
-    assert result.returncode == 0, result.stdout + result.stderr
+    run(["./ring", 400], tmp_path)
 
 
 def run_model(folder, bug):

@@ -2,7 +2,8 @@
 
 checkkern: every level of every kernel against scalar, every length and alignment, with guard pages. checksemiring: the
 levels of the semirings likewise. checklink: links in whole and in part against the model, hostile matrices, short
-memory. test_*: one part of csrc each.
+memory. checkring: command rings between threads and processes, killed and hostile clients. test_*: one part of csrc
+each.
 """
 
 from pathlib import Path

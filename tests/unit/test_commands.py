@@ -1,7 +1,9 @@
 """Commands through a ring against the same local calls: equal logs, equal errors, and what only a ring can do wrong."""
 
+import mmap
 import os
 import signal
+import struct
 import subprocess
 import sys
 import threading
@@ -422,6 +424,29 @@ def test_nonsense_in_a_ring_is_refused_or_ends_the_client(state):
     assert state.seq == before and count == 0
     with Pair(state) as client:
         client.write(1, b"fine")
+
+
+def test_a_client_that_lies_about_its_ring_is_dropped(state):
+    pair = Pair(state)
+    told = []
+    pair.server.on_broken = lambda slot, reason: told.append((slot, reason))
+    other = pair.server.add()
+    other.allow()
+    good = Client(*map(os.dup, (other.fd, other.flag_fd, other.bell_fd)))
+    pair.client.submit.write(1, b"whole")
+    with mmap.mmap(pair.slot.fd, 4096) as head:
+        struct.pack_into("<Q", head, 64, 1 << 40)
+    good.submit.write(1, b"good", 10)
+    before = state.seq
+    while pair.server.poll():
+        pass
+    assert [(slot, "tail" in reason) for slot, reason in told] == [(pair.slot, True)]
+    assert pair.server.slots == [other]
+    good.flush()
+    assert state.seq == before + 1 and state.page(1).read(0, 14) == bytes(10) + b"good"
+    good.close()
+    pair.client.close()
+    pair.server.close()
 
 
 def test_what_is_no_ring_is_no_client(tmp_path):
