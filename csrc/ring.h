@@ -95,8 +95,15 @@ void mmsb_ring_stay_awake(uint32_t *sleeping);
 /* The owner has published completions: wakes the client if it waits. */
 void mmsb_ring_wake_client(mmsb_ring_shared *shared);
 
+/* How long a side looks before it lets the system put it to sleep: spin_ns, as long as that pays. Two sides that share
+ * one processor only keep each other from running, so after a few failures it is tried but now and then. */
+typedef struct mmsb_ring_patience {
+    uint64_t spin_ns;
+    uint32_t failures; /* since it last paid */
+} mmsb_ring_patience;
+
 /* The client waits until the completion tail is no longer `seen`: true; false after `timeout_ns`, or earlier when a
- * signal comes. It looks for `spin_ns` before it lets the system put it to sleep. Several threads may wait. */
-bool mmsb_ring_await_owner(mmsb_ring_shared *shared, uint64_t seen, uint64_t spin_ns, uint64_t timeout_ns);
+ * signal comes. Several threads may wait. */
+bool mmsb_ring_await_owner(mmsb_ring_shared *shared, uint64_t seen, mmsb_ring_patience *patience, uint64_t timeout_ns);
 
 #endif

@@ -52,8 +52,8 @@ void mmsb_client_release(mmsb_client *client);
 /* Whether mmsb_client_serve would find anything to do. */
 bool mmsb_client_is_ready(mmsb_client *client);
 
-/* Whether one of them is ready, at once or within `spin_ns`. */
-bool mmsb_clients_await(mmsb_client **clients, uint64_t count, uint64_t spin_ns);
+/* Whether one of them is ready, at once or before patience ends; NULL: at once. */
+bool mmsb_clients_await(mmsb_client **clients, uint64_t count, mmsb_ring_patience *patience);
 
 /* Does commands in order until one of mmsb_served, or RING_BROKEN (see `broken`: drop the client), NO_MEMORY. What is
  * done is acknowledged and shown to the client on return. */

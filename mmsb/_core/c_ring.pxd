@@ -36,7 +36,10 @@ cdef extern from "ring.h" nogil:
     void mmsb_ring_call_owner(const uint32_t *sleeping, int bell)
     void mmsb_ring_fall_asleep(uint32_t *sleeping)
     void mmsb_ring_stay_awake(uint32_t *sleeping)
-    bint mmsb_ring_await_owner(mmsb_ring_shared *shared, uint64_t seen, uint64_t spin_ns, uint64_t timeout_ns)
+    ctypedef struct mmsb_ring_patience:
+        uint64_t spin_ns
+    bint mmsb_ring_await_owner(mmsb_ring_shared *shared, uint64_t seen, mmsb_ring_patience *patience,
+                               uint64_t timeout_ns)
 
 
 cdef extern from "command.h" nogil:
@@ -141,4 +144,4 @@ cdef extern from "ring_serve.h" nogil:
                               uint32_t facts_bytes)
     void mmsb_client_publish(mmsb_client *client)
     void mmsb_client_know_source(mmsb_client *client, uint32_t index)
-    bint mmsb_clients_await(mmsb_client **clients, uint64_t count, uint64_t spin_ns)
+    bint mmsb_clients_await(mmsb_client **clients, uint64_t count, mmsb_ring_patience *patience)

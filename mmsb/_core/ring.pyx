@@ -82,6 +82,7 @@ cdef class RingClient:
     cdef mmsb_ring_end commands
     cdef mmsb_ring_end completions
     cdef mmsb_buffer record
+    cdef mmsb_ring_patience patience
     cdef int bell
     cdef readonly uint64_t number        # of the last command sent
     cdef readonly uint64_t acknowledged  # number of the last completion taken
@@ -112,6 +113,7 @@ cdef class RingClient:
                 mmsb_memory_release(&self.memory)
             raise_status(status)
         mmsb_ring_ends(&self.memory, &self.commands, &self.completions)
+        self.patience.spin_ns = SPIN_NS
         self.bell = bell
         self.results = OrderedDict()
         self.quiet = deque()
@@ -167,7 +169,7 @@ cdef class RingClient:
         cdef uint64_t wait_ns = min(deadline - now, LOOK_NS)
         cdef mmsb_ring_shared *shared = <mmsb_ring_shared *>self.memory.base
         with nogil:
-            moved = mmsb_ring_await_owner(shared, seen, SPIN_NS, wait_ns)
+            moved = mmsb_ring_await_owner(shared, seen, &self.patience, wait_ns)
         if not moved:
             PyErr_CheckSignals()
             if self.owner_alive is not None and not self.owner_alive() and mmsb_ring_pending(&self.completions) == 0:

@@ -154,11 +154,13 @@ cdef class RingServer:
     cdef mmsb_memory flag
     cdef mmsb_client **clients  # of slots, in the same order
     cdef uint64_t next          # whose turn is first
+    cdef mmsb_ring_patience patience
 
     def __cinit__(self, Core state not None):
         self.state = state
         self.slots = []
         self.broken = []
+        self.patience.spin_ns = SPIN_NS
         cdef int status = mmsb_memory_create(&self.flag, 4096, False)
         if status != MMSB_OK:
             raise_status(status)
@@ -310,12 +312,12 @@ cdef class RingServer:
     def is_ready(self, bint spin=True):
         """Whether a client has something to do for serve_all(), at once or (`spin`) within microseconds."""
         cdef uint64_t count = len(self.slots)
-        cdef uint64_t spin_ns = SPIN_NS if spin else 0
+        cdef mmsb_ring_patience *patience = &self.patience if spin else NULL
         cdef bint ready
         if count == 0:
             return False
         with nogil:
-            ready = mmsb_clients_await(self.clients, count, spin_ns)
+            ready = mmsb_clients_await(self.clients, count, patience)
         return ready
 
     def fall_asleep(self):

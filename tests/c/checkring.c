@@ -27,6 +27,7 @@ typedef struct stage {
     uint32_t *sleeping; /* shared with the client */
     int bell;
     uint64_t handed_up;
+    mmsb_ring_patience patience;
 } stage;
 
 static void use_log(stage *s) {
@@ -50,6 +51,7 @@ static void open_stage(stage *s) {
     CHECK(s->log != MAP_FAILED && s->sleeping != MAP_FAILED && s->bell >= 0, "no memory");
     CHECK(mmsb_core_init(&s->core, mmsb_cpu_detect(), &mmsb_alloc_libc, &mmsb_io_posix, &s->shared, 0) == MMSB_OK,
           "core");
+    s->patience.spin_ns = 20000;
     use_log(s);
     for (uint64_t id = 1; id <= PAGES; id++)
         CHECK(mmsb_core_load_page(&s->core, id, PAGE_BYTES, 0, 0, 0, NULL, 0) == MMSB_OK, "page");
@@ -87,7 +89,7 @@ static void serve_until(stage *s, uint64_t until) {
         int status = serve(s);
         CHECK(status >= 0, "broken: %s", s->client.broken);
         mmsb_client *client = &s->client;
-        bool more = s->client.number == until || mmsb_clients_await(&client, 1, 20000);
+        bool more = s->client.number == until || mmsb_clients_await(&client, 1, &s->patience);
         if (more) continue;
         mmsb_ring_fall_asleep(s->sleeping);
         if (!mmsb_client_is_ready(&s->client)) {
@@ -111,6 +113,7 @@ typedef struct sender {
     int bell;
     uint64_t number, acknowledged, seq;
     mmsb_buffer record;
+    mmsb_ring_patience patience;
 } sender;
 
 static void open_sender(sender *c, const stage *s) {
@@ -121,6 +124,7 @@ static void open_sender(sender *c, const stage *s) {
     c->sleeping = s->sleeping;
     c->bell = s->bell;
     c->seq = s->core.seq;
+    c->patience.spin_ns = 20000;
 }
 
 static void close_sender(sender *c) {
@@ -146,9 +150,9 @@ static void take_completions(sender *c) {
 
 static void await(sender *c) {
     uint64_t seen = c->completions.there;
-    if (!mmsb_ring_await_owner(c->shared, seen, 20000, WAIT_NS)) {
-        CHECK(mmsb_ring_await_owner(c->shared, seen, 0, 20ull * WAIT_NS), "the client was never woken, at %lu",
-              (unsigned long)c->acknowledged);
+    if (!mmsb_ring_await_owner(c->shared, seen, &c->patience, WAIT_NS)) {
+        CHECK(mmsb_ring_await_owner(c->shared, seen, &c->patience, 20ull * WAIT_NS),
+              "the client was never woken, at %lu", (unsigned long)c->acknowledged);
     }
     take_completions(c);
 }
