@@ -1,6 +1,7 @@
 /* Committing a batch: every operation is encoded against what the ones before it leave (staging), the frame is
  * published, and then applied like any other. Until it is published no page and no header has changed. */
 #include "core.h"
+#include "graph.h"
 
 /* A page that the batch has met. */
 typedef struct staged_page {
@@ -291,6 +292,9 @@ static int stage_description(staging *s, const mmsb_op *op) {
     } else {
         p = mmsb_varint_put(p, op->data_bytes);
         if (op->data_bytes != 0) memcpy(p, mmsb_batch_data(s->batch, op), op->data_bytes);
+        /* The kind of edge comes first. From here on others may write the page, or nobody. */
+        bool links = op->kind == MMSB_OP_LINK || op->kind == MMSB_OP_UNLINK;
+        if (links && op->data_bytes != 0 && *p == MMSB_EDGE_DATA) page->derived = op->kind == MMSB_OP_LINK;
         p += op->data_bytes;
     }
     s->used = (uint64_t)(p - s->core->frame.data);

@@ -82,8 +82,12 @@ def column(values: Any, what: str, count: int | None = None) -> Any:
     return numpy.ascontiguousarray(array, dtype=numpy.uint64)
 
 
-def several(pages: Any) -> Any:
-    """The pages of an argument that may be one page. TypeError for bytes, whose items would be taken for ids."""
+def several(pages: Any) -> list[Any]:
+    """The pages of an argument that may be one page, or None for none. TypeError for bytes, whose items would be taken
+    for ids.
+    """
     if isinstance(pages, (bytes, bytearray, memoryview)):
         raise TypeError(f"pages are given by id, name or Page, not as {type(pages).__name__}")
-    return [pages] if isinstance(pages, (int, str)) or hasattr(pages, "page_id") else pages
+    if pages is None:
+        return []
+    return [pages] if isinstance(pages, (int, str)) or hasattr(pages, "page_id") else list(pages)

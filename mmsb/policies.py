@@ -55,8 +55,8 @@ class Policies(Listening):
         engine.policy = self._policy
         engine.use_threads(getattr(self._policy, "threads", 1), getattr(self._policy, "least_bytes", LEAST_BYTES))
 
-    def _changed_graph(self, engine: Engine) -> None:
-        """A page was given a link: it is computed when the policy says so."""
+    def _renewed(self, engine: Engine) -> None:
+        """A page was given another function: it is computed when the policy says so."""
         if engine.policy is None and not engine.deferrals:
             engine.wave_now()
         else:

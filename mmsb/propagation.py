@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Container, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from mmsb._core.batch import Batch
@@ -37,6 +37,8 @@ if TYPE_CHECKING:
     from mmsb.pagegraph import PageGraph
 
 __all__ = ["Propagation"]
+
+Call = tuple[Callable[..., Any], str | None, tuple[int, ...] | None]  # a function, dtype, shape
 
 NOT_REGISTERED = "its function is not registered"
 
@@ -81,34 +83,32 @@ class Propagation(Merging, Policies):
         self._check_idle(to_write=True)
         child_id = self.page_id_of(child)
         parents = tuple(self.page_id_of(parent) for parent in several(on))
-        wanted = self._make_link(child_id, parents, fn, kind, link)
-        entry = (fn, dtype, tuple(shape) if shape is not None else None)
-        if fn is not None:
-            self._check_arrays(child_id, parents, *entry[1:])
+        wanted, call = self._make_link(child_id, parents, fn, kind, link, dtype, shape, self._size_of)
         with self._exclusive():
             old = self._links.of(child_id, "data") if kind == "data" else None
-            if old is None:
-                self._add_links([(child_id, wanted)], source)
-            elif not old.same_rule(wanted):
-                raise self._refused(
-                    child_id,
-                    parents,
-                    f"it is computed by another link already, from pages {list(old.parents)}; use undepend() first",
-                )
-            else:
-                self._set_rule(self._need_engine(), child_id, wanted)
+            if old is not None:
+                if not old.same_rule(wanted):
+                    self._check_free(child_id, wanted)
                 self._links.renew(child_id)
-            if kind == "data":
-                engine = self._need_engine()
-                if fn is not None:
-                    engine.functions[child_id] = entry
-                engine.force(child_id)
-        if kind == "data":
-            self._changed_graph(engine)
+                self._linked(child_id, wanted, call)
+        if old is not None:
+            self._renewed(self._need_engine())
+            return
+        with Batch(self, source=source) as batch:
+            batch._link(child_id, wanted, call)
 
     def _make_link(
-        self, child: int, parents: tuple[int, ...], fn: Callable[..., Any] | None, kind: str, link: Link | None
-    ) -> Link:
+        self,
+        child: int,
+        parents: tuple[int, ...],
+        fn: Callable[..., Any] | None,
+        kind: str,
+        link: Link | None,
+        dtype: str | None,
+        shape: Sequence[int] | None,
+        size_of: Callable[[int], int],
+    ) -> tuple[Link, Call | None]:
+        """The Link that depend() asks for, on pages of these sizes, and how its function is called."""
         if kind not in KINDS:
             raise ValueError(f"Unknown kind of edge {kind!r}. Use one of {', '.join(KINDS)}.")
         if not parents:
@@ -118,19 +118,21 @@ class Propagation(Merging, Policies):
                 raise self._refused(child, parents, f"an edge of kind {kind!r} computes nothing")
             if len(set(parents)) != len(parents):
                 raise self._refused(child, parents, "a parent is named twice")
-            return Link("none", kind, parents)
+            return Link("none", kind, parents), None
         if (fn is None) == (link is None):
             raise self._refused(child, parents, "it takes either a function or a link")
         if fn is not None:
             if not callable(fn):
                 raise TypeError(f"fn must be callable, not {type(fn).__name__}")
+            call = (fn, dtype, tuple(shape) if shape is not None else None)
+            self._check_arrays(child, parents, *call[1:], size_of)
             name = f"{getattr(fn, '__module__', '')}.{getattr(fn, '__qualname__', '')}"
-            return Link("call", parents=parents, function=name)
+            return Link("call", parents=parents, function=name), call
         if not isinstance(link, Link) or link.type in ("call", "none"):
             raise TypeError("link must come from mmsb.links, like links.passthrough()")
         wanted = link._replace(parents=parents, dtype=type_name(link.dtype))
-        self._check_link(child, wanted)
-        return wanted if link.type == "matrix" else wanted._replace(rows=0, columns=0)
+        self._check_link(child, wanted, size_of)
+        return (wanted if link.type == "matrix" else wanted._replace(rows=0, columns=0)), None
 
     @staticmethod
     def _refused(child: int, parents: Sequence[int], reason: str) -> LinkError:
@@ -145,11 +147,14 @@ class Propagation(Merging, Policies):
         """The semiring of a link. UnknownSemiringError, PluginError."""
         return self._semiring(link.semiring, link.dtype) if link.semiring else None
 
-    def _check_link(self, child: int, link: Link) -> None:
-        """LinkError when a native link does not fit its pages as they are."""
+    def _size_of(self, page_id: int) -> int:
+        return int(self._page_info(page_id)[0])
+
+    def _check_link(self, child: int, link: Link, size_of: Callable[[int], int]) -> None:
+        """LinkError when a native link does not fit pages of these sizes."""
         semiring = self._semiring_of(link)
-        sizes = [self._page_info(parent)[0] for parent in link.parents]
-        size = self._page_info(child)[0]
+        sizes = [size_of(parent) for parent in link.parents]
+        size = size_of(child)
         if link.type == "copy" and not link.copies and (len(sizes) != 1 or sizes[0] != size):
             raise self._refused(child, link.parents, "what is passed through has one parent of the same size")
         if link.weights and semiring is not None:
@@ -162,7 +167,9 @@ class Propagation(Merging, Policies):
         if why is not None:
             raise self._refused(child, link.parents, why)
 
-    def _check_arrays(self, child: int, parents: Sequence[int], dtype: str | None, shape: Any) -> None:
+    def _check_arrays(
+        self, child: int, parents: Sequence[int], dtype: str | None, shape: Any, size_of: Callable[[int], int]
+    ) -> None:
         """LinkError when the pages of a function are no arrays of this type. TypeError for no type at all."""
         if dtype is None:
             if shape is not None:
@@ -174,10 +181,10 @@ class Propagation(Merging, Policies):
         if kind.hasobject or not kind.itemsize:
             raise self._refused(child, parents, f"pages cannot hold {kind}")
         for page_id in (child, *parents):
-            size = self._page_info(page_id)[0]
+            size = size_of(page_id)
             if size % kind.itemsize:
                 raise self._refused(child, parents, f"page {page_id} of {size} bytes holds no whole number of {kind}")
-        count = self._page_info(child)[0] // kind.itemsize
+        count = size_of(child) // kind.itemsize
         if shape is not None and (min(shape, default=0) < 1 or math.prod(shape) != count):
             raise self._refused(child, parents, f"the page has {count} elements, which is not {shape}")
 
@@ -214,50 +221,59 @@ class Propagation(Merging, Policies):
             values = values[order]
         starts = numpy.flatnonzero(numpy.r_[True, child_ids[1:] != child_ids[:-1]])
         ends = numpy.r_[starts[1:], len(child_ids)]
-        wanted = []
-        for start, end in zip(starts.tolist(), ends.tolist(), strict=True):
-            link = Link(
-                "semiring",
-                parents=tuple(parent_ids[start:end].tolist()),
-                semiring=semiring,
-                dtype=dtype,
-                weights=b"" if values is None else values[start:end].tobytes(),
-            )
-            child = int(child_ids[start])
-            for page in (child, *link.parents):
-                self.page_id_of(page)
-            if self._links.of(child) is not None:
-                raise self._refused(child, link.parents, "it is computed already")
-            self._check_link(child, link)
-            wanted.append((child, link))
-        with self._exclusive():
-            self._add_links(wanted, source)
-            engine = self._need_engine()
-            for child, _ in wanted:
-                engine.force(child)
-        self._changed_graph(engine)
+        with Batch(self, source=source) as batch:
+            for start, end in zip(starts.tolist(), ends.tolist(), strict=True):
+                link = Link(
+                    "semiring",
+                    parents=tuple(parent_ids[start:end].tolist()),
+                    semiring=semiring,
+                    dtype=dtype,
+                    weights=b"" if values is None else values[start:end].tobytes(),
+                )
+                batch._link(int(child_ids[start]), link)
 
-    def _add_links(self, wanted: list[tuple[int, Link]], source: str | None) -> None:
-        """Commits links; the graph takes their edges first, because it says whether there is a cycle."""
-        engine = self._need_engine()
-        for child, link in wanted:
-            if link.kind == "data" and self._merges(child):
-                raise self._refused(child, link.parents, "a merge page is written, and not computed")
-        edges = [(parent, child, link.kind) for child, link in wanted for parent in dict.fromkeys(link.parents)]
-        graph = engine.graph
-        with self._exclusive():
-            seq = self.seq
-            try:
-                add_edges(graph, edges)
-                with Batch(self, source=source) as batch:
-                    for child, link in wanted:
-                        batch._link(child, link)
-            finally:
-                if self.seq == seq:
-                    self._remove_edges(graph, edges)
-                for child, link in wanted if self.seq != seq else ():
-                    if link.kind == "data":
-                        self._set_rule(engine, child, link)
+    def _check_free(self, child: int, link: Link, merges: bool = False) -> None:
+        """LinkError when a page cannot be computed, however that is: it is already, or `merges`."""
+        old = self._links.of(child)
+        if old is not None:
+            reason = f"it is computed already, from pages {list(old.parents)}; use undepend() first"
+            raise self._refused(child, link.parents, reason)
+        if merges or (self._has_page(child) and self._merges(child)):
+            raise self._refused(child, link.parents, "a merge page is written, and not computed")
+
+    def _take_edges(
+        self, staged: list[tuple[int, Link, Call | None]], merges: Container[int], size_of: Callable[[int], int]
+    ) -> list[tuple[int, int, str]]:
+        """A batch is about to be committed: what it links must hold of the pages as it leaves them, and the graph takes
+        the edges, because it says whether there is a cycle. Returns them, to be taken back when the commit fails.
+        """
+        for child, link, call in staged:
+            if link.kind == "data":
+                self._check_free(child, link, child in merges)
+            if link.type not in ("call", "none"):
+                self._check_link(child, link, size_of)
+                continue
+            for page_id in (child, *link.parents):
+                size_of(page_id)  # PageNotFoundError
+            if call is not None:
+                self._check_arrays(child, link.parents, *call[1:], size_of)
+        graph = self._need_engine().graph
+        edges = [(parent, child, link.kind) for child, link, _ in staged for parent in dict.fromkeys(link.parents)]
+        try:
+            add_edges(graph, edges)
+        except BaseException:
+            self._remove_edges(graph, edges)
+            raise
+        return edges
+
+    def _linked(self, child: int, link: Link, call: Call | None) -> None:
+        """A commit has linked a page: the engine follows."""
+        if link.kind == "data":
+            engine = self._need_engine()
+            self._set_rule(engine, child, link)
+            if call is not None:
+                engine.functions[child] = call
+            engine.force(child)
 
     def _remove_edges(self, graph: Graph, edges: Iterable[tuple[int, int, str]]) -> None:
         """Removes those of the edges that no link of the State asks for, and pages that are left without any."""
@@ -298,9 +314,12 @@ class Propagation(Merging, Policies):
         on these. It keeps its bytes, and may be written again. EdgeNotFoundError.
         """
         self._check_idle(to_write=True)
-        child_id = self.page_id_of(child)
+        with Batch(self, source=source) as batch:
+            batch.undepend(child, on, kind=kind)
+
+    def _check_unlink(self, child_id: int, kind: str, parents: Sequence[int]) -> None:
+        """EdgeNotFoundError, LinkError when the page has no such link that may go."""
         link = self._links.of(child_id, kind)
-        parents = tuple(self.page_id_of(parent) for parent in ([] if on is None else several(on)))
         if link is None or any(parent not in link.parents for parent in parents):
             raise EdgeNotFoundError(
                 f"Page {child_id} does not depend on {list(parents) or 'any page'} by an edge of kind {kind!r}.",
@@ -310,8 +329,6 @@ class Propagation(Merging, Policies):
             )
         if kind == "data" and parents and set(parents) != set(link.parents):
             raise self._refused(child_id, parents, "a computed page loses its link as a whole")
-        with Batch(self, source=source) as batch:
-            batch._unlink(child_id, kind, () if kind == "data" else parents)
 
     def _unlinked(self, child: int, kind: str, parents: Sequence[int]) -> None:
         """A commit has removed a link: the engine follows."""
@@ -332,9 +349,9 @@ class Propagation(Merging, Policies):
     def _graph_children(self, page_id: int) -> list[int]:
         return sorted({child for child, link in self._links.touching(page_id) if page_id in link.parents})
 
-    def _check_resize(self, page_id: int) -> None:
+    def _check_resize(self, page_id: int, touching: list[tuple[int, Link]]) -> None:
         """Pages in native links keep their size."""
-        for child, link in self._links.touching(page_id):
+        for child, link in touching:
             if link.kind == "data" and (link.type != "call" or child == page_id):
                 raise self._refused(child, link.parents, f"page {page_id} would change its size. Remove the link first")
 
@@ -361,7 +378,7 @@ class Propagation(Merging, Policies):
                 self._links.settle({child: NOT_REGISTERED}, ())
         else:
             try:
-                self._check_link(child, link)
+                self._check_link(child, link, self._size_of)
             except (PluginError, SemiringError) as error:
                 self._set_without_semiring(engine, child, link, error)
                 return

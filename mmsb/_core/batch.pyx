@@ -13,7 +13,7 @@ from mmsb._core.state cimport CLOSED, Core, FORKED, UNWRITABLE, WAVE
 
 from mmsb import errors, links
 from mmsb import metadata as notes
-from mmsb.arguments import column, encode_metadata, encode_name, page_size
+from mmsb.arguments import column, encode_metadata, encode_name, page_size, several
 
 # Batches up to this size are committed without letting other threads run.
 cdef uint64_t SHORT_OPS = 64
@@ -50,6 +50,8 @@ cdef class Batch:
     cdef dict staged          # page id -> (size, index of its first operation, bytes before it)
     cdef list created         # (ids, size, index of the first operation) of create_pages
     cdef dict merges          # semirings of the merge pages that this batch created, by page id
+    cdef dict edged           # (child, kind) -> whether this batch links it; if not, it unlinks it
+    cdef list edges           # that the graph has taken for a commit that has not succeeded yet
     cdef list rebases         # (index, page, epoch) of operations that may be rebased
     cdef uint64_t first_id, end_id
     cdef public bint _skip_unchanged
@@ -76,6 +78,7 @@ cdef class Batch:
         self.staged = {}
         self.created = []
         self.merges = {}
+        self.edged = {}
         self.rebases = []
         self.seq = None
         self.open = True
@@ -118,8 +121,7 @@ cdef class Batch:
             page_id = page
         else:
             page_id = self.state.id_of(page)
-        if self.size_of(page_id) == 0:
-            raise errors.PageNotFoundError(f"Page {page_id} was deleted earlier in this batch.", page=page_id)
+        self.live_size(page_id)
         return page_id
 
     cdef object staged_entry(self, object page_id):
@@ -376,7 +378,7 @@ cdef class Batch:
         cdef uint64_t page_id = self.resolve(page)
         cdef uint64_t new_size = page_size(size)
         if self.state._links:
-            self.state._check_resize(page_id)
+            self.state._check_resize(page_id, self.links_of(page_id))
         before = self.read(page_id)[:new_size]
         cdef Semiring semiring = self.merge_of(page_id)
         cdef bytes after = b"" if semiring is None else self.neutral(semiring, before, new_size)
@@ -431,17 +433,57 @@ cdef class Batch:
             f"Page {page_id} has edges. Remove them with state.undepend(), or pass detach=True.",
             page_id=page_id, parents=self.state._graph_parents(page_id), children=self.state._graph_children(page_id))
 
-    def _link(self, child, link):
-        """Stages that page `child` depends on others by `link` (mmsb.links.Link), which has been checked."""
+    def depend(self, child, on, fn=None, *, kind="data", link=None, dtype=None, shape=None):
+        """Stages that page `child` depends on the pages in `on`, as State.depend does; pages of this batch may be among
+        them. The wave that computes it follows the commit. Errors as there; once per page and kind, and what closes a
+        cycle together with edges that this batch removes is a cycle. A page that is computed already: LinkError.
+        """
+        cdef uint64_t child_id = self.resolve(child)
+        parents = tuple([self.resolve(parent) for parent in several(on)])
+        wanted, call = self.state._make_link(child_id, parents, fn, kind, link, dtype, shape, self.live_size)
+        self.check_once(child_id, kind, kind == "data")
+        if kind == "data":
+            self.state._check_free(child_id, wanted, child_id in self.merges)
+        self._link(child_id, wanted, call)
+
+    def undepend(self, child, on=None, *, kind="data"):
+        """Stages that a page no longer depends on others, as State.undepend does; then it may be written."""
+        cdef uint64_t child_id = self.resolve(child)
+        parents = tuple([self.resolve(parent) for parent in several(on)])
+        self.check_once(child_id, kind, True)
+        self.state._check_unlink(child_id, kind, parents)
+        self._unlink(child_id, kind, () if kind == "data" else parents)
+
+    cdef int check_once(self, uint64_t child, kind, bint alone) except -1:
+        """LinkError when this batch has changed a page's edges of a kind already; those that come may gather, unless
+        `alone`."""
+        comes = self.edged.get((child, kind))
+        if comes is not None and (alone or not comes):
+            raise self.state._refused(child, (), f"this batch has changed its {kind} edges already. Use another batch")
+        return 0
+
+    cpdef uint64_t live_size(self, uint64_t page_id) except 0:
+        """Bytes of a page as this batch leaves it. PageNotFoundError."""
+        cdef uint64_t size = self.size_of(page_id)
+        if size == 0:
+            raise errors.PageNotFoundError(f"Page {page_id} was deleted earlier in this batch.", page=page_id)
+        return size
+
+    def _link(self, child, link, call=None):
+        """Stages that page `child` depends on others by `link` (mmsb.links.Link), which the commit checks; `call`: its
+        function, dtype and shape."""
         cdef uint64_t page_id = self.resolve(child)
+        self.state._need_engine()
         self.add_note(MMSB_OP_LINK, page_id, link.encode())
-        self.effects.append(("link", page_id, link))
+        self.effects.append(("link", page_id, (link, call)))
+        self.edged[page_id, link.kind] = True
 
     def _unlink(self, child, kind, parents=()):
         """Stages the end of such a link."""
         cdef uint64_t page_id = self.resolve(child)
         self.add_note(MMSB_OP_UNLINK, page_id, links.encode_unlink(kind, parents))
         self.effects.append(("unlink", page_id, (kind, parents)))
+        self.edged[page_id, kind] = False
 
     def rename(self, page, name):
         """Stages another name for a page, or none (None)."""
@@ -555,6 +597,9 @@ cdef class Batch:
             raise
         mmsb_batch_release(&self.batch)
         if status > 0:
+            computes = any(comes and kind == "data" for (_, kind), comes in self.edged.items())
+            if computes and state.core.touched.size == 0:
+                state.touched_hook(<void *>state.engine)  # there is a page to compute, though none was written
             state.after_commit()
         return self.seq
 
@@ -572,23 +617,30 @@ cdef class Batch:
         try:
             if self.effects:
                 self.check_effects()
-            if info.sync:
-                # What this commit calls durable includes all before it.
-                state._sync_older_segments()
-            if short:
-                status = mmsb_core_commit(&state.core, &self.batch, info, failed)
-            else:
+            while True:
+                if info.sync:
+                    # What this commit calls durable includes all before it.
+                    state._sync_older_segments()
+                if short:
+                    status = mmsb_core_commit(&state.core, &self.batch, info, failed)
+                    break
                 state.gate |= WAVE  # semirings in Python change nothing
                 try:
                     with nogil:
                         status = mmsb_core_commit(&state.core, &self.batch, info, failed)
                 finally:
                     state.gate &= ~WAVE
+                if status != MMSB_NO_SPACE:
+                    break
+                state._make_room()  # here, where nobody comes between: what was checked holds
             if status > 0:
                 self.seq = state.core.seq
                 self.apply_effects()
             return status
         finally:
+            if self.edges is not None and self.seq is None:
+                state._remove_edges(state._need_engine().graph, self.edges)
+            self.edges = None
             if short:
                 state.leave(token)
             else:
@@ -596,12 +648,16 @@ cdef class Batch:
 
     cdef int check_effects(self) except -1:
         """Names may have been taken, and pages linked, since they were staged."""
-        if self.state._links:
-            for kind, page_id, _ in self.effects:
-                if kind == "resize":
-                    self.state._check_resize(page_id)
-                elif kind == "delete" and self.links_of(page_id):
-                    self.refuse_edges(page_id)
+        for kind, page_id, value in self.effects:
+            if kind == "resize":
+                self.state._check_resize(page_id, self.links_of(page_id))
+            elif kind == "delete" and self.links_of(page_id):
+                self.refuse_edges(page_id)
+            elif kind == "unlink":
+                self.state._check_unlink(page_id, *value)
+        linked = [(page_id, *value) for kind, page_id, value in self.effects if kind == "link"]
+        if linked:
+            self.edges = self.state._take_edges(linked, self.merges, self.live_size)
         names = {}
         for kind, page_id, value in self.effects:
             if kind == "name" and value is not None:
@@ -628,7 +684,8 @@ cdef class Batch:
             elif kind == "metadata":
                 state._metadata[page_id] = value
             elif kind == "link":
-                state._links.link(page_id, value)
+                state._links.link(page_id, value[0])
+                state._linked(page_id, *value)
             elif kind == "unlink":
                 state._links.remove(page_id, *value)
                 state._unlinked(page_id, *value)

@@ -116,6 +116,7 @@ class WaveModel(Model):
 
     def unlink(self, child: int) -> None:
         """It no longer is. Does not commit."""
+        self.mark()
         parents = self.data.pop(child).parents
         self.inputs.pop(child, None)
         for pages in (self.todo, self.new, self.failed, self.unmarked, self.marked):

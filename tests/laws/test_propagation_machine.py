@@ -187,12 +187,21 @@ class Propagation(RuleBasedStateMachine):
     def add_link(self, child, parents, kind, link, compute):
         before = self.state.digest(), self.state.graph.edges(), self.state.graph.order(), self.state.seq
         fn = function_of(self.calls, child) if kind == "function" else None
+        written = self.state.seq % 2 and next((page for page in parents if page not in self.model.data), None)
         try:
-            self.state.depend(child, list(parents), fn=fn, link=link)
+            if self.state.seq % 2 == 0:
+                self.state.depend(child, list(parents), fn=fn, link=link)
+            else:
+                with self.state.batch() as batch:
+                    batch.depend(child, list(parents), fn=fn, link=link)
+                    if written:
+                        batch.write(written, b"\7")
         except mmsb.GraphCycleError:
             assert child in parents or any(child == page or child in self.all_above(page) for page in parents)
             assert (self.state.digest(), self.state.graph.edges(), self.state.graph.order(), self.state.seq) == before
             return
+        if written and self.model.write(written, 0, b"\7"):
+            self.model.touch(written)
         self.model.link(child, Rule(parents, compute, kind == "function"))
         self.model.commit()
         self.after_link(child)
@@ -227,12 +236,24 @@ class Propagation(RuleBasedStateMachine):
 
     @rule(data=st.data())
     def undepend(self, data):
-        """The end of a link."""
+        """The end of a link; the page may be written with it."""
         child = self.some_page(data, lambda page: page in self.model.data)
-        if child is not None:
+        if child is None:
+            return
+        written = False
+        if self.state.seq % 2 == 0:
             self.state.undepend(child)
-            self.model.unlink(child)
-            self.model.commit()
+        else:
+            with self.state.batch() as batch:
+                batch.undepend(child)
+                batch.write(child, b"\5")
+            written = self.model.write(child, 0, b"\5")
+        if written:
+            self.model.touch(child)
+        self.model.unlink(child)
+        self.model.commit()
+        if written:
+            self.after_commit()
 
     @precondition(lambda self: len(self.model.pages) > 4)
     @rule(data=st.data(), detach=st.booleans())
