@@ -74,19 +74,19 @@ class Indexes:
 
     def extend(self, segment: Segment, index: SegmentIndex, data: Any) -> Any:
         """Brings an index up to its segment's tail. Returns the bytes that it then fits."""
-        log = self.state._log
+        log, tail = self.state._log, segment.tail  # another thread may move it on
         try:
-            index.extend(data, segment.tail)
-            if index.offset < segment.tail and segment.memory is None:
+            index.extend(data, tail)
+            if index.offset < tail and segment.memory is None:
                 log.buffers.forget(segment.number)  # read before the file had grown to here
                 data = log.buffer(segment)
-                index.extend(data, segment.tail)
+                index.extend(data, tail)
         except Exception:
             self.forget(segment)  # it may have taken a frame in half
             raise
-        if index.offset < segment.tail:
+        if index.offset < tail:
             raise CorruptLogError(
-                f"{segment.path or 'The log in memory'} ends at offset {index.offset} instead of {segment.tail}. "
+                f"{segment.path or 'The log in memory'} ends at offset {index.offset} instead of {tail}. "
                 "Run `mmsb verify` on the store.",
                 path=segment.path,
                 offset=index.offset,

@@ -158,8 +158,10 @@ class Log:
             index.seek(cursor, seq)
 
     def check_read(self, cursor: Cursor, segment: Segment) -> None:
-        """Raises CorruptLogError when a cursor stopped before the segment's tail."""
-        if cursor.offset >= segment.tail:
+        """Raises CorruptLogError when a cursor stopped before its end. The segment's tail may lie behind that by now:
+        another thread appends.
+        """
+        if cursor.offset >= cursor.end:
             return
         raise CorruptLogError(
             f"{segment.path or 'The log in memory'} is damaged at offset {cursor.offset} (commit {cursor.seq + 1}): "

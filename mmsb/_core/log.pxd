@@ -12,6 +12,7 @@ cdef class Cursor:
     cdef readonly SegmentHead head
     cdef readonly dict sources
     cdef readonly object stopped
+    cdef readonly uint64_t end
     cdef readonly object state
     cdef void note_stop(self, int status)
 

@@ -45,6 +45,7 @@ class Cursor:
     sources: dict[int, str]
     stopped: str | None
     state: Any
+    end: int
     offset: int
     seq: int
     time_ns: int

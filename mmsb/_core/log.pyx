@@ -126,6 +126,7 @@ cdef class Cursor:
         self.state = state
         self.sources = {}
         self.stopped = None
+        self.end = self.view.shape[0]
         mmsb_log_cursor_start(&self.cursor, &KERNELS, &head.head, &self.view[0], self.view.shape[0])
 
     def seek(self, uint64_t offset, uint64_t seq, uint64_t time_ns, uint32_t last_crc, dict sources):
@@ -140,7 +141,8 @@ cdef class Cursor:
         self.stopped = None
 
     def limit(self, uint64_t available):
-        """Reads no byte at or after `available` (an offset in the segment)."""
+        """Reads no byte at or after `available` (an offset in the segment); this is where the frames should end."""
+        self.end = available
         self.cursor.available = min(available, <uint64_t>self.view.shape[0])
 
     def __iter__(self):

@@ -138,6 +138,36 @@ def test_an_intact_prefix_is_indexed_and_damage_is_named():
         assert broken.seq == 10
 
 
+class Slow:
+    """An index that is not done before another thread has appended an anchor."""
+
+    def __init__(self, state):
+        self.state, self.index = state, SegmentIndex(state._log.active.head)
+
+    def extend(self, data, limit):
+        self.index.extend(data, limit)
+        self.state.sync()
+
+    @property
+    def offset(self):
+        return self.index.offset
+
+
+def test_an_anchor_that_comes_while_the_log_is_read_is_no_damage(tmp_path):
+    with mmsb.open(tmp_path / "s") as state:
+        page, log = state.create_page(8), state._log
+        log.settle()
+        index, tail = Slow(state), log.active.tail
+        state._indexes.extend(log.active, index, log.buffer(log.active))
+        assert index.offset == tail < log.active.tail
+
+        page.write(b"1")
+        cursor = log.cursor(log.active)
+        assert [frame.kind for frame in cursor] == ["commit", "anchor", "commit"]
+        state.sync()
+        log.check_read(cursor, log.active)
+
+
 def test_the_cache_is_bounded_and_forgets_the_oldest():
     with mmsb.open(segment_bytes=4096) as state:
         page = state.create_page(1000)
