@@ -421,7 +421,8 @@ class Propagation(RuleBasedStateMachine):
             digest = self.state.digest()
         if how == "crash":
             survivor = os.path.join(self.folder, f"store {self.model.seq} {len(os.listdir(self.folder))}")
-            shutil.copytree(self.path, survivor)
+            with self.state._log.sync_lock, self.state._exclusive():  # a crash is one moment to the flusher, too
+                shutil.copytree(self.path, survivor)
             self.state.close()
             self.path = survivor
         else:
