@@ -186,9 +186,16 @@ cdef class Engine:
 
     @property
     def pending(self):
-        """Number of changes that no wave has covered, and of pages that were linked since."""
+        """Number of changes that no wave has covered, and of pages that were linked since; where there are none, of
+        pages that are stale all the same: a link from what changed has gone, or opening found them so."""
         self.need()
-        return self.c().core.touched.size // sizeof(mmsb_touched) + self.p.forced.size // sizeof(uint32_t)
+        cdef Core core = <Core>self.owner
+        cdef mmsb_touched *touched = <mmsb_touched *>core.core.touched.data
+        cdef uint64_t i
+        cdef uint64_t count = self.p.forced.size // sizeof(uint32_t)
+        for i in range(core.core.touched.size // sizeof(mmsb_touched)):
+            count += touched[i].page_id != 0  # 0: forgotten
+        return count or len(self.marked)
 
     @property
     def changed(self):
@@ -328,7 +335,7 @@ cdef class Engine:
                 if self.reasons:
                     self.reasons = {}
                 self.run()
-                if self.p.visited.size or partial or (self.marked and self.unlogged):
+                if self.p.visited.size or partial or self.marked:  # only the log says what is up to date again
                     self.publish(&info, partial)
                 else:
                     mmsb_core_forget_touched(&core.core)

@@ -147,6 +147,11 @@ class WaveModel(Model):
                 self.unmarked.discard(page)
 
     @property
+    def pending(self) -> bool:
+        """Whether something waits for a wave."""
+        return bool(self.dirty or self.new or self.marked)
+
+    @property
     def stale(self) -> set[int]:
         """Pages that are not up to date."""
         return self.todo | self.marked
@@ -181,6 +186,7 @@ class WaveModel(Model):
         self.new = self.new & self.todo if partial else set()
         self.unmarked.clear()
         untold = self.unlogged & self.marked - looked
+        covers = bool(self.marked) and not partial
         if partial:
             self.marked |= self.below(set(moved))
             self.marked -= looked
@@ -191,7 +197,7 @@ class WaveModel(Model):
             self.marked.clear()
             self.dirty.clear()
             self.noted = 0
-        if looked or partial or untold:
+        if looked or partial or covers:
             self.todo |= untold
             self.unlogged.clear()
             self.marked -= untold

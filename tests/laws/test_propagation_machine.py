@@ -357,7 +357,7 @@ class Propagation(RuleBasedStateMachine):
         """One wave for all."""
         self.deferred.__exit__(None, None, None)
         self.deferred = None
-        if self.model.dirty or self.model.new:
+        if self.model.pending:
             self.model.propagate()
 
     @precondition(lambda self: self.deferred is not None and self.model.stale & self.model.data.keys())

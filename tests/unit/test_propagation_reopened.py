@@ -94,3 +94,38 @@ def test_the_cause_of_a_wave_is_the_commit_that_set_it_off():
         other.write(b"2")
         state.propagate()
         assert [commit.cause for commit in state.log()][-1] == cause
+
+
+def test_what_went_stale_by_a_link_that_has_gone_is_up_to_date_after_one_logged_wave():
+    with mmsb.open() as state:
+        source, first, second = (state.create_page(8) for _ in range(3))
+        state.depend(first, on=source, link=links.passthrough())
+        state.depend(second, on=first, link=links.passthrough())
+        with state.deferred():
+            source.write(b"1")
+            state.undepend(first)
+            seq = state.seq
+            assert stale_of(state) == {second.page_id} and state._engine.pending == 1
+        assert not stale_of(state) and [commit.cause for commit in state.log(since=seq + 1)] == [seq - 1]
+        with state.fork() as fork:
+            assert not stale_of(fork)
+        with state.deferred():
+            state.depend(first, on=source, link=links.passthrough())
+            state.undepend(first)
+            state.propagate()
+            with state.fork() as fork:
+                assert not stale_of(state) and not stale_of(fork)
+        assert second.read() == first.read()
+
+
+def test_a_change_that_nobody_follows_any_more_sets_off_no_wave():
+    with mmsb.open() as state:
+        source, child, other, failing = (state.create_page(8) for _ in range(4))
+        state.depend(child, on=source, link=links.passthrough())
+        state.depend(failing, on=other, fn=lambda out, parent: 1 // 0)
+        with state.deferred():
+            source.write(b"1")
+            state.undepend(child)
+            seq = state.seq
+            assert state._engine.pending == 0
+        assert state.seq == seq and stale_of(state) == {failing.page_id}
