@@ -33,7 +33,8 @@ class Links:
         self.table: dict[tuple[int, str], Link] = {}
         self.failed: dict[int, str] = {}
         self.marked: set[int] = set()
-        self.linked: dict[int, None] = {}  # pages that got a data link, and whose children are not marked yet
+        # Pages that got a data link or a function and are not told yet, and whether what depends on them is stale too.
+        self.linked: dict[int, bool] = {}
         self.children: dict[int, list[int]] = {}  # along data and control edges
         self.told: dict[int, list[int]] = {}  # pages below, along edges of the other kinds
         self.unlogged: set[int] = set()  # stale pages that opening found, and no wave has told since
@@ -73,12 +74,15 @@ class Links:
         self.add(child, link)
         if link.kind == "data":
             self.renew(child)
+            self.linked[child] = True
 
     def renew(self, child: int) -> None:
-        """A page is computed otherwise from now on: it is stale until a wave computes it."""
+        """A page is computed otherwise from now on: it is stale until a wave computes it. What depends on it is not: a
+        function is registered without a commit, and what is stale follows from the commits.
+        """
         self.failed[child] = NOT_COMPUTED
         self.core._flag_page(child, failed=True)
-        self.linked[child] = None
+        self.linked.setdefault(child, False)
 
     def add(self, child: int, link: Link) -> None:
         """Takes a link in. One of another kind than data adds its parents to those there are."""
@@ -154,7 +158,7 @@ class Links:
     def news(self) -> tuple[int, list[int]]:
         """(number of notes about changes, pages that changed or were linked and whose children are not marked yet)."""
         count, touched = self.core._touched_pages(self.core._notes_marked)
-        return count, [*touched, *self.linked]
+        return count, [*touched, *(page_id for page_id, marks in self.linked.items() if marks)]
 
     def mark_news(self) -> None:
         """What depends on what changed is stale."""

@@ -114,6 +114,14 @@ class WaveModel(Model):
         for pages in (self.todo, self.new, self.unmarked):
             pages.add(child)
 
+    def register(self, child: int, compute: Compute) -> None:
+        """Its function is another one. What depends on it is not stale for that: there was no commit."""
+        self.data[child] = self.data[child]._replace(compute=compute)
+        self.inputs.pop(child, None)
+        self.failed.discard(child)
+        for pages in (self.todo, self.new):
+            pages.add(child)
+
     def unlink(self, child: int) -> None:
         """It no longer is. Does not commit."""
         self.mark()

@@ -442,7 +442,7 @@ class Propagation(RuleBasedStateMachine):
             return
         how = self.model.data[child]
         self.state.depend(child, list(how.parents), fn=function_of(self.calls, child))
-        self.model.link(child, how._replace(compute=scramble))
+        self.model.register(child, scramble)
         self.after_link(child)
 
     # ---- always

@@ -129,3 +129,17 @@ def test_a_change_that_nobody_follows_any_more_sets_off_no_wave():
             seq = state.seq
             assert state._engine.pending == 0
         assert state.seq == seq and stale_of(state) == {failing.page_id}
+
+
+def test_another_function_makes_nothing_else_stale(tmp_path):
+    """It is registered without a commit, so nobody who reads the log can know of it."""
+    with mmsb.open(tmp_path / "a") as state:
+        source, computed, below = (state.create_page(8) for _ in range(3))
+        state.depend(computed, on=source, fn=lambda out, parent: parent)
+        state.depend(below, on=computed, link=links.passthrough())
+        with state.deferred():
+            state.depend(computed, on=source, fn=lambda out, parent: b"another!")
+            assert stale_of(state) == {computed.page_id}
+            with state.fork() as fork:
+                assert stale_of(fork) == {computed.page_id}
+        assert not stale_of(state) and below.read() == b"another!"
