@@ -255,7 +255,7 @@ class WaveModel(Model):
         functions = {page for page, rule in self.data.items() if rule.is_function}
         self.failed |= functions
         self.todo |= (self.marked & self.data.keys()) | functions
-        self.marked -= self.todo
+        self.marked -= self.data.keys()  # those are computed anyway
         self.unlogged = set(self.marked)
         self.new.clear()
         self.data = {

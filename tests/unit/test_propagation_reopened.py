@@ -143,3 +143,16 @@ def test_another_function_makes_nothing_else_stale(tmp_path):
             with state.fork() as fork:
                 assert stale_of(fork) == {computed.page_id}
         assert not stale_of(state) and below.read() == b"another!"
+
+
+def test_writing_a_controlled_page_covers_no_commit_that_came_before_it():
+    with mmsb.open() as state:
+        source, controlled = state.create_page(8), state.create_page(8)
+        state.depend(controlled, on=source, kind="control")
+        source.write(b"1")
+        with state.deferred():
+            source.write(b"2")
+            with state.fork() as fork:
+                for each in (state, fork):
+                    each.page(controlled.page_id).write(b"seen")
+                    assert stale_of(each) == {controlled.page_id}
