@@ -61,11 +61,13 @@ def add_edges(graph: Graph, edges: Sequence[tuple[int, int, str]]) -> None:
     """
     if not edges:
         return
+    if len(edges) == 1:
+        parent, child, kind = edges[0]
+        graph.add_pages((parent, child) if parent < child else (child, parent))
+        graph.add_edge(parent, child, kind)
+        return
     parents, children, kinds = zip(*edges, strict=True)
     graph.add_pages(sorted({*parents, *children}))
-    if len(edges) == 1:
-        graph.add_edge(*edges[0])
-        return
     one = kinds[0] if len(set(kinds)) == 1 else [KINDS.index(kind) for kind in kinds]
     graph.add_edges(parents, children, one)
 

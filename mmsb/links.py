@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mmsb._core import linkcodec
 from mmsb._core.linkcodec import KINDS
-from mmsb._core.varint import Reader, put_text, put_varint
+from mmsb._core.varint import Reader, put_varint
 
 if TYPE_CHECKING:
     import numpy
@@ -160,21 +160,6 @@ def decode_unlink(data: bytes) -> tuple[str, tuple[int, ...]]:
     if reader.left:
         raise ValueError("an unlink is longer than it says")
     return kind, parents
-
-
-def encode_wave(failed: dict[int, str], fresh: Sequence[int], partial: bool) -> bytes:
-    """A WAVE change's bytes: empty for a wave that covers everything, in which nothing failed or got well again."""
-    if not failed and not fresh and not partial:
-        return b""
-    out = bytearray((int(partial),))
-    put_varint(out, len(failed))
-    for page_id, reason in sorted(failed.items()):
-        put_varint(out, page_id)
-        put_text(out, reason[:1000].encode("utf-8", "replace"))
-    put_varint(out, len(fresh))
-    for page_id in sorted(fresh):
-        put_varint(out, page_id)
-    return bytes(out)
 
 
 def decode_wave(data: bytes) -> tuple[dict[int, str], list[int], bool]:

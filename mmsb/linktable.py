@@ -10,9 +10,10 @@ import weakref
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
+from mmsb._core.linkcodec import encode_wave
 from mmsb._core.varint import Reader, put_text, put_varint
 from mmsb.errors import CorruptLogError
-from mmsb.links import KINDS, Link, decode, decode_unlink, decode_wave, encode_wave
+from mmsb.links import KINDS, Link, decode, decode_unlink, decode_wave
 
 NOT_COMPUTED = "it was not computed yet"
 TELLING = ("data", "control")  # kinds of edges along which pages become stale

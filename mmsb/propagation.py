@@ -89,6 +89,7 @@ class Propagation(Merging, Policies):
             if old is not None:
                 if not old.same_rule(wanted):
                     self._check_free(child_id, wanted)
+                self._check_fits(child_id, wanted, call, self._size_of)
                 self._links.renew(child_id)
                 self._linked(child_id, wanted, call)
         if old is not None:
@@ -108,7 +109,7 @@ class Propagation(Merging, Policies):
         shape: Sequence[int] | None,
         size_of: Callable[[int], int],
     ) -> tuple[Link, Call | None]:
-        """The Link that depend() asks for, on pages of these sizes, and how its function is called."""
+        """The Link that depend() asks for, and how its function is called. Whether it fits is checked later."""
         if kind not in KINDS:
             raise ValueError(f"Unknown kind of edge {kind!r}. Use one of {', '.join(KINDS)}.")
         if not parents:
@@ -125,14 +126,37 @@ class Propagation(Merging, Policies):
             if not callable(fn):
                 raise TypeError(f"fn must be callable, not {type(fn).__name__}")
             call = (fn, dtype, tuple(shape) if shape is not None else None)
-            self._check_arrays(child, parents, *call[1:], size_of)
             name = f"{getattr(fn, '__module__', '')}.{getattr(fn, '__qualname__', '')}"
             return Link("call", parents=parents, function=name), call
         if not isinstance(link, Link) or link.type in ("call", "none"):
             raise TypeError("link must come from mmsb.links, like links.passthrough()")
-        wanted = link._replace(parents=parents, dtype=type_name(link.dtype))
-        self._check_link(child, wanted, size_of)
-        return (wanted if link.type == "matrix" else wanted._replace(rows=0, columns=0)), None
+        dtype_name, shape_of_weights = type_name(link.dtype), link.rows or link.columns
+        wanted = Link(
+            link.type,
+            "data",
+            parents,
+            link.semiring,
+            dtype_name,
+            link.accumulate,
+            link.weights,
+            link.copies,
+            link.rows,
+            link.columns,
+        )
+        if link.type == "matrix" or not shape_of_weights:
+            return wanted, None
+        self._check_link(child, wanted, size_of)  # the log does not keep that shape
+        return wanted._replace(rows=0, columns=0), None
+
+    def _check_fits(self, child: int, link: Link, call: Call | None, size_of: Callable[[int], int]) -> None:
+        """LinkError, PageNotFoundError when a link does not fit pages of these sizes."""
+        if link.type not in ("call", "none"):
+            self._check_link(child, link, size_of)
+            return
+        for page_id in (child, *link.parents):
+            size_of(page_id)
+        if call is not None:
+            self._check_arrays(child, link.parents, *call[1:], size_of)
 
     @staticmethod
     def _refused(child: int, parents: Sequence[int], reason: str) -> LinkError:
@@ -250,13 +274,7 @@ class Propagation(Merging, Policies):
         for child, link, call in staged:
             if link.kind == "data":
                 self._check_free(child, link, child in merges)
-            if link.type not in ("call", "none"):
-                self._check_link(child, link, size_of)
-                continue
-            for page_id in (child, *link.parents):
-                size_of(page_id)  # PageNotFoundError
-            if call is not None:
-                self._check_arrays(child, link.parents, *call[1:], size_of)
+            self._check_fits(child, link, call, size_of)
         graph = self._need_engine().graph
         edges = [(parent, child, link.kind) for child, link, _ in staged for parent in dict.fromkeys(link.parents)]
         try:

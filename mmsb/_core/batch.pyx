@@ -442,6 +442,7 @@ cdef class Batch:
         parents = tuple([self.resolve(parent) for parent in several(on)])
         wanted, call = self.state._make_link(child_id, parents, fn, kind, link, dtype, shape, self.live_size)
         self.check_once(child_id, kind, kind == "data")
+        self.state._check_fits(child_id, wanted, call, self.live_size)
         if kind == "data":
             self.state._check_free(child_id, wanted, child_id in self.merges)
         self._link(child_id, wanted, call)

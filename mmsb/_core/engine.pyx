@@ -15,8 +15,8 @@ from mmsb._core.state cimport CLOSED, Core, FORKED, READONLY, WAVE
 
 import weakref
 
-from mmsb import errors, links
-from mmsb._core.linkcodec import TYPE_NUMBERS
+from mmsb import errors
+from mmsb._core.linkcodec import TYPE_NUMBERS, encode_wave
 from mmsb._core.semiring_python import calls_python, take_error
 from mmsb.linktable import NOT_COMPUTED
 
@@ -519,7 +519,7 @@ cdef class Engine:
             if self.unlogged:
                 # A wave covers all that the log has told so far: what stays stale all the same is told again.
                 reasons.update(self.links.untold((*reasons, *fresh)))
-            blob = links.encode_wave(reasons, fresh, partial)
+            blob = encode_wave(reasons, fresh, partial)
         while True:
             status = mmsb_propagate_publish(&self.p, <mmsb_commit_info *>info,
                                             <const uint8_t *>PyBytes_AS_STRING(blob), len(blob))

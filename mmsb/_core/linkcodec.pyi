@@ -1,3 +1,4 @@
+from collections.abc import Collection
 from typing import Any
 
 KINDS: tuple[str, ...]
@@ -6,3 +7,4 @@ TYPE_NUMBERS: dict[str, int]
 
 def encode(link: Any, named: bool) -> bytes: ...
 def decode(data: bytes) -> tuple[Any, ...]: ...
+def encode_wave(failed: dict[int, str], fresh: Collection[int], partial: bool) -> bytes: ...

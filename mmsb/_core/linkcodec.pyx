@@ -1,4 +1,4 @@
-"""The bytes in which the log and checkpoints keep a link. docs/formats/log.md."""
+"""The bytes in which the log and checkpoints keep links, and what a wave says. docs/formats/log.md."""
 
 from libc.stdint cimport uint64_t
 
@@ -52,3 +52,22 @@ def decode(bytes data not None):
     if reader.here != reader.end or not parents:
         raise ValueError("a link is longer than it says, or has no parent")
     return name, kind, parents, semiring, dtype, bool(data[2]), weights, tuple(copies), rows, columns, function
+
+
+def encode_wave(dict failed not None, fresh not None, bint partial):
+    """A WAVE change's bytes: empty for a wave that covers everything, in which nothing failed or got well again.
+
+    failed: pages with their reasons; fresh: pages that are no longer stale; partial: whether others are left.
+    """
+    cdef bytearray out
+    if not failed and not fresh and not partial:
+        return b""
+    out = bytearray((partial,))
+    put(out, len(failed))
+    for page_id in sorted(failed):
+        put(out, page_id)
+        put_bytes(out, (<str?>failed[page_id])[:1000].encode("utf-8", "replace"))
+    put(out, len(fresh))
+    for page_id in sorted(fresh):
+        put(out, page_id)
+    return bytes(out)

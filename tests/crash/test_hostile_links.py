@@ -6,6 +6,7 @@ import pytest
 
 import mmsb
 from mmsb import links, linktable
+from mmsb._core import linkcodec
 from mmsb._core.files import Files
 from mmsb._core.log import crc32c
 from mmsb._core.varint import put_varint
@@ -144,7 +145,7 @@ def test_an_unknown_semiring_makes_its_page_stale_and_nothing_else(store):
 
 
 def test_a_wave_may_name_pages_that_are_gone(store):
-    append(store, change(WAVE, 1, links.encode_wave({77: "gone"}, [78, 1 << 63], False)))
+    append(store, change(WAVE, 1, linkcodec.encode_wave({77: "gone"}, [78, 1 << 63], False)))
     with mmsb.open(store) as state:
         assert picture_of(state)[2][0] == b"before\0\0"
         state.propagate()
