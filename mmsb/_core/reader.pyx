@@ -401,14 +401,11 @@ cdef class Reader:
 
     def slot(self, uint64_t page_id):
         """Live bytes of a page as a Slot. PageNotFoundError."""
-        cdef mmsb_read read
-        cdef mmsb_moment moment
         cdef uint64_t segment, offset, handle, size
         cdef const mmsb_page_header *header
         cdef Region region
         cdef LiveSlot slot
-        cdef int attempt
-        for attempt in range(ATTEMPTS):
+        for _attempt in range(ATTEMPTS):
             size, _, _, _ = self.facts(page_id)
             header = self.header(page_id)
             if header == NULL:
