@@ -18,7 +18,7 @@ from cpython.pythread cimport (
     WAIT_LOCK,
 )
 from libc.stdlib cimport calloc, free
-from libc.string cimport memcmp, memcpy, memset
+from libc.string cimport memcmp, memset
 
 from mmsb._core.c_mmsb cimport *
 from mmsb._core.c_share cimport *
@@ -246,8 +246,8 @@ cdef class Reader:
 
     cdef int read(self, mmsb_read *reads, uint64_t count, mmsb_moment *moment, bint long_) except -1:
         """Reads, taking messages that come in between."""
-        cdef int attempt, status = MMSB_OK
-        for attempt in range(ATTEMPTS):
+        cdef int status = MMSB_OK
+        for _attempt in range(ATTEMPTS):
             self.enter()
             if long_:
                 self.gate |= BUSY
@@ -376,11 +376,11 @@ cdef class Reader:
         cdef mmsb_moment moment
         cdef uint64_t room = 1024
         cdef uint64_t end = 0
-        cdef int attempt, status
+        cdef int status
         cdef bytearray found
         cdef uint8_t[::1] view
         cdef uint64_t i
-        for attempt in range(ATTEMPTS):
+        for _attempt in range(ATTEMPTS):
             found = bytearray(room)
             view = found
             self.enter()
