@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Mapping
 from typing import Any
 
@@ -83,11 +84,16 @@ def column(values: Any, what: str, count: int | None = None) -> Any:
 
 
 def several(pages: Any) -> list[Any]:
-    """The pages of an argument that may be one page, or None for none. TypeError for bytes, whose items would be taken
+    """The pages of an argument that may be one page, or None: no page. TypeError for bytes, whose items would be taken
     for ids.
     """
     if isinstance(pages, (bytes, bytearray, memoryview)):
         raise TypeError(f"pages are given by id, name or Page, not as {type(pages).__name__}")
     if pages is None:
         return []
-    return [pages] if isinstance(pages, (int, str)) or hasattr(pages, "page_id") else list(pages)
+    if isinstance(pages, str) or hasattr(pages, "page_id"):
+        return [pages]
+    try:
+        return [operator.index(pages)]  # also what numpy counts with
+    except TypeError:
+        return list(pages)

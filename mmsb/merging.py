@@ -86,6 +86,8 @@ def own_semirings(given: Iterable[Any]) -> tuple[Semiring, ...]:
     in or given before; TypeError.
     """
     found: dict[tuple[str, str], Semiring] = {}
+    if not isinstance(given, Iterable):
+        raise TypeError(f"semirings= takes a list of semirings, not {given!r}")
     for one in given:
         if isinstance(one, str) or not hasattr(one, "dtype"):
             raise TypeError(f"semirings= takes semirings (mmsb.UfuncSemiring, mmsb.Semiring), not {one!r}")

@@ -61,6 +61,7 @@ def test_a_store_is_opened_without_it_and_with_it(tmp_path):
         (["gcd"], TypeError),
         ([None], TypeError),
         ("min-plus", TypeError),
+        (gcd(), TypeError),
         (7, TypeError),
         ([gcd(), gcd()], mmsb.SemiringError),
         ([mmsb.UfuncSemiring("min-plus", "int64", np.minimum, np.add, zero=1 << 62, one=0)], mmsb.SemiringError),

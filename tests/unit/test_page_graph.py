@@ -88,3 +88,16 @@ def test_deleting_looks_at_the_links_of_the_page_alone(state):
     state.delete_page("e", detach=True)
     assert not looked
     assert known.told == {}
+
+
+def test_pages_may_be_given_by_numbers_of_numpy():
+    with mmsb.open() as state:
+        ids = numpy.array(state.create_pages(3, 8))
+        state.depend(ids[1], on=ids[0], link=links.passthrough())
+        with state.batch() as batch:
+            batch.depend(ids[2], on=ids[1:2], link=links.passthrough())
+        told = []
+        state.subscribe("page_changed", told.append, pages=ids[2])
+        state.page(1).write(b"x", at=0)
+        assert state.page(3).read() == b"x" + bytes(7)
+        assert [event.page_id for event in told] == [3]
