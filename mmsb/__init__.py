@@ -14,7 +14,6 @@ from mmsb._version import __version__
 # Where each public name lives; it is imported when it is first used.
 _HOMES = {
     "open": "mmsb.opening",
-    "attach": "mmsb.attaching",
     "start": "mmsb.first",
     "export": "mmsb.exporting",
     "State": "mmsb.state",
@@ -22,7 +21,6 @@ _HOMES = {
     "Delta": "mmsb._core.delta",
     "Batch": "mmsb._core.batch",
     "PastState": "mmsb.past",
-    "View": "mmsb.view",
     "Stepper": "mmsb.stepper",
     "cpu_report": "mmsb._core.kernels",
     "Link": "mmsb.links",
@@ -34,9 +32,7 @@ _HOMES = {
 }
 _ERRORS = (
     "ArenaFullError",
-    "AttachError",
     "BusyError",
-    "ClientDroppedError",
     "CommandError",
     "CommandSizeError",
     "CommitInDoubtError",
