@@ -150,7 +150,8 @@ cdef class RingClient:
 
     cdef int check(self) except -1:
         if self.gone is not None:
-            raise errors.OwnerGoneError(f"No command can be sent: {self.gone}. Attach again.", reason=self.gone)
+            raise errors.OwnerGoneError(
+                f"No command can be sent: {self.gone}. Get a new ring from an owner.", reason=self.gone)
         return 0
 
     cdef uint64_t deadline(self, timeout) except? 0:
@@ -184,7 +185,7 @@ cdef class RingClient:
         if bytes > mmsb_ring_record_max(&self.commands):
             raise errors.CommandSizeError(
                 f"The command has {bytes} bytes and the ring takes {mmsb_ring_record_max(&self.commands)}. "
-                "Send it in parts, or attach with a larger ring.",
+                "Send it in parts, or get a larger ring.",
                 size=bytes, limit=mmsb_ring_record_max(&self.commands))
         place = mmsb_ring_reserve(&self.commands, bytes)
         while place == NULL:
