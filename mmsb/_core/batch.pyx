@@ -421,6 +421,8 @@ cdef class Batch:
     cdef list links_of(self, uint64_t page_id):
         """(child, link) of the links that a page is in after what this batch has unlinked."""
         cdef list found = []
+        if not self.state._links:
+            return found
         for child, link in self.state._links.touching(page_id):
             gone = [parents for kind, page, value in self.effects if kind == "unlink" and page == child
                     for unlinked, parents in (value,) if unlinked == link.kind]

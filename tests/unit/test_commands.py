@@ -393,6 +393,7 @@ def test_a_killed_client_leaves_whole_commands(state, round_):
     thread = threading.Thread(target=server.run)
     thread.start()
     while slot.stats["commands"] < 1000 + 100 * round_:
+        assert child.poll() is None, "the client ended before it was killed"
         time.sleep(0.001)
     child.send_signal(signal.SIGKILL)
     child.wait()
