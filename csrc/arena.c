@@ -75,6 +75,11 @@ static uint64_t next_segment_bytes(const mmsb_arena *arena) {
     return (uint64_t)1 << (64 - __builtin_clzll(arena->bytes_mapped));
 }
 
+static void note_change(mmsb_arena *arena, uint32_t number) {
+    if (arena->changed_end == 0 || number < arena->changed_first) arena->changed_first = number;
+    if (number >= arena->changed_end) arena->changed_end = number + 1;
+}
+
 static int add_segment(mmsb_arena *arena, uint64_t bytes, bool own, uint32_t *number) {
     if (arena->segment_free == 0 && arena->segment_count > MMSB_ARENA_SEGMENTS_MAX) return MMSB_NO_MEMORY;
     uint32_t chosen = arena->segment_free != 0 ? arena->segment_free : arena->segment_count;
@@ -88,6 +93,7 @@ static int add_segment(mmsb_arena *arena, uint64_t bytes, bool own, uint32_t *nu
         arena->segment_count++;
     *segment = (mmsb_arena_segment){.memory = memory, .own = own};
     arena->bytes_mapped += bytes;
+    note_change(arena, chosen);
     *number = chosen;
     return MMSB_OK;
 }
@@ -175,6 +181,7 @@ void mmsb_arena_give(mmsb_arena *arena, uint64_t handle, uint64_t size) {
         *segment = (mmsb_arena_segment){.memory = segment->memory, .next_free = arena->segment_free};
         arena->segment_free = number;
         arena->bytes_mapped -= shape.bytes;
+        note_change(arena, number);
     } else {
         push_free(arena, shape.class_index, handle);
     }

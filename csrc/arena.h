@@ -86,6 +86,8 @@ typedef struct mmsb_arena {
     uint64_t max_bytes; /* bound on bytes_held */
     uint64_t bytes_asked, bytes_held, bytes_mapped;
     uint64_t allocations, frees;
+    uint32_t changed_first, changed_end; /* segments that came or went since mmsb_arena_note_changes; end 0: none */
+    uint32_t chunk_count;
 } mmsb_arena;
 
 typedef struct mmsb_arena_stats {
@@ -128,6 +130,9 @@ void mmsb_arena_get_stats(const mmsb_arena *arena, mmsb_arena_stats *stats);
  * Counting up from 0: MMSB_OK, MMSB_PAGE_NOT_FOUND for a number that is not in use now, MMSB_END past the last. */
 int mmsb_arena_segment_memory(const mmsb_arena *arena, uint32_t number, mmsb_memory *memory);
 int mmsb_arena_chunk_memory(const mmsb_arena *arena, uint32_t number, mmsb_memory *memory);
+
+/* From now on `changed_first` and `changed_end` say which segments come and go. */
+static inline void mmsb_arena_note_changes(mmsb_arena *arena) { arena->changed_first = arena->changed_end = 0; }
 
 /* For the child after fork(): its mappings become read-only, so that it cannot write into the parent's pages. The
  * arena may then be read and released, nothing else. MMSB_OK or MMSB_NO_MEMORY. */

@@ -15,6 +15,7 @@ int mmsb_arena_ensure_ids(mmsb_arena *arena, uint64_t id_max) {
         int status = mmsb_memory_create(memory, chunk_headers(chunk) * sizeof(mmsb_page_header), huge);
         if (status != MMSB_OK) return status;
         arena->chunks[chunk] = (mmsb_page_header *)memory->base;
+        arena->chunk_count = chunk + 1;
     }
     arena->id_end = id_max + 1;
     return MMSB_OK;

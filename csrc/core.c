@@ -16,7 +16,7 @@ int mmsb_core_init(mmsb_core *core, uint32_t features, const mmsb_alloc *alloc, 
     core->next_page_id = 1;
     core->source_next = 1;
     memcpy(shared->magic, "MMSBSHR1", 8);
-    shared->layout = 1;
+    shared->layout = MMSB_SHARED_LAYOUT;
     shared->owner_pid = (uint32_t)getpid();
     return MMSB_OK;
 }
@@ -38,6 +38,8 @@ void mmsb_core_use_segment(mmsb_core *core, const mmsb_active *active, const uin
     core->source_next = 1;
     if (core->source_ids.size != 0) memset(core->source_ids.data, 0, core->source_ids.size);
     uint64_t position = mmsb_log_position(active->number, active->tail);
+    __atomic_store_n(&core->shared->seq, core->seq, __ATOMIC_RELAXED);
+    __atomic_store_n(&core->shared->next_page_id, core->next_page_id, __ATOMIC_RELAXED);
     __atomic_store_n(&core->shared->tail, position, __ATOMIC_RELEASE);
     __atomic_store_n(&core->shared->applied, position, __ATOMIC_RELEASE);
 }
@@ -151,6 +153,7 @@ int mmsb_core_publish(mmsb_core *core, uint8_t *end, bool sync) {
         core->frame_needs = (uint64_t)bytes;
         return MMSB_NO_SPACE;
     }
+    if (MMSB_UNLIKELY(core->sharing != NULL)) mmsb_sharing_announce(core->sharing);
     int64_t result = core->io->append(core->io->context, active->fd, append_through(core, (uint64_t)bytes),
                                       active->capacity, active->tail, frame, (uint64_t)bytes, sync);
     if (MMSB_UNLIKELY(result < 0)) {
@@ -170,6 +173,8 @@ int mmsb_core_publish(mmsb_core *core, uint8_t *end, bool sync) {
     }
     if (sync) __atomic_store_n(&core->shared->durable_seq, core->seq, __ATOMIC_RELEASE);
     __atomic_store_n(&core->shared->tail, mmsb_log_position(active->number, active->tail), __ATOMIC_RELEASE);
+    /* Whoever sees one byte of what follows sees this tail. */
+    __atomic_thread_fence(__ATOMIC_RELEASE);
     if (MMSB_UNLIKELY(core->io->killpoint != NULL)) core->io->killpoint(core->io->context, "apply");
     return MMSB_OK;
 }
@@ -178,6 +183,7 @@ void mmsb_core_mark_applied(mmsb_core *core) {
     __atomic_store_n(&core->shared->seq, core->seq, __ATOMIC_RELAXED);
     __atomic_store_n(&core->shared->applied, mmsb_log_position(core->active.number, core->active.tail),
                      __ATOMIC_RELEASE);
+    if (MMSB_UNLIKELY(core->sharing != NULL)) mmsb_sharing_applied(core->sharing);
 }
 
 /* Leaves in core->scratch what a write to a merge page makes of the bytes at `offset`. */

@@ -12,17 +12,8 @@
 #include "io.h"
 #include "merge.h"
 #include "segment.h"
-
-/* Shared with other processes that attach: the first page of a memfd. Log positions, see mmsb_log_position. */
-typedef struct mmsb_shared {
-    uint8_t magic[8]; /* "MMSBSHR1" */
-    uint32_t layout;  /* 1 */
-    uint32_t owner_pid;
-    _Alignas(64) uint64_t tail;    /* end of the last published frame */
-    _Alignas(64) uint64_t applied; /* end of the last frame whose changes are in the pages */
-    uint64_t seq;                  /* of the last commit applied */
-    _Alignas(64) uint64_t durable_seq;
-} mmsb_shared;
+#include "shared.h"
+#include "sharing.h"
 
 /* The segment that is being appended to. */
 typedef struct mmsb_active {
@@ -47,6 +38,7 @@ typedef struct mmsb_core {
     const mmsb_io *io;
     mmsb_arena arena;
     mmsb_shared *shared;
+    mmsb_sharing *sharing; /* NULL while nobody is attached */
     mmsb_active active;
     mmsb_clock clock;
     uint64_t seq, time_ns, branch;
@@ -164,5 +156,8 @@ int mmsb_core_publish(mmsb_core *core, uint8_t *end, bool sync);
 int mmsb_core_renew_frame(mmsb_core *core, const mmsb_commit_info *info, uint64_t *used);
 void mmsb_core_mark_applied(mmsb_core *core);
 void mmsb_core_drop_slot(mmsb_core *core, uint64_t page_id, uint64_t handle, uint64_t size);
+
+/* Gives back a slot that a page has let go of, as soon as no attached process can be reading it. */
+void mmsb_core_give_slot(mmsb_core *core, uint64_t handle, uint64_t size);
 
 #endif

@@ -44,6 +44,7 @@ static int apply_create(mmsb_core *core, const mmsb_change *change) {
         core->page_count++;
     }
     core->next_page_id = mmsb_max_u64(core->next_page_id, change->page_id + change->count);
+    __atomic_store_n(&core->shared->next_page_id, core->next_page_id, __ATOMIC_RELAXED);
     if (!(change->create_flags & MMSB_CREATE_CONTENT)) return MMSB_OK;
     uint8_t *page = mmsb_arena_bytes(&core->arena, mmsb_arena_entry(&core->arena, change->page_id)->handle);
     return core->kernels.delta_apply(page, change->size, change->content_code, change->payload, change->payload_bytes);
@@ -86,8 +87,9 @@ static int apply_resize(mmsb_core *core, const mmsb_change *change) {
     uint8_t *to = mmsb_arena_bytes(&core->arena, handle);
     memcpy(to, mmsb_arena_bytes(&core->arena, header->handle), mmsb_min_u64(header->size, change->size));
     mmsb_core_drop_slot(core, change->page_id, header->handle, header->size);
-    header->handle = handle;
-    header->size = change->size;
+    /* In this order: a reader in another process that sees the new size sees the new handle too (reader.c). */
+    __atomic_store_n(&header->handle, handle, __ATOMIC_RELEASE);
+    __atomic_store_n(&header->size, change->size, __ATOMIC_RELEASE);
     header->epoch++;
     return mmsb_core_changed(core, header, change->page_id, 0, NULL, 0);
 }
@@ -140,7 +142,19 @@ void mmsb_core_forget_touched(mmsb_core *core) {
 void mmsb_core_drop_slot(mmsb_core *core, uint64_t page_id, uint64_t handle, uint64_t size) {
     /* Whoever looks at the slot now (a view) may keep it; they then give it back themselves. */
     if (core->keep_slot != NULL && core->keep_slot(core->keep_context, page_id, handle, size)) return;
-    mmsb_arena_give(&core->arena, handle, size);
+    mmsb_core_give_slot(core, handle, size);
+}
+
+void mmsb_core_give_slot(mmsb_core *core, uint64_t handle, uint64_t size) {
+    if (MMSB_UNLIKELY(core->sharing != NULL))
+        mmsb_sharing_give(core->sharing, handle, size);
+    else
+        mmsb_arena_give(&core->arena, handle, size);
+}
+
+/* A commit changes names or metadata, or takes a page away that has them: readers that know names must look. */
+static void note_described(mmsb_core *core) {
+    __atomic_store_n(&core->shared->described_seq, core->seq, __ATOMIC_RELAXED);
 }
 
 int mmsb_core_apply(mmsb_core *core, const uint8_t *changes, const uint8_t *end, bool *described) {
@@ -150,6 +164,7 @@ int mmsb_core_apply(mmsb_core *core, const uint8_t *changes, const uint8_t *end,
         p = mmsb_change_next(p, end, &change);
         if (MMSB_UNLIKELY(p == NULL)) return MMSB_BAD_FRAME;
         int status = MMSB_OK;
+        if (MMSB_UNLIKELY(core->io->killpoint != NULL)) core->io->killpoint(core->io->context, "apply:change");
         switch (change.kind) {
             case MMSB_CHANGE_END:
                 return MMSB_OK;
@@ -159,12 +174,18 @@ int mmsb_core_apply(mmsb_core *core, const uint8_t *changes, const uint8_t *end,
                 status = apply_delta(core, &change);
                 break;
             case MMSB_CHANGE_CREATE:
-                if (change.create_flags & (MMSB_CREATE_NAME | MMSB_CREATE_METADATA)) *described = true;
+                if (change.create_flags & (MMSB_CREATE_NAME | MMSB_CREATE_METADATA)) {
+                    *described = true;
+                    note_described(core);
+                }
                 status = apply_create(core, &change);
                 break;
             case MMSB_CHANGE_DELETE: {
                 const mmsb_page_header *header = mmsb_arena_header(&core->arena, change.page_id);
-                if (header != NULL && header->flags & MMSB_PAGE_DESCRIBED) *described = true;
+                if (header != NULL && header->flags & MMSB_PAGE_DESCRIBED) {
+                    *described = true;
+                    note_described(core);
+                }
                 status = apply_delete(core, &change);
                 break;
             }
@@ -177,6 +198,7 @@ int mmsb_core_apply(mmsb_core *core, const uint8_t *changes, const uint8_t *end,
                 if (header == NULL) return MMSB_PAGE_NOT_FOUND;
                 header->flags |= MMSB_PAGE_DESCRIBED;
                 *described = true;
+                note_described(core);
                 break;
             }
             default: /* LABEL, INTENT, SOURCE, WAVE of the commit; LINK, UNLINK: kept on a higher floor */

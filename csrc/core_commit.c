@@ -335,6 +335,7 @@ static void unstage(staging *s, bool published) {
 
 int mmsb_core_commit(mmsb_core *core, const mmsb_batch *batch, const mmsb_commit_info *info, uint64_t *failed_op) {
     if (core->poisoned) return MMSB_POISONED;
+    if (MMSB_UNLIKELY(core->sharing != NULL)) mmsb_sharing_reclaim(core->sharing); /* room for new slots */
     uint8_t *p = mmsb_core_begin_frame(core, info, MMSB_FRAME_COMMIT, 64);
     if (p == NULL) return MMSB_NO_MEMORY;
     staging s = {.core = core, .batch = batch, .used = (uint64_t)(p - core->frame.data)};

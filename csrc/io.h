@@ -46,7 +46,8 @@ typedef struct mmsb_io {
                       uint64_t bytes, bool sync);
 
     /* NULL, or called where a test may kill the process: "append:body" after a frame's body and before its word,
-     * "append:word" after the word, and "apply" by the core before it changes pages. */
+     * "append:word" after the word, and by the core "apply" before it changes pages and "apply:change" before each
+     * change of a batch. */
     void (*killpoint)(void *context, const char *where);
 } mmsb_io;
 

@@ -38,7 +38,10 @@
     X(MERGE_FAILED, -31, "the semiring of a merge page failed")               \
     X(RING_BROKEN, -32, "the other side of a ring broke its protocol")        \
     X(BAD_COMMAND, -33, "the command is malformed")                           \
-    X(NO_RIGHT, -34, "the client has no right to that")
+    X(NO_RIGHT, -34, "the client has no right to that")                       \
+    X(GROWN, -35, "there is memory of the owner that is not mapped yet")      \
+    X(DROPPED, -36, "the owner dropped this client")                          \
+    X(BEHIND, -37, "the log between two moments is not mapped")
 
 typedef enum mmsb_status {
 #define MMSB_STATUS_ENUM(name, value, text) MMSB_##name = value,

@@ -14,6 +14,7 @@ from mmsb._version import __version__
 # Where each public name lives; it is imported when it is first used.
 _HOMES = {
     "open": "mmsb.opening",
+    "attach": "mmsb.attaching",
     "start": "mmsb.first",
     "export": "mmsb.exporting",
     "State": "mmsb.state",
@@ -21,6 +22,7 @@ _HOMES = {
     "Delta": "mmsb._core.delta",
     "Batch": "mmsb._core.batch",
     "PastState": "mmsb.past",
+    "View": "mmsb.view",
     "Stepper": "mmsb.stepper",
     "cpu_report": "mmsb._core.kernels",
     "Link": "mmsb.links",
@@ -32,7 +34,9 @@ _HOMES = {
 }
 _ERRORS = (
     "ArenaFullError",
+    "AttachError",
     "BusyError",
+    "ClientDroppedError",
     "CommandError",
     "CommandSizeError",
     "CommitInDoubtError",

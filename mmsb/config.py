@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 
 
 def allowed_plugins() -> frozenset[str] | None:
@@ -26,3 +27,13 @@ def anchor_key() -> bytes | None:
 def strict_plugins() -> bool:
     """Whether MMSB_PLUGINS_STRICT (anything but 0 and empty) asks that a plugin that fails raises."""
     return os.environ.get("MMSB_PLUGINS_STRICT", "0") not in ("", "0")
+
+
+def runtime_directory() -> str:
+    """Where owners put the sockets by which others find them: XDG_RUNTIME_DIR/mmsb, else mmsb-UID in the directory for
+    temporary files.
+    """
+    base = os.environ.get("XDG_RUNTIME_DIR")
+    if base and os.path.isabs(base):
+        return os.path.join(base, "mmsb")
+    return os.path.join(tempfile.gettempdir(), f"mmsb-{os.getuid()}")

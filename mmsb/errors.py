@@ -128,6 +128,14 @@ class StoreLockedError(MMSBError, OSError):
     """Another process (`holder`) has the store at `path` open for writing."""
 
 
+class AttachError(MMSBError, ConnectionError):
+    """The owner refused this process, or the two do not understand each other; `reason` says why."""
+
+
+class ClientDroppedError(MMSBError, ConnectionError):
+    """The owner dropped this client, which did not take its messages or kept its memory for too long."""
+
+
 class StoreFullError(MMSBError, OSError):
     """The disk or quota is full (`path`, `needed_bytes`). The commit was rejected and may be tried again."""
 
@@ -148,15 +156,16 @@ class UnknownMomentError(MMSBError, LookupError):
 
 
 class BusyError(MMSBError, TimeoutError):
-    """What was asked for did not happen in time: the owner is busy, or the ring of commands is full.
+    """What was asked for did not happen in time: the owner is busy, all its places for clients are taken, or the ring
+    of commands is full.
 
     `number` is that of a command that was sent and not acknowledged yet; None: nothing was sent.
     """
 
 
 class OwnerGoneError(MMSBError, ConnectionError):
-    """The process that owns the State ended or let this client go (`reason`). What was sent and not acknowledged may
-    have happened.
+    """Nobody owns what was asked for (`target`), or the process that did ended or let this client go (`reason`). What
+    was sent and not acknowledged may have happened; what was published stays readable in a view.
     """
 
 

@@ -181,6 +181,8 @@ class Log:
     def use(self, segment: Segment, address: int, tail: int, last_crc: int) -> None:
         """Appends go to `segment` from now on."""
         head = segment.head
+        if self.state._server is not None:
+            self.state._server.log_came(segment)
         with self.tail_lock:
             self.segments.append(segment)
             self.state._use_segment(
@@ -246,6 +248,8 @@ class MemoryLog(Log):
                     image.load_into(self.base)
             self.base._replay(cursor_of(segment, self.buffer(segment)))
             self.state._indexes.forget(segment)
+            if self.state._server is not None:
+                self.state._server.log_went(segment)
             del self.segments[0]
 
     def sync(self, state: State) -> None:

@@ -34,6 +34,8 @@ _open_states: weakref.WeakSet[State] = weakref.WeakSet()
 def _after_fork_in_child() -> None:
     for state in list(_open_states):
         state._close_gate(forked=True)
+        if state._server is not None:
+            state._server.abandon()
         if state._log is not None:
             state._log.protect()
         if state._store is not None:

@@ -61,6 +61,7 @@ class State(Propagation):
         self.recovered = Recovered()
         self._indexes = Indexes(self)
         self._digests: Any = None
+        self._server: Any = None
         self._engine = None
         self._own_semirings = semirings
         self._semirings = {(own.name, own.dtype): own for own in semirings}
@@ -330,6 +331,36 @@ class State(Propagation):
 
     # ---- the store
 
+    def serve(self, *, clients: int = 64, thread: bool = True) -> None:
+        """Lets other processes of this user attach (mmsb.attach), at most `clients` at a time, until close().
+
+        A stored State is found by its path, one with a name by that. thread: a thread in the background takes them in;
+        without it they wait for poll(). What they read costs nothing here. StoreLockedError when another process
+        serves a State of the name; AttachError where sockets cannot be trusted; ValueError when it has neither path nor
+        name.
+        """
+        from mmsb.serving import Server
+
+        self._check_idle()
+        if self.read_only:
+            raise ReadOnlyError("Only the owner serves a State. Open it without read_only=True.")
+        if self._server is not None:
+            raise ValueError("The State is served already.")
+        self._server = Server(self, clients_most=clients)
+        if thread:
+            self._server.start()
+
+    def poll(self, timeout: float | None = 0.0) -> int:
+        """Does by hand what the thread of serve() does: takes clients in, notices that others went.
+
+        Waits up to `timeout` seconds (None: for ever) for something to do. Returns how much it did.
+        """
+        self._check_open()
+        if self._server is None:
+            raise ValueError("The State is not served. Call serve(thread=False) first.")
+        done: int = self._server.poll(timeout)
+        return done
+
     def sync(self) -> int:
         """Makes every commit so far durable. Returns durable_seq. CommitInDoubtError when the sync fails."""
         self._check_idle()
@@ -434,6 +465,7 @@ class State(Propagation):
             },
             "commits": self._commit_stats(),
             "events": self._events.stats() if self._events is not None else None,
+            "sharing": self._server.sharing.stats() if self._server is not None else None,
         }
 
     def stop(self, checkpoint_path: Any = None) -> None:
@@ -470,6 +502,8 @@ class State(Propagation):
                     self._close_gate(closed=True)
                 if self._events is not None:
                     self._events.close()
+                if self._server is not None:
+                    self._server.stop()
                 try:
                     self._log.close()
                 finally:

@@ -43,6 +43,9 @@ cdef extern from "status.h" nogil:
         MMSB_EDGE_EXISTS
         MMSB_EDGE_NOT_FOUND
         MMSB_PAGE_HAS_EDGES
+        MMSB_GROWN
+        MMSB_DROPPED
+        MMSB_BEHIND
 
 
 cdef extern from "alloc.h" nogil:
@@ -313,6 +316,7 @@ cdef extern from "arena.h" nogil:
         uint64_t max_bytes
         uint64_t bytes_asked
         uint64_t bytes_held
+        uint32_t chunk_count
     ctypedef struct mmsb_arena_stats:
         uint64_t bytes_asked
         uint64_t bytes_held
@@ -336,11 +340,16 @@ cdef extern from "arena.h" nogil:
 
 cdef extern from "core.h" nogil:
     ctypedef struct mmsb_shared:
+        uint32_t layout
+        uint32_t bell
         uint32_t owner_pid
         uint64_t tail
         uint64_t applied
         uint64_t seq
         uint64_t durable_seq
+        uint64_t grown
+        uint64_t described_seq
+        uint64_t admitted[64]
     ctypedef struct mmsb_active:
         uint8_t *map
         int fd
@@ -350,7 +359,10 @@ cdef extern from "core.h" nogil:
         uint64_t ready
         uint64_t base_seq
         uint64_t base_time_ns
+    void mmsb_core_give_slot(mmsb_core *core, uint64_t handle, uint64_t size)
     ctypedef struct mmsb_core:
+        mmsb_shared *shared
+        void *sharing
         mmsb_kernels kernels
         mmsb_arena arena
         mmsb_active active

@@ -216,6 +216,12 @@ cdef class Memory:
         if mmsb_memory_protect(&self.memory) != MMSB_OK:
             raise MemoryError()
 
+    def forget_fd(self):
+        """Closes the descriptor; the memory stays."""
+        if self.memory.fd >= 0:
+            os.close(self.memory.fd)
+            self.memory.fd = -1
+
     @property
     def fd(self):
         """Its descriptor, to hand over to other processes."""

@@ -109,7 +109,7 @@ cdef class Slot:
         if self.state.gate & BUSY:
             self.state.given_back.append((self.handle, self.size))
         else:
-            mmsb_arena_give(&self.state.core.arena, self.handle, self.size)
+            mmsb_core_give_slot(&self.state.core, self.handle, self.size)
 
 
 @cython.freelist(256)

@@ -186,7 +186,7 @@ cdef class Core:
             return
         while self.given_back:
             handle, size = self.given_back.pop()
-            mmsb_arena_give(&self.core.arena, handle, size)
+            mmsb_core_give_slot(&self.core, handle, size)
         self.gate &= ~BUSY
         self.owner = 0
         PyThread_release_lock(self.mutex)

@@ -14,6 +14,8 @@ BUILT_IN = {
     "checkpoint": "mmsb.cli.checkpoint",
     "compact": "mmsb.cli.compact",
     "import": "mmsb.cli.import_",
+    "ps": "mmsb.cli.ps",
+    "gc": "mmsb.cli.gc",
     "cpu": "mmsb.cli.cpu",
     "plugins": "mmsb.cli.plugins",
 }

@@ -10,6 +10,7 @@ PAGES = [
     ROOT / "README.md",
     ROOT / "docs/start.md",
     ROOT / "docs/guides/time-travel.md",
+    ROOT / "docs/guides/processes.md",
     ROOT / "docs/understand/graph.md",
     ROOT / "docs/understand/propagation.md",
     ROOT / "docs/understand/semirings.md",
@@ -24,6 +25,7 @@ PAGES = [
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_examples(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
     blocks = re.findall(r"```python\n(.*?)```", page.read_text(), re.S)
     assert blocks
     namespace: dict[str, object] = {}

@@ -1,0 +1,401 @@
+"""Server: the owner's side of attaching. It takes clients in, and notices when they go.
+
+What a client reads it reads from memory: once it is in, nothing here is asked, and no commit waits for it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import select
+import socket
+import threading
+import time
+import weakref
+from collections import deque
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from mmsb import messages
+from mmsb._core.files import Memory
+from mmsb._core.sharing import CLIENTS_MAX, SHARED_BYTES, WORDS_BYTES, Region, Sharing
+from mmsb.errors import AttachError, BusyError, FormatVersionError, StateClosedError, described
+from mmsb.rendezvous import Listener, credentials, key_of_name, key_of_store
+
+if TYPE_CHECKING:
+    from mmsb.segments import Segment
+    from mmsb.state import State
+
+HELLO_SECONDS = 5.0
+# Connections that have not said what they want.
+STRANGERS_MOST = 2 * CLIENTS_MAX
+WAKE_SECONDS = 1.0
+SEND_BUFFER_BYTES = 1 << 20
+PAUSE_SECONDS = 0.02
+
+
+@dataclass
+class Peer:
+    """One connection. `number`: of a client that was taken in, None for one that has not asked."""
+
+    socket: socket.socket
+    pid: int
+    uid: int
+    since: float = field(default_factory=time.monotonic)
+    attached: float = 0.0
+    number: int | None = None
+
+
+class Server:
+    """Serves one State. All its work is done by poll(), called by its thread or by hand."""
+
+    def __init__(self, state: State, *, clients_most: int) -> None:
+        self.closed = True  # until it is open
+        if not 1 <= clients_most <= CLIENTS_MAX:
+            raise ValueError(f"A State serves 1 to {CLIENTS_MAX} clients, not {clients_most}.")
+        self._state = weakref.ref(state)
+        self.clients_most = clients_most
+        self.started = time.monotonic()
+        self.refused = 0
+        self.failures: deque[str] = deque(maxlen=16)
+        self.sharing = Sharing(state)
+        self.peers: dict[int, Peer] = {}
+        self.lock = threading.Lock()  # one thread polls at a time
+        keys = [] if state.path is None else [key_of_store(state.uuid)]
+        if state.name is not None:
+            keys.append(key_of_name(state.name))
+        if not keys:
+            raise ValueError("Nobody could find this State. Give it a name: mmsb.open(name=...).")
+        self.listener = Listener(keys, repr(state.name) if state.path is None else state.path)
+        self.epoll = select.epoll()
+        self.thread: threading.Thread | None = None
+        self.bell = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        self.epoll.register(self.bell, select.EPOLLIN)
+        for made in self.listener.sockets:
+            self.epoll.register(made.fileno(), select.EPOLLIN)
+        self.closed = False
+
+    @property
+    def state(self) -> State:
+        """The State that is served."""
+        state = self._state()
+        if state is None:
+            raise StateClosedError("The State is closed. Open it again.")
+        return state
+
+    # ---- the thread
+
+    def start(self) -> None:
+        """Begins to serve in the background."""
+        self.thread = threading.Thread(target=run, args=(weakref.ref(self),), name="mmsb server", daemon=True)
+        self.thread.start()
+
+    def stop(self) -> None:
+        """Ends it, after the last commit: every client learns that the owner is gone. May be called again."""
+        if self.closed:
+            return
+        self.closed = True
+        with contextlib.suppress(OSError):
+            os.eventfd_write(self.bell, 1)
+        if self.thread is not None and self.thread is not threading.current_thread():
+            self.thread.join()
+        with self.lock:
+            self.close()
+
+    def close(self, *, remove: bool = True) -> None:
+        """Lets go of all descriptors. `remove`: and of the sockets' names."""
+        self.closed = True
+        self.sharing.end()
+        for peer in self.peers.values():
+            peer.socket.close()
+        self.peers.clear()
+        self.listener.close(remove=remove)
+        self.epoll.close()
+        if self.bell >= 0:
+            os.close(self.bell)
+            self.bell = -1
+
+    def abandon(self) -> None:
+        """In a forked child: lets go of everything, so that clients do not take the child for their owner."""
+        self.close(remove=False)
+
+    def __del__(self) -> None:
+        # Of a State that is dropped without being closed.
+        if not self.closed:
+            self.close()
+
+    # ---- one round
+
+    def poll(self, timeout: float | None = 0.0) -> int:
+        """Does what is to be done; waits up to `timeout` seconds (None: for ever) for it. How much it was."""
+        try:
+            events = self.epoll.poll(timeout)
+        except ValueError:  # closed meanwhile
+            return 0
+        done = 0
+        listeners = {made.fileno(): made for made in self.listener.sockets}
+        with self.lock:
+            if self.closed:
+                return 0
+            for fd, event in events:
+                if fd == self.bell:
+                    with contextlib.suppress(BlockingIOError):
+                        os.eventfd_read(self.bell)
+                elif fd in listeners:
+                    self.accept(listeners[fd])
+                elif fd in self.peers:
+                    try:
+                        self.hear(self.peers[fd], event)
+                    except Exception as error:  # of one peer, and no matter of the others
+                        self.failures.append(described(error))
+                        self.forget(fd)
+                done += fd != self.bell
+            self.forget_silent()
+        return done
+
+    def accept(self, listener: socket.socket) -> None:
+        """Lets everybody in who knocks."""
+        while True:
+            try:
+                connection, _ = listener.accept()
+            except BlockingIOError:
+                return
+            except OSError as error:  # no descriptor is left, and they stay in front of the door
+                self.failures.append(described(error))
+                time.sleep(PAUSE_SECONDS)
+                return
+            connection.setblocking(False)
+            with contextlib.suppress(OSError):
+                connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
+            peer = Peer(connection, *credentials(connection))
+            self.peers[connection.fileno()] = peer
+            self.epoll.register(connection.fileno(), select.EPOLLIN | select.EPOLLRDHUP)
+            strangers = [one for one in self.peers.values() if one.number is None]
+            if peer.uid != os.getuid():
+                self.refuse(peer, messages.NOT_ALLOWED, f"the owner is user {os.getuid()} and you are {peer.uid}")
+            elif len(strangers) > STRANGERS_MOST:
+                self.forget(strangers[0].socket.fileno())
+
+    def forget_silent(self) -> None:
+        """Ends connections that never said what they want."""
+        late = time.monotonic() - HELLO_SECONDS
+        for fd, peer in list(self.peers.items()):
+            if peer.number is None and peer.since < late:
+                self.forget(fd)
+
+    def hear(self, peer: Peer, event: int) -> None:
+        """A peer said something, or went."""
+        fds: list[int] = []
+        try:
+            data, fds, _ = messages.receive(peer.socket)
+            if not data:
+                self.forget(peer.socket.fileno())
+            elif peer.number is None:
+                self.answer(peer, data, fds)
+            # What a client says later means nothing in this layout.
+        except BlockingIOError:
+            if event & (select.EPOLLHUP | select.EPOLLERR):
+                self.forget(peer.socket.fileno())
+        except OSError:
+            self.forget(peer.socket.fileno())
+        finally:
+            for fd in fds:
+                os.close(fd)
+
+    def answer(self, peer: Peer, data: bytes, fds: list[int]) -> None:
+        """The first message of a peer."""
+        try:
+            header, body = messages.split(data)
+            if header.kind == messages.STATUS:
+                self.send(peer, messages.header(messages.STATUS) + json.dumps(self.status()).encode())
+            elif header.kind == messages.HELLO:
+                self.admit(peer, body, fds)
+            else:
+                raise messages.broken(f"a message of kind {header.kind}")
+        except FormatVersionError as error:
+            self.refuse(peer, messages.LAYOUT_UNKNOWN, str(error))
+        except AttachError as error:
+            self.refuse(peer, messages.MALFORMED, str(error.facts["reason"]))
+        except BusyError as error:
+            self.refuse(peer, messages.FULL, str(error))
+
+    def send(self, peer: Peer, data: bytes, fds: tuple[int, ...] = ()) -> bool:
+        """Whether the peer took a message; one that does not is not waited for."""
+        try:
+            messages.send(peer.socket, data, fds)
+        except OSError:
+            return False
+        return True
+
+    def refuse(self, peer: Peer, code: int, text: str) -> None:
+        """Says why, and ends the connection."""
+        self.refused += 1
+        self.send(peer, messages.header(messages.REFUSED, code) + text.encode()[:1000])
+        self.forget(peer.socket.fileno())
+
+    def forget(self, fd: int) -> None:
+        """A peer is gone, and everything of it."""
+        peer = self.peers.pop(fd, None)
+        if peer is None:
+            return
+        with contextlib.suppress(OSError, ValueError):
+            self.epoll.unregister(fd)
+        if peer.number is not None:
+            state = self._state()
+            if state is not None:
+                with state._exclusive():
+                    self.sharing.remove(fd)
+        peer.socket.close()
+
+    # ---- taking in
+
+    def admit(self, peer: Peer, body: bytes, fds: list[int]) -> None:
+        """Makes a client of a peer. AttachError, BusyError."""
+        if len(body) != messages.HELLO_BODY.size or len(fds) != 1:
+            raise messages.broken("a hello of another length, or without its words")
+        words_bytes, wants, ring_bytes = messages.HELLO_BODY.unpack(body)
+        if words_bytes != WORDS_BYTES or wants or ring_bytes:
+            raise messages.broken("a hello that asks for what there is not")
+        if sum(one.number is not None for one in self.peers.values()) >= self.clients_most:
+            raise BusyError(
+                f"The owner serves {self.clients_most} clients, which is its most. Close one, or serve with more."
+            )
+        try:
+            words = Region(fds[0], words_bytes)
+        except ValueError as error:
+            raise messages.broken(f"its words: {error}") from error
+        state, fd = self.state, peer.socket.fileno()
+        # What follows is sent while nobody commits: what comes later is then told in messages of its own.
+        with state._exclusive():
+            try:
+                place, peer.number = self.sharing.add(fd, words)
+            except ValueError as error:
+                raise messages.broken(str(error)) from error
+            segments = self.segments_to_tell(state)
+            welcome = messages.Welcome(
+                peer.number,
+                place,
+                self.sharing.entries + len(segments),
+                SHARED_BYTES,
+                state.uuid,
+                state._log.salt,
+                state.first_seq,
+                state._log.created_ns,
+                state.branch,
+                state.path,
+                state.name,
+            )
+            data = messages.header(messages.WELCOME, 0, self.sharing.grown) + welcome.encode()
+            told = self.send(peer, data, (self.sharing.shared_fd,)) and self.sharing.tell_all(fd)
+            for segment in segments:
+                told = told and self.tell_log(segment, fd)
+            names, notes, seq = dict(state._name_of), dict(state._metadata), state.seq
+        if not told or not self.send_names(peer, names, notes, seq):
+            self.forget(fd)
+            return
+        peer.attached = time.time()
+
+    def send_names(self, peer: Peer, names: dict[int, str], notes: dict[int, bytes], seq: int) -> bool:
+        """Sends the table of names as it is at `seq`."""
+        table = messages.encode_names(names, notes)
+        memory = Memory(-(-max(len(table), 1) // 4096) * 4096)
+        memoryview(memory)[: len(table)] = table
+        body = messages.NAMES_BODY.pack(seq, len(table), len(names.keys() | notes.keys()))
+        return self.send(peer, messages.header(messages.NAMES) + body, (memory.fd,))
+
+    def segments_to_tell(self, state: State) -> list[Segment]:
+        """The segments of the log that a client cannot find by itself."""
+        log = state._log
+        return [segment for segment in log.segments if segment.path is None or segment is log.active]
+
+    @contextlib.contextmanager
+    def readable(self, segment: Segment) -> Any:
+        """A descriptor of a segment that is good for reading only."""
+        if segment.path is None:
+            yield segment.memory.fd
+            return
+        files = self.state._log.files
+        fd = files.open(segment.path, os.O_RDONLY)
+        try:
+            yield fd
+        finally:
+            files.close(fd)
+
+    def tell_log(self, segment: Segment, to: int) -> bool:
+        """Sends a client one segment of the log. Whether it took it."""
+        with self.readable(segment) as fd:
+            return bool(self.sharing.tell_log(to, segment.number, fd, segment.head.capacity))
+
+    def log_came(self, segment: Segment) -> None:
+        """Tells everybody of a segment before it is used. Call it inside _exclusive()."""
+        if self.sharing.stats()["clients"]:
+            with self.readable(segment) as fd:
+                self.sharing.log(segment.number, fd, segment.head.capacity)
+
+    def log_went(self, segment: Segment) -> None:
+        """Tells everybody that a segment in memory is kept no more."""
+        self.sharing.log(segment.number, -1, 0)
+
+    # ---- looking at it
+
+    def status(self) -> dict[str, Any]:
+        """What `mmsb ps` shows."""
+        state = self.state
+        told = self.sharing.clients()
+        seq = state.seq
+        clients = []
+        for fd, peer in self.peers.items():
+            facts = told.get(fd)
+            if facts is None:
+                continue
+            seen = min(facts["seen_seq"], seq)
+            clients.append(
+                {
+                    "pid": peer.pid,
+                    "number": facts["number"],
+                    "attached": peer.attached,
+                    "seen_seq": seen,
+                    "lag": seq - seen,
+                    "waiting": facts["waiting"],
+                }
+            )
+        return {
+            "pid": os.getpid(),
+            "uuid": state.uuid.hex(),
+            "name": state.name,
+            "path": state.path,
+            "seq": seq,
+            "durable_seq": state.durable_seq,
+            "pages": state.page_count,
+            "seconds": round(time.monotonic() - self.started, 3),
+            "clients_most": self.clients_most,
+            "refused": self.refused,
+            "failures": list(self.failures),
+            "dropped": self.sharing.stats()["drops"],
+            "kept_bytes": self.sharing.stats()["kept_bytes"],
+            "clients": sorted(clients, key=lambda client: client["number"]),
+        }
+
+
+def run(server: weakref.ref[Server]) -> None:
+    """The thread. It holds the Server only while it works, so that a State that is simply dropped goes away."""
+    while True:
+        found = server()
+        if found is None or found.closed:
+            return
+        epoll = found.epoll
+        del found
+        try:
+            ready = epoll.poll(WAKE_SECONDS, 1)
+        except (ValueError, OSError):
+            return
+        found = server()
+        if found is None or found.closed:
+            return
+        if ready or found.peers:
+            try:
+                found.poll(0.0)
+            except StateClosedError:
+                return
+        del found

@@ -1,0 +1,515 @@
+"""Attaching: what a client sees, how it is found, who is let in."""
+
+import gc
+import os
+import socket
+import threading
+import time
+from contextlib import suppress
+from itertools import islice
+
+import numpy
+import pytest
+
+import mmsb
+from mmsb import messages, rendezvous
+from mmsb._core.reader import PAGES
+
+
+@pytest.fixture
+def served():
+    with mmsb.open(name="world") as state:
+        state.create_page(4096, name="a", metadata={"unit": "m"}, data=b"hello")
+        state.create_page(8, name="b")
+        state.serve()
+        yield state
+
+
+@pytest.fixture
+def view(served):
+    with mmsb.attach("world") as view:
+        yield view
+
+
+def fds():
+    return len(os.listdir("/proc/self/fd"))
+
+
+def until(condition, seconds=5.0):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "it did not come to that"
+        time.sleep(0.005)
+
+
+# ---- reading
+
+
+def test_pages(served, view):
+    a = view.page("a")
+    assert a == view.page(1) == view.page(a) and hash(a) == hash(view.page(1)) and a != view.page("b")
+    assert (a.name, a.size, len(a), a.epoch, a.location, a.id) == ("a", 4096, 4096, 0, "cpu", 1)
+    assert dict(a.metadata) == {"unit": "m"} and not a.stale
+    assert a[0:5] == b"hello" and a[1] == ord("e") and a[-1] == 0 and a[5:0] == b"" and a[4:0:-2] == b"ol"
+    assert a.read() == bytes(a) == served.page("a").read() and a.read(1, 3) == b"ell" and a.read(4096) == b""
+    assert view.query_page("a") == a.read()
+    buffer = bytearray(5)
+    assert a.read_into(buffer) == 5 and buffer == b"hello"
+    assert view.pages() == [a, view.page("b")] and len(view) == 2 and "b" in view and 3 not in view
+    assert view.name == "world" and view.path is None and view.uuid == served.uuid
+    assert view.owner_pid == os.getpid() and view.owner_alive
+    assert "world" in repr(view) and "'a'" in repr(a)
+
+
+def test_changes_are_seen(served, view):
+    served.page("a").write(b"J")
+    assert view.page("a")[0:5] == b"Jello" and view.page("a").epoch == 1 and view.seq == served.seq == 3
+    served.page("b").resize(100_000)
+    assert view.page("b").size == 100_000 and view.page("b").read() == bytes(100_000)
+    served.page("b").rename("c")
+    assert view.page("c").page_id == 2 and "b" not in view and view.page(2).name == "c"
+    served.page("c").metadata = {"x": 1}
+    assert dict(view.page("c").metadata) == {"x": 1}
+    handle = view.page("c")
+    served.delete_page("c")
+    with pytest.raises(mmsb.PageNotFoundError):
+        handle.read()
+    with pytest.raises(mmsb.PageNotFoundError):
+        view.page("c")
+    assert repr(handle) == "<ViewPage 2: PageNotFoundError>"
+
+
+def test_memory_that_comes_later(served, view):
+    big = served.create_page(70 << 20, name="big")
+    big.write(b"end", at=big.size - 3)
+    assert view.page("big")[-3:] == b"end"
+    ids = served.create_pages(100_000, 16)
+    served.page(ids[-1]).write(b"last")
+    assert view.page(ids[-1])[:4] == b"last" and len(view) == 100_003
+    for _ in range(20):  # each in a segment of its own, whose number goes to the next
+        big.resize((70 << 20) + 4096)
+        big.resize(70 << 20)
+        big.write(b"more")
+        assert view.page("big")[:4] == b"more"
+    served.delete_page("big")
+    served.page("a").write(b"x")
+    view.page("a").read()
+    mapped = sum(len(region) for (kind, _), region in view._reader.regions.items() if kind == PAGES)
+    assert mapped == served.stats()["arena"]["bytes_mapped"]
+
+
+def test_live_arrays(served, view):
+    page = served.create_page(16, name="f")
+    live = view.page("f").view("float32")
+    with page.edit("float32") as f:
+        f += 1.5
+    assert (live == 1.5).all() and not live.flags.writeable
+    with pytest.raises(ValueError):
+        live.flags.writeable = True
+    served.delete_page("f")
+    assert live.nbytes == 16  # it means nothing now, but is there
+    assert view.page("a").view("u1", (2, 2048)).shape == (2, 2048)
+    view.close()
+    assert isinstance(live.sum(), numpy.floating)
+
+
+def test_ranges(view):
+    a = view.page("a")
+    for wrong in (lambda: a[4096], lambda: a[-4097], lambda: a.read(4097), lambda: a.read(0, 4097), lambda: a.read(-1)):
+        with pytest.raises(mmsb.PageRangeError):
+            wrong()
+    with pytest.raises(mmsb.PageRangeError):
+        a.read_into(bytearray(4097))
+    with pytest.raises(BufferError):
+        a.read_into(b"12345")
+    with pytest.raises(TypeError):
+        view.page(1.5)
+    with pytest.raises(mmsb.PageNotFoundError):
+        view.page("none")
+    with pytest.raises(mmsb.PageNotFoundError):
+        view.page(-1)
+
+
+def test_snapshots(served, view):
+    snapshot = view.snapshot(["b", 1, "a"])
+    assert snapshot.seq == view.seq and list(snapshot) == [1, 2] and snapshot[1] == served.page("a").read()
+    assert snapshot[view.page("b")] == bytes(8) and len(snapshot) == 2 and "seq=2" in repr(snapshot)
+    assert dict(view.snapshot()) == dict(snapshot) and len(view.snapshot([])) == 0
+    with pytest.raises(mmsb.PageNotFoundError):
+        view.snapshot([1, 99])
+
+
+def test_stale_pages(served, view):
+    served.depend("b", on="a", fn=lambda out, a: out.__setitem__(slice(0, 5), a[0:5]))
+    assert view.page("b")[0:5] == b"hello"
+    served.page("a").write(b"J", propagate=False)
+    assert view.page("b").stale
+    with pytest.raises(mmsb.StalePageError):
+        view.page("b").read()
+    with pytest.raises(mmsb.StalePageError):
+        view.snapshot()
+    view.stale_reads = True
+    assert view.page("b")[0:5] == b"hello"
+    served.propagate()
+    assert view.page("b")[0:5] == b"Jello" and not view.page("b").stale
+
+
+# ---- history
+
+
+@pytest.mark.parametrize("stored", ["", "stored", "unmapped", "compressed"])
+def test_history(tmp_path, stored):
+    path = tmp_path / "s" if stored else None
+    how = {"mapped": False} if stored == "unmapped" else {"compress": True} if stored == "compressed" else {}
+    with mmsb.open(path, name="h", segment_bytes=4096, **how) as state:
+        a = state.create_page(64, name="a")
+        state.serve()
+        for n in range(100):
+            with state.batch(label=f"step {n}", source="me") as b:
+                b.write(a, n.to_bytes(2, "big"))
+        with mmsb.attach(path or "h") as view:
+            for n in range(100, 200):
+                with state.batch(label=f"step {n}", source="me") as b:
+                    b.write(a, n.to_bytes(2, "big"))
+            assert len(state._log.segments) > 2
+            for seq in (0, 1, 50, 101, 150, state.seq):
+                assert view.at(seq).digest() == state.at(seq).digest()
+            assert view.at("step 70").page("a")[0:2] == bytes([0, 70])
+            assert [c.label for c in view.log(since=150, until=152)] == [
+                c.label for c in state.log(since=150, until=152)
+            ]
+            assert view.last_write("a", at=1).seq == state.last_write("a", at=1).seq
+            assert [d.seq for d in view.page("a").history()] == [d.seq for d in a.history()]
+            assert view.page("a").at(60).read() == a.at(60).read()
+            assert len(list(view.diff(1, 150))) == 1
+            with pytest.raises(mmsb.UnknownMomentError):
+                view.at(10_000)
+            assert [c.seq for c in view.follow(since=5, timeout=0)] == list(range(5, state.seq + 1))
+
+
+def test_history_that_is_dropped():
+    with mmsb.open(name="h", segment_bytes=4096, history=8192) as state:
+        a = state.create_page(64, name="a")
+        state.serve()
+        with mmsb.attach("h") as view:
+            state.create_page(8, name="early")
+            for n in range(2000):
+                a.write(n.to_bytes(4, "big"))
+            until(lambda: view.first_seq > 1000)
+            assert view.page("early").page_id == 2, "what a dropped segment says of names is learnt before"
+            with pytest.raises(mmsb.RetentionError):
+                next(view.follow(since=1))
+            with pytest.raises(mmsb.RetentionError):
+                view.at(5)
+            assert next(view.follow(since=state.seq)).seq == state.seq
+        with mmsb.attach("h") as late:
+            with pytest.raises(mmsb.RetentionError):
+                late.at(late.seq).page("a").read()
+
+
+def test_compacted_history(tmp_path):
+    with mmsb.open(tmp_path / "s", segment_bytes=4096) as state:
+        page = state.create_page(64, name="a")
+        state.serve()
+        with mmsb.attach(tmp_path / "s") as view:
+            for n in range(400):
+                page.write(n.to_bytes(4, "big"))
+            old = view.at(100).page("a").read()
+            state.compact(before=300)
+            with suppress(mmsb.RetentionError):  # unless what it has read is enough
+                assert view.at(100).page("a").read() == old
+            with suppress(mmsb.RetentionError):
+                assert view.at(50).page("a")[0:4] == (49).to_bytes(4, "big")
+            with suppress(mmsb.RetentionError):  # which says from where on one may ask
+                view.at(350).digest()
+            assert view.at(350).digest() == state.at(350).digest()
+            assert view.page("a").read() == page.read()
+        with mmsb.attach(tmp_path / "s") as late:
+            assert late.first_seq == state.first_seq and late.at(350).digest() == state.at(350).digest()
+
+
+def test_a_checkpoint_began_it(tmp_path):
+    with mmsb.open() as first:
+        first.create_page(8, name="a", data=b"x")
+        first.stop(tmp_path / "image")
+    with mmsb.open(tmp_path / "image", name="i") as state:
+        state.serve()
+        with mmsb.attach("i") as view:
+            assert view.page("a")[0] == ord("x") and view.seq == 1
+            state.page("a").write(b"y")
+            assert view.page("a").read() == b"y" + bytes(7)
+            with pytest.raises(mmsb.RetentionError):
+                view.at(2).page("a").read()
+
+
+def test_follow(served, view):
+    got = []
+    follower = view.follow()
+    thread = threading.Thread(target=lambda: got.extend(commit.seq for commit in islice(follower, 3)))
+    thread.start()
+    for n in range(3):
+        time.sleep(0.02)
+        served.page("b").write(bytes([n + 1]))
+    thread.join(5)
+    assert got == [3, 4, 5]
+    begun = time.monotonic()
+    assert list(view.follow(timeout=0.05)) == [] and time.monotonic() - begun < 2
+    assert view.wait(5) and not view.wait(6, timeout=0.01)
+    for wrong in (0, -1, "x", True):
+        with pytest.raises(ValueError):
+            view.follow(since=wrong)
+
+
+def test_closing_ends_followers(served):
+    view = mmsb.attach("world")
+    got = []
+    threads = [threading.Thread(target=lambda: got.append(list(view.follow()))) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    time.sleep(0.05)
+    view.close()
+    for thread in threads:
+        thread.join(0.8)
+    assert got == [[], [], []]
+
+
+def test_waiting_wakes_at_once(served, view):
+    """The bell rings through a mapping that is for reading only."""
+    delays = []
+
+    def wait():
+        for _ in range(20):
+            view.wait(view.seq + 1, timeout=10)
+            delays.append(time.monotonic() - written[0])
+
+    written = [0.0]
+    thread = threading.Thread(target=wait)
+    thread.start()
+    n = 0
+    while thread.is_alive():
+        time.sleep(0.01)
+        n += 1
+        written[0] = time.monotonic()
+        served.page("b").write(n.to_bytes(4, "big"))
+    assert sorted(delays)[len(delays) // 2] < 0.05
+
+
+# ---- the memory is read-only
+
+
+def test_kernel_keeps_clients_from_writing(served, view):
+    import mmap
+
+    connection = rendezvous.connect(rendezvous.key_of_name("world"), "world")
+    from mmsb.connection import words
+
+    memory = words()
+    hello = messages.header(messages.HELLO) + messages.HELLO_BODY.pack(4096, 0, 0)
+    socket.send_fds(connection, [hello], [memory.fd])
+    given = []
+    while len(given) < 5:
+        _, more, _, _ = socket.recv_fds(connection, 65536, 253, socket.MSG_CMSG_CLOEXEC)
+        given += more
+    for fd in given:
+        with pytest.raises(PermissionError):
+            mmap.mmap(fd, 4096)
+        with pytest.raises(PermissionError):
+            os.pwrite(fd, b"x", 0)
+        with pytest.raises(PermissionError):
+            os.ftruncate(fd, 0)
+        assert mmap.mmap(fd, 4096, prot=mmap.PROT_READ)[:1] is not None
+        os.close(fd)
+    connection.close()
+
+
+# ---- being found and let in
+
+
+def test_stored_state_is_found_by_path_and_name(tmp_path):
+    with mmsb.open(tmp_path / "s", name="also") as state:
+        state.create_page(1, name="a")
+        state.serve()
+        with mmsb.attach(tmp_path / "s") as one, mmsb.attach(str(tmp_path / "s")) as two, mmsb.attach("also") as three:
+            assert one.uuid == two.uuid == three.uuid == state.uuid
+            assert one.path == state.path and three.at(1).page("a").size == 1
+
+
+def test_nobody_is_there(tmp_path):
+    with pytest.raises(mmsb.OwnerGoneError, match="serve"):
+        mmsb.attach("nobody")
+    with mmsb.open(tmp_path / "s") as state:
+        with pytest.raises(mmsb.OwnerGoneError):
+            mmsb.attach(tmp_path / "s")
+        with pytest.raises(ValueError, match="name"):
+            mmsb.open().serve()
+        state.serve()
+        with pytest.raises(ValueError, match="already"):
+            state.serve()
+    for wrong in (tmp_path, tmp_path / "none", str(tmp_path / "x/y")):
+        with pytest.raises(mmsb.NotAStoreError):
+            mmsb.attach(wrong)
+    with pytest.raises(ValueError):
+        mmsb.attach("")
+    with mmsb.open(tmp_path / "s", read_only=True) as reader, pytest.raises(mmsb.ReadOnlyError):
+        reader.serve()
+
+
+def test_a_name_is_served_once(served):
+    with mmsb.open(name="world") as other, pytest.raises(mmsb.StoreLockedError) as caught:
+        other.serve()
+    assert caught.value.holder == f"pid {os.getpid()}"
+    mmsb.attach("world").close()
+
+
+def test_every_place_is_taken():
+    with mmsb.open(name="full") as state:
+        state.create_page(8, name="a")
+        state.serve()
+        views = [mmsb.attach("full") for _ in range(64)]
+        with pytest.raises(mmsb.BusyError, match="64"):
+            mmsb.attach("full")
+        state.page("a").write(b"x")
+        assert all(view.page("a")[0] == ord("x") for view in views)
+        views.pop().close()
+        until(lambda: state.stats()["sharing"]["clients"] == 63)
+        views.append(mmsb.attach("full"))
+        for view in views:
+            view.close()
+    with mmsb.open(name="two") as state:
+        state.serve(clients=2)
+        with mmsb.attach("two"), mmsb.attach("two"), pytest.raises(mmsb.BusyError):
+            mmsb.attach("two")
+        with pytest.raises(ValueError):
+            mmsb.open(name="x").serve(clients=65)
+
+
+def test_polling_by_hand():
+    with mmsb.open(name="hand") as state:
+        with pytest.raises(ValueError):
+            state.poll()
+        state.create_page(8, name="a")
+        state.serve(thread=False)
+        with pytest.raises(mmsb.BusyError, match="poll"):
+            mmsb.attach("hand", timeout=0.05)
+        got = []
+        thread = threading.Thread(target=lambda: got.append(mmsb.attach("hand")))
+        thread.start()
+        until(lambda: state.poll(0.1) is not None and got)
+        assert got[0].page("a").size == 8
+        got[0].close()
+        until(lambda: state.poll(0.1) is not None and state.stats()["sharing"]["clients"] == 0)
+
+
+def test_one_that_fails_is_no_matter_of_others(served, monkeypatch):
+    from mmsb.serving import Server
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Server, "segments_to_tell", lambda self, state: 1 / 0)
+        with pytest.raises(mmsb.OwnerGoneError):
+            mmsb.attach("world")
+    mmsb.attach("world").close()
+    assert "ZeroDivisionError" in served._server.status()["failures"][0]
+
+
+def test_the_directory_is_checked(runtime, tmp_path, monkeypatch):
+    state = mmsb.open(name="d")
+    runtime.mkdir(mode=0o755)
+    runtime.chmod(0o755)
+    with pytest.raises(mmsb.AttachError, match="0755"):
+        state.serve()
+    runtime.rmdir()
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir(mode=0o700)
+    runtime.symlink_to(elsewhere)
+    with pytest.raises(mmsb.AttachError):
+        state.serve()
+    runtime.unlink()
+    runtime.write_text("")
+    with pytest.raises(mmsb.AttachError, match="no directory"):
+        mmsb.attach("d")
+    runtime.unlink()
+    with pytest.raises(mmsb.AttachError, match="belongs to user"):
+        rendezvous.check_directory(os.stat(elsewhere), "x", os.getuid() + 1)
+    old = os.umask(0)
+    try:
+        state.serve()
+    finally:
+        os.umask(old)
+    assert runtime.stat().st_mode & 0o777 == 0o700
+    assert [path.stat().st_mode & 0o777 for path in runtime.iterdir()] == [0o600]
+    state.close()
+    assert list(runtime.iterdir()) == []
+
+
+def test_other_users_are_refused(served, monkeypatch):
+    monkeypatch.setattr("mmsb.serving.credentials", lambda connection: (1, os.getuid() + 1))
+    with pytest.raises((mmsb.AttachError, mmsb.OwnerGoneError)):
+        mmsb.attach("world")
+    monkeypatch.setattr("mmsb.rendezvous.credentials", lambda connection: (1, os.getuid() + 1))
+    with pytest.raises(mmsb.AttachError, match="user"):
+        mmsb.attach("world")
+
+
+def test_without_a_runtime_directory(monkeypatch, tmp_path):
+    import tempfile
+
+    monkeypatch.delenv("XDG_RUNTIME_DIR")
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / ("long" * 40)))
+    os.mkdir(tempfile.tempdir)
+    with mmsb.open(name="x") as state:
+        state.serve()
+        mmsb.attach("x").close()
+        assert os.listdir(tempfile.tempdir) == [f"mmsb-{os.getuid()}"]
+
+
+# ---- attaching again and again
+
+
+def cycle(times):
+    for _ in range(times):
+        with mmsb.attach("world") as view:
+            view.page("a")[0:1]
+
+
+def resident():
+    with open("/proc/self/statm") as file:
+        return int(file.read().split()[1]) * 4096
+
+
+@pytest.mark.parametrize("times", [1000, pytest.param(10_000, marks=pytest.mark.slow)])
+def test_cycles_leave_nothing(served, times):
+    cycle(50)
+    gc.collect()
+    until(lambda: served.stats()["sharing"]["clients"] == 0)
+    before, memory, threads = fds(), resident(), threading.active_count()
+    cycle(times)
+    until(lambda: served.stats()["sharing"]["clients"] == 0)
+    assert fds() <= before + 4, "descriptors wait for the collector"
+    gc.collect()
+    until(lambda: fds() <= before)
+    assert threading.active_count() == threads
+    assert resident() - memory < 8 << 20
+
+
+def test_views_that_are_dropped_leave_nothing(served):
+    view = mmsb.attach("world")
+    before = fds()
+    extra = mmsb.attach("world")
+    del extra
+    until(lambda: gc.collect() is not None and fds() <= before and served.stats()["sharing"]["clients"] == 1)
+    view.close()
+    view.close()
+    with pytest.raises(mmsb.StateClosedError):
+        view.page("a")
+    with pytest.raises(mmsb.StateClosedError):
+        view.seq  # noqa: B018
+    assert repr(view) == "<View closed>"
+
+
+def test_states_that_are_dropped_leave_nothing(runtime):
+    state = mmsb.open(name="drop")
+    state.serve()
+    view = mmsb.attach("drop")
+    del state
+    until(lambda: gc.collect() is not None and not view.owner_alive)
+    view.close()
