@@ -86,6 +86,7 @@ enum {
     MMSB_MESSAGE_NAMES = 4,   /* with a table of names and metadata */
     MMSB_MESSAGE_REFUSED = 5,
     MMSB_MESSAGE_STATUS = 6, /* asked by whoever connects, and answered with JSON */
+    MMSB_MESSAGE_RING = 7,   /* asked by a client, and answered with the ring for its commands */
 };
 
 /* A piece of memory that came or went. */

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 
+from mmsb import messages
 from mmsb._core.files import Files
 from mmsb.errors import NotAStoreError
 from mmsb.rendezvous import key_of_name, key_of_store
@@ -12,15 +13,19 @@ from mmsb.store import explain
 from mmsb.view import View
 
 
-def attach(target: str | os.PathLike[str], *, timeout: float = 5.0) -> View:
-    """Attaches to a State that another process owns and serves (State.serve), for reading.
+def attach(target: str | os.PathLike[str], *, timeout: float = 5.0, ring_bytes: int = messages.RING_BYTES) -> View:
+    """Attaches to a State that another process owns and serves (State.serve).
 
     target: the directory of its store, or the name it was opened with. timeout: seconds that the owner may take to
-    answer. Raises OwnerGoneError when nobody serves it, NotAStoreError, BusyError when every place is taken or the
-    owner does not answer, FormatVersionError, AttachError.
+    answer. ring_bytes: room for commands on their way, which is there once one is sent; the longest takes half of it
+    (a power of two, 4096 to 64 MiB). Raises OwnerGoneError when nobody serves it, NotAStoreError, BusyError when every
+    place is taken or the owner does not answer, FormatVersionError, AttachError.
     """
     text = os.fsdecode(target)
-    return View(key_of(text, is_path=not isinstance(target, str)), text, timeout)
+    size = ring_bytes.__index__()
+    if not messages.RING_BYTES_LEAST <= size <= messages.RING_BYTES_MOST or size & (size - 1):
+        raise ValueError(f"A ring has a power of two of bytes, 4096 to {messages.RING_BYTES_MOST}, not {size}.")
+    return View(key_of(text, is_path=not isinstance(target, str)), text, timeout, size)
 
 
 def key_of(text: str, *, is_path: bool) -> str:

@@ -15,7 +15,8 @@ from mmsb import messages
 from mmsb._core.files import Memory
 from mmsb._core.reader import HEADERS, LOG, PAGES, Reader, shared_facts
 from mmsb._core.sharing import SHARED_BYTES, WORDS_BYTES, Region
-from mmsb.errors import AttachError, BusyError, FormatVersionError, MMSBError, OwnerGoneError
+from mmsb.commands import Client
+from mmsb.errors import AttachError, BusyError, FormatVersionError, MMSBError, OwnerGoneError, RightsError
 from mmsb.rendezvous import connect, credentials
 from mmsb.sharedlog import MAPPED_MOST
 
@@ -49,6 +50,12 @@ class Connection:
         self.entries = 0
         self.failure: Exception | None = None
         self.ended = False
+        self.client: Client | None = None  # of the ring for commands, once somebody asked for it
+        self.no_ring: str | None = None  # why there is none
+        self.asking = threading.Lock()  # one thread asks for it
+        self.asked = False
+        self.find_page: Callable[[str], int] | None = None
+        self.answered = threading.Event()
         self.words = words()
         self.socket = connect(key, target)
         self.owner_pid, _ = credentials(self.socket)
@@ -117,6 +124,8 @@ class Connection:
                 self.take_regions(header, body, fds)
             elif header.kind == messages.NAMES:
                 self.take_names(body, fds)
+            elif header.kind == messages.RING:
+                self.take_ring(header, body, fds)
             # Other kinds are of later versions that still share in this layout.
         except ValueError as error:
             if isinstance(error, MMSBError):
@@ -172,6 +181,50 @@ class Connection:
         table = memoryview(Region(fds[0], size)) if size else memoryview(b"")
         self.names = (seq, *messages.decode_names(table))
 
+    # ---- commands
+
+    def ask_ring(self, ring_bytes: int, timeout: float, names: Callable[[str], int]) -> Client:
+        """The client of this connection's ring, which the owner is asked for once. RightsError, BusyError,
+        OwnerGoneError.
+        """
+        with self.asking:
+            if not self.asked:
+                self.asked, self.find_page = True, names
+                with contextlib.suppress(OSError):  # of an owner that is gone, which is noticed below
+                    messages.send(self.socket, messages.header(messages.RING) + messages.RING_BODY.pack(ring_bytes))
+            if not self.answered.wait(timeout):
+                raise BusyError(
+                    f"The owner of {self.target!r} did not answer within {timeout:g} s. If it serves by hand, it must "
+                    "call state.poll()."
+                )
+        if self.no_ring is not None:
+            raise RightsError(self.no_ring, right="commands", page_id=None)
+        if self.client is None:
+            raise OwnerGoneError(
+                f"The owner of {self.target!r} went away. Attach again.", target=self.target
+            ) from self.failure
+        return self.client
+
+    def take_ring(self, header: messages.Header, body: bytes, fds: list[int]) -> None:
+        """The answer to the wish for a ring."""
+        if not self.asked or self.answered.is_set():
+            raise messages.broken("a ring that nobody asked for")
+        if header.number:
+            self.no_ring = body.decode("utf-8", "replace")
+        elif len(fds) != 3:
+            raise messages.broken("a ring without its descriptors")
+        else:
+            mine = [os.dup(fd) for fd in fds]
+            try:
+                ring, flag, bell = mine
+                self.client = Client(ring, flag, bell, self.find_page)
+            except BaseException as error:
+                for fd in mine:
+                    os.close(fd)
+                raise messages.broken(f"its ring: {error}") from error
+            self.client.ring.owner_alive = lambda: not self.ended
+        self.answered.set()
+
     # ---- keeping up
 
     def take(self) -> None:
@@ -199,17 +252,25 @@ class Connection:
         self.ended = True
         self.reader.owner_went()
         self.end()
+        self.answered.set()
 
     def close(self, *, forked: bool = False) -> None:
         """Ends it. What was mapped goes when nobody looks at it any more."""
-        if forked:
+        if self.client is not None:
+            # Not closed: a thread may be waiting in it, and finds out by this.
+            self.client.ring.owner_alive = None
+            self.client.ring.disown("the view is closed")
+            self.client = self.find_page = None
+        # Not in the middle of a message, which needs the memory. In a forked child a lost thread may hold the lock.
+        with contextlib.nullcontext() if forked else self.lock:
             self.ended = True
+        self.answered.set()
+        if forked:
             self.end.detach()
             self.socket.close()  # the parent's connection stays
         if self.reader is not None:
             self.reader.close(forked=forked)
         if not forked:
-            self.ended = True
             self.end()
             if self.thread is not threading.current_thread():
                 self.thread.join()

@@ -170,8 +170,8 @@ class OwnerGoneError(MMSBError, ConnectionError):
 
 
 class RightsError(MMSBError, PermissionError):
-    """The owner does not let this client do that (`right`: "change", "create" or "delete"; `page_id`). Nothing
-    changed.
+    """The owner does not let this client do that (`right`: "change", "create", "delete", or "commands" when it takes
+    none; `page_id`). Nothing changed.
     """
 
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from mmsb.state import State
 
 DURABILITIES = (None, "process", "group", "power")
+COUNT_MOST = (1 << 64) - 1
 NAMES = {number: name for name, number in KINDS.items()}
 # Single changes that make no commit when nothing changes; a batch of a program always makes one.
 PLAIN = {KINDS["write"], KINDS["assign"], KINDS["apply"]}
@@ -162,6 +163,16 @@ class CommandServer(RingServer):
                 self.wake_up([bell for bell, _ in rung])
         return bool(rung)
 
+    def fileno(self) -> int:
+        """A descriptor that is readable once a bell rang, for those who wait for more than this: between fall_asleep()
+        and hush().
+        """
+        return self._poller.fileno()
+
+    def hush(self) -> None:
+        """Takes back what fall_asleep() asked for, after waiting for fileno()."""
+        self.wake_up([bell for bell, _ in self._poller.poll(0)])
+
     def run(self) -> None:
         """Serves until stop() is called: what a background thread does."""
         while not self._stopped:
@@ -181,6 +192,20 @@ class CommandServer(RingServer):
             if not self._poller.closed:
                 self._poller.close()
                 os.close(self._bell)
+
+    def finish(self) -> None:
+        """Does what is published now and has room for its completions. Afterwards abandon() may let the clients go."""
+        with self._inside:
+            for slot in list(self.slots):
+                self.serve(slot, count=slot.stats["pending"] + 1, records=COUNT_MOST)
+
+    def abandon(self) -> None:
+        """Lets all clients go with what they sent; the only way in a forked child, where locks may be held for ever and
+        the rings are still the parent's.
+        """
+        self.slots.clear()
+        self._poller.close()
+        os.close(self._bell)
 
     # ---- one command
 

@@ -14,7 +14,7 @@ from mmsb.errors import AttachError, FormatVersionError
 LAYOUT = 1
 MAGIC = b"MMSBMSG1"
 HEADER = struct.Struct("<8sIIQQ")
-HELLO, WELCOME, REGIONS, NAMES, REFUSED, STATUS = range(1, 7)
+HELLO, WELCOME, REGIONS, NAMES, REFUSED, STATUS, RING = range(1, 8)
 MESSAGE_BYTES_MOST = 64 << 10
 DESCRIPTORS_MOST = 253
 
@@ -23,6 +23,9 @@ WELCOME_BODY = struct.Struct("<QIIQ16s16sQQQII")
 ENTRY = struct.Struct("<IIQQ")
 ENTRY_GONE = 1
 NAMES_BODY = struct.Struct("<QQQ")
+RING_BODY = struct.Struct("<Q")
+RING_BYTES = 1 << 20  # of commands, when a client does not say otherwise
+RING_BYTES_LEAST, RING_BYTES_MOST = 1 << 12, 1 << 26
 NAME = struct.Struct("<QII")
 NOTHING = 0xFFFFFFFF
 

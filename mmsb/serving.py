@@ -1,4 +1,4 @@
-"""Server: the owner's side of attaching. It takes clients in, and notices when they go.
+"""Server: the owner's side of attaching. It takes clients in, does their commands, and notices when they go.
 
 What a client reads it reads from memory: once it is in, nothing here is asked, and no commit waits for it.
 """
@@ -14,16 +14,19 @@ import threading
 import time
 import weakref
 from collections import deque
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from mmsb import messages
+from mmsb import messages, rights
 from mmsb._core.files import Memory
 from mmsb._core.sharing import CLIENTS_MAX, SHARED_BYTES, WORDS_BYTES, Region, Sharing
 from mmsb.errors import AttachError, BusyError, FormatVersionError, StateClosedError, described
+from mmsb.executing import CommandServer
 from mmsb.rendezvous import Listener, credentials, key_of_name, key_of_store
 
 if TYPE_CHECKING:
+    from mmsb._core.ringserver import RingSlot
     from mmsb.segments import Segment
     from mmsb.state import State
 
@@ -33,11 +36,15 @@ STRANGERS_MOST = 2 * CLIENTS_MAX
 WAKE_SECONDS = 1.0
 SEND_BUFFER_BYTES = 1 << 20
 PAUSE_SECONDS = 0.02
+# However busy the rings are, the sockets are looked at so often.
+LOOK_SECONDS = 0.001
 
 
 @dataclass
 class Peer:
-    """One connection. `number`: of a client that was taken in, None for one that has not asked."""
+    """One connection. `number`: of a client that was taken in, None for one that has not asked. `slot`: of the ring of
+    its commands, if it wanted one.
+    """
 
     socket: socket.socket
     pid: int
@@ -45,23 +52,29 @@ class Peer:
     since: float = field(default_factory=time.monotonic)
     attached: float = 0.0
     number: int | None = None
+    slot: RingSlot | None = None
 
 
 class Server:
-    """Serves one State. All its work is done by poll(), called by its thread or by hand."""
+    """Serves one State. All its work is done by its thread, or by poll(). `commands`: see State.serve."""
 
-    def __init__(self, state: State, *, clients_most: int) -> None:
+    def __init__(self, state: State, *, clients_most: int, commands: Any) -> None:
         self.closed = True  # until it is open
         if not 1 <= clients_most <= CLIENTS_MAX:
             raise ValueError(f"A State serves 1 to {CLIENTS_MAX} clients, not {clients_most}.")
+        if not callable(commands):
+            rights.checked(commands)
         self._state = weakref.ref(state)
+        self.rights = commands
         self.clients_most = clients_most
         self.started = time.monotonic()
         self.refused = 0
         self.failures: deque[str] = deque(maxlen=16)
         self.sharing = Sharing(state)
         self.peers: dict[int, Peer] = {}
-        self.lock = threading.Lock()  # one thread polls at a time
+        self.lock = threading.Lock()  # one thread works at a time,
+        self.worker: int | None = None  # and this is it
+        self.ending = False  # no command is to be begun any more
         keys = [] if state.path is None else [key_of_store(state.uuid)]
         if state.name is not None:
             keys.append(key_of_name(state.name))
@@ -74,6 +87,9 @@ class Server:
         self.epoll.register(self.bell, select.EPOLLIN)
         for made in self.listener.sockets:
             self.epoll.register(made.fileno(), select.EPOLLIN)
+        self.commands: CommandServer | None = CommandServer(state)
+        self.commands.on_broken = self.broke
+        self.epoll.register(self.commands.fileno(), select.EPOLLIN)
         self.closed = False
 
     @property
@@ -91,30 +107,83 @@ class Server:
         self.thread = threading.Thread(target=run, args=(weakref.ref(self),), name="mmsb server", daemon=True)
         self.thread.start()
 
+    def stop_commands(self) -> None:
+        """No command is begun after this; what clients had published is done. May be called again.
+
+        Call it while the State is open, and without a lock that a handler of its commits could wait for.
+        """
+        self.ending = True
+        if self.closed or self.worker == threading.get_ident():
+            return  # a handler of a command: alone() sees to it
+        self.ring()
+        with self.alone():
+            pass
+
     def stop(self) -> None:
         """Ends it, after the last commit: every client learns that the owner is gone. May be called again."""
         if self.closed:
             return
-        self.closed = True
-        with contextlib.suppress(OSError):
-            os.eventfd_write(self.bell, 1)
+        self.closed = self.ending = True
+        if self.worker == threading.get_ident():
+            return
+        self.ring()
         if self.thread is not None and self.thread is not threading.current_thread():
             self.thread.join()
         with self.lock:
             self.close()
 
+    def ring(self) -> None:
+        """Wakes whoever waits."""
+        with contextlib.suppress(OSError):
+            os.eventfd_write(self.bell, 1)
+
+    @contextlib.contextmanager
+    def alone(self) -> Iterator[None]:
+        """One thread works at a time. What a handler of its commands ends meanwhile ends afterwards."""
+        with self.lock:
+            self.worker = threading.get_ident()
+            try:
+                yield
+            finally:
+                if self.ending:
+                    self.end_commands()
+                if self.closed:
+                    self.close()
+                self.worker = None
+
+    def end_commands(self) -> None:
+        """Does what is published, and lets go of the rings. Clients learn of it when their connection ends."""
+        commands = self.commands
+        if commands is None:
+            return
+        try:
+            commands.finish()
+        except Exception as error:
+            self.failures.append(described(error))
+        self.commands = None
+        for peer in self.peers.values():
+            peer.slot = None
+        with contextlib.suppress(OSError, ValueError):
+            self.epoll.unregister(commands.fileno())
+        commands.abandon()
+
     def close(self, *, remove: bool = True) -> None:
         """Lets go of all descriptors. `remove`: and of the sockets' names."""
         self.closed = True
+        if self.bell < 0:
+            return
+        if self.commands is not None:
+            self.commands.abandon()
+            self.commands = None
         self.sharing.end()
         for peer in self.peers.values():
+            peer.slot = None
             peer.socket.close()
         self.peers.clear()
         self.listener.close(remove=remove)
         self.epoll.close()
-        if self.bell >= 0:
-            os.close(self.bell)
-            self.bell = -1
+        os.close(self.bell)
+        self.bell = -1
 
     def abandon(self) -> None:
         """In a forked child: lets go of everything, so that clients do not take the child for their owner."""
@@ -129,30 +198,79 @@ class Server:
 
     def poll(self, timeout: float | None = 0.0) -> int:
         """Does what is to be done; waits up to `timeout` seconds (None: for ever) for it. How much it was."""
-        try:
-            events = self.epoll.poll(timeout)
-        except ValueError:  # closed meanwhile
+        if self.closed or self.worker == threading.get_ident():
             return 0
-        done = 0
-        listeners = {made.fileno(): made for made in self.listener.sockets}
-        with self.lock:
-            if self.closed:
-                return 0
-            for fd, event in events:
-                if fd == self.bell:
-                    with contextlib.suppress(BlockingIOError):
-                        os.eventfd_read(self.bell)
-                elif fd in listeners:
-                    self.accept(listeners[fd])
-                elif fd in self.peers:
+        with self.alone():
+            done = self.work()
+            if not done and timeout != 0 and not self.ending:
+                if self.fall_asleep():
                     try:
-                        self.hear(self.peers[fd], event)
-                    except Exception as error:  # of one peer, and no matter of the others
-                        self.failures.append(described(error))
-                        self.forget(fd)
-                done += fd != self.bell
-            self.forget_silent()
+                        self.epoll.poll(timeout, 1)
+                    finally:
+                        self.wake_up()
+                done = self.work()
         return done
+
+    def work_until_idle(self) -> None:
+        """Does all there is to do, and asks clients to ring when there is more."""
+        with self.alone():
+            self.wake_up()
+            while True:
+                self.work()
+                if self.ending:
+                    return
+                end = time.monotonic() + LOOK_SECONDS
+                while not self.ending and self.commands is not None and self.commands.is_ready():
+                    self.do_commands()
+                    if time.monotonic() > end:
+                        break
+                else:
+                    if self.fall_asleep():
+                        return
+
+    def fall_asleep(self) -> bool:
+        """Asks clients to ring. False when there is something to do already."""
+        return self.commands is None or bool(self.commands.fall_asleep())
+
+    def wake_up(self) -> None:
+        """Takes that back."""
+        if self.commands is not None:
+            self.commands.hush()
+
+    def work(self) -> int:
+        """Does what is to be done now: what came over sockets, and one turn for each ring. How much it was."""
+        done = 0
+        if self.closed:
+            return done
+        listeners = {made.fileno(): made for made in self.listener.sockets}
+        for fd, event in self.epoll.poll(0):
+            if fd == self.bell:
+                with contextlib.suppress(BlockingIOError):
+                    os.eventfd_read(self.bell)
+            elif fd in listeners:
+                self.accept(listeners[fd])
+                done += 1
+            elif fd in self.peers:
+                try:
+                    self.hear(self.peers[fd], event)
+                except Exception as error:  # of one peer, and no matter of the others
+                    self.failures.append(described(error))
+                    self.forget(fd)
+                done += 1
+        self.forget_silent()
+        if not self.ending and self.commands is not None and self.commands.is_ready(spin=False):
+            self.do_commands()
+            done += 1
+        return done
+
+    def do_commands(self) -> None:
+        """One turn for each ring."""
+        assert self.commands is not None
+        try:
+            self.commands.poll()
+        except Exception as error:  # not of a command, whose errors its client gets
+            self.failures.append(described(error))
+            time.sleep(PAUSE_SECONDS)
 
     def accept(self, listener: socket.socket) -> None:
         """Lets everybody in who knocks."""
@@ -193,7 +311,8 @@ class Server:
                 self.forget(peer.socket.fileno())
             elif peer.number is None:
                 self.answer(peer, data, fds)
-            # What a client says later means nothing in this layout.
+            else:
+                self.hear_client(peer, data)
         except BlockingIOError:
             if event & (select.EPOLLHUP | select.EPOLLERR):
                 self.forget(peer.socket.fileno())
@@ -220,6 +339,52 @@ class Server:
         except BusyError as error:
             self.refuse(peer, messages.FULL, str(error))
 
+    def hear_client(self, peer: Peer, data: bytes) -> None:
+        """A later message of a client. Only one means anything in this layout: that it wants a ring."""
+        try:
+            header, body = messages.split(data)
+        except (AttachError, FormatVersionError):
+            return
+        if header.kind == messages.RING:
+            try:
+                self.give_ring(peer, body)
+            except AttachError as error:
+                self.refuse(peer, messages.MALFORMED, str(error.facts["reason"]))
+
+    def give_ring(self, peer: Peer, body: bytes) -> None:
+        """Hands a client the ring for its commands, or says why it gets none. AttachError."""
+        if len(body) != messages.RING_BODY.size or peer.slot is not None:
+            raise messages.broken("a second ring, or a wish of another length")
+        (size,) = messages.RING_BODY.unpack(body)
+        if self.commands is None:
+            return  # the State is being closed, of which it hears soon
+        try:
+            given = self.rights(peer) if callable(self.rights) else self.rights
+            allowed = rights.checked(given)
+            facts = None if allowed is None else rights.parts(self.state, allowed)
+        except Exception as error:
+            self.failures.append(described(error))
+            facts = None
+        if facts is None:
+            text = b"This client may not change anything. Ask its owner for the right to."
+            self.send(peer, messages.header(messages.RING, messages.NOT_ALLOWED) + text)
+            return
+        if not messages.RING_BYTES_LEAST <= size <= messages.RING_BYTES_MOST or size & (size - 1):
+            raise messages.broken(f"a ring of {size} bytes")
+        slot = self.commands.add(size, max(messages.RING_BYTES_LEAST, size // 4))
+        slot.allow(**facts)
+        peer.slot = slot
+        if not self.send(peer, messages.header(messages.RING), (slot.fd, slot.flag_fd, slot.bell_fd)):
+            self.forget(peer.socket.fileno())
+
+    def broke(self, slot: RingSlot, reason: str) -> None:
+        """A client does not keep to what a ring asks of it: that ends the connection."""
+        for fd, peer in list(self.peers.items()):
+            if peer.slot is slot:
+                self.failures.append(f"client {peer.number} of process {peer.pid}: {reason}")
+                peer.slot = None
+                self.forget(fd)
+
     def send(self, peer: Peer, data: bytes, fds: tuple[int, ...] = ()) -> bool:
         """Whether the peer took a message; one that does not is not waited for."""
         try:
@@ -241,6 +406,12 @@ class Server:
             return
         with contextlib.suppress(OSError, ValueError):
             self.epoll.unregister(fd)
+        if peer.slot is not None and self.commands is not None:
+            slot, peer.slot = peer.slot, None
+            try:
+                self.commands.drop(slot)  # after what it had published
+            except Exception as error:
+                self.failures.append(described(error))
         if peer.number is not None:
             state = self._state()
             if state is not None:
@@ -358,6 +529,7 @@ class Server:
                     "seen_seq": seen,
                     "lag": seq - seen,
                     "waiting": facts["waiting"],
+                    "ring": None if peer.slot is None else peer.slot.stats,
                 }
             )
         return {
@@ -395,7 +567,7 @@ def run(server: weakref.ref[Server]) -> None:
             return
         if ready or found.peers:
             try:
-                found.poll(0.0)
+                found.work_until_idle()
             except StateClosedError:
                 return
         del found

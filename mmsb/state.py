@@ -331,13 +331,15 @@ class State(Propagation):
 
     # ---- the store
 
-    def serve(self, *, clients: int = 64, thread: bool = True) -> None:
+    def serve(self, *, clients: int = 64, thread: bool = True, commands: Any = True) -> None:
         """Lets other processes of this user attach (mmsb.attach), at most `clients` at a time, until close().
 
-        A stored State is found by its path, one with a name by that. thread: a thread in the background takes them in;
-        without it they wait for poll(). What they read costs nothing here. StoreLockedError when another process
-        serves a State of the name; AttachError where sockets cannot be trusted; ValueError when it has neither path nor
-        name.
+        A stored State is found by its path, one with a name by that. thread: a thread in the background takes them in
+        and does what they ask; without it they wait for poll(). What they read costs nothing here. commands: what they
+        may change. True: everything; False: nothing; a mapping: the "pages" it names ("all", or ids and names), and
+        whether they may "create" and "delete"; a function: what it says of a client (its pid, uid and number).
+        StoreLockedError when another process serves a State of the name; AttachError where sockets cannot be trusted;
+        ValueError when it has neither path nor name.
         """
         from mmsb.serving import Server
 
@@ -346,18 +348,19 @@ class State(Propagation):
             raise ReadOnlyError("Only the owner serves a State. Open it without read_only=True.")
         if self._server is not None:
             raise ValueError("The State is served already.")
-        self._server = Server(self, clients_most=clients)
+        self._server = Server(self, clients_most=clients, commands=commands)
         if thread:
             self._server.start()
 
     def poll(self, timeout: float | None = 0.0) -> int:
-        """Does by hand what the thread of serve() does: takes clients in, notices that others went.
+        """Does by hand what the thread of serve() does: takes clients in, does a turn of their commands, notices that
+        they went.
 
-        Waits up to `timeout` seconds (None: for ever) for something to do. Returns how much it did.
+        Waits up to `timeout` seconds (None: for ever) for something to do. Returns how much it did; 0: nothing.
         """
-        self._check_open()
-        if self._server is None:
-            raise ValueError("The State is not served. Call serve(thread=False) first.")
+        self._check_idle()
+        if self._server is None or self._server.thread is not None:
+            raise ValueError("The State is not served by hand. Call serve(thread=False) first.")
         done: int = self._server.poll(timeout)
         return done
 
@@ -485,6 +488,8 @@ class State(Propagation):
         """
         if self._pid != os.getpid():
             return
+        if self._server is not None:
+            self._server.stop_commands()  # before the lock: a handler of a command may close as well
         with self._closing:
             if self.closed or self._ending:  # a handler of close() closes
                 return

@@ -1,4 +1,4 @@
-"""View: a State of another process, for reading. mmsb.attach() makes it."""
+"""View: a State of another process, to read and to change by asking. mmsb.attach() makes it."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from mmsb._core.index import KINDS
 from mmsb._core.page import Page
 from mmsb._core.reader import LOG, STALE, Cell
 from mmsb._core.state import Core
+from mmsb.asking import Asking
 from mmsb.bases import segments_between
 from mmsb.connection import Connection
 from mmsb.errors import MMSBError, OwnerGoneError, PageNotFoundError
@@ -62,16 +63,18 @@ class Snapshot(Mapping[int, bytes]):
         return f"<Snapshot seq={self.seq} pages={len(self._pages)}>"
 
 
-class View:
-    """Reads the pages, the log and the past of a State that another process owns.
+class View(Asking):
+    """Reads the pages, the log and the past of a State that another process owns, and asks that for changes.
 
     No read asks the owner, waits for it or makes it wait. Once the owner is gone, all stays readable as it was after
-    its last commit; `reattach()` finds the next one. Safe to use from several threads. Not usable after fork().
-    `stale_reads`: read pages that are not up to date with what they depend on, instead of raising StalePageError.
+    its last commit; `reattach()` finds the next one. A change that was acknowledged is seen by every read that follows.
+    Safe to use from several threads. Not usable after fork(). `stale_reads`: read pages that are not up to date with
+    what they depend on, instead of raising StalePageError.
     """
 
-    def __init__(self, key: str, target: str, timeout: float) -> None:
+    def __init__(self, key: str, target: str, timeout: float, ring_bytes: int) -> None:
         self._key, self._target = key, target
+        self._timeout, self._ring_bytes = timeout, ring_bytes
         self.stale_reads = False
         self.read_only = True
         self._checkpoints: Any = None
@@ -420,6 +423,8 @@ class View:
         """Facts and counters of this end."""
         self._check_open()
         regions = list(self._reader.regions.values())
+        client = self._connection.client
+        ring = None if client is None else client.ring
         return {
             "seq": self.seq,
             "owner_pid": self.owner_pid,
@@ -428,6 +433,7 @@ class View:
             "mapped_bytes": sum(map(len, regions)),
             "messages": self._reader.grown,
             "named_pages": len(self._names),
+            "ring": None if ring is None else {"sent": ring.number, "acknowledged": ring.acknowledged},
         }
 
     def close(self) -> None:

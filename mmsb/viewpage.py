@@ -11,16 +11,17 @@ from mmsb.errors import BusyError, MMSBError, PageRangeError, StalePageError
 
 if TYPE_CHECKING:
     from mmsb._core.delta import Delta
+    from mmsb._core.ring import Completion
     from mmsb.view import View
 
 SLICE_ATTEMPTS = 4
 
 
 class ViewPage(PageReader):
-    """A page of another process, for reading. Handles are cheap; two handles of one page are equal.
+    """A page of another process. Handles are cheap; two handles of one page are equal.
 
-    What is read is as after one commit, whatever the owner does meanwhile. `state` is the View that it
-    belongs to.
+    What is read is as after one commit, whatever the owner does meanwhile; what is to change, the owner is asked for.
+    `state` is the View that it belongs to.
     """
 
     __slots__ = ()
@@ -60,6 +61,10 @@ class ViewPage(PageReader):
         self.state._reader.facts(self.page_id)
         notes: Mapping[str, Any] = metadata.frozen(self.state._notes_of(self.page_id))
         return notes
+
+    @metadata.setter
+    def metadata(self, value: Mapping[str, Any] | None) -> None:
+        self.state.client.set_metadata(self.page_id, value)
 
     @property
     def stale(self) -> bool:
@@ -154,6 +159,28 @@ class ViewPage(PageReader):
         self.check_fresh(self.state._reader.facts(self.page_id)[2])
         array = numpy.frombuffer(self.state._reader.slot(self.page_id), dtype)
         return array if shape is None else array.reshape(shape)
+
+    # ---- changing, which the owner does: each call returns once it is done, see mmsb.commands.Client
+
+    def write(self, data: Any, *args: Any, **rest: Any) -> Completion:
+        """As Page.write; also `durability` and `timeout`. Its Completion has `seq` (None: nothing changed), `epoch`."""
+        return self.state.client.write(self.page_id, data, *args, **rest)
+
+    def assign(self, data: Any, at: int = 0, **rest: Any) -> Completion:
+        """As Page.assign."""
+        return self.state.client.assign(self.page_id, data, at, **rest)
+
+    def resize(self, size: int, **rest: Any) -> Completion:
+        """As Page.resize."""
+        return self.state.client.resize(self.page_id, size, **rest)
+
+    def rename(self, name: str | None, **rest: Any) -> Completion:
+        """As Page.rename."""
+        return self.state.client.rename(self.page_id, name, **rest)
+
+    def delete(self, **rest: Any) -> Completion:
+        """As Page.delete."""
+        return self.state.client.delete_page(self.page_id, **rest)
 
     # ---- the past
 

@@ -1,0 +1,590 @@
+"""Changing through a View: what clients ask for is done by the owner, and seen by them at once."""
+
+import gc
+import os
+import signal
+import struct
+import threading
+import time
+from pathlib import Path
+
+import numpy
+import pytest
+
+import mmsb
+from mmsb import messages
+
+
+def until(condition, seconds=20.0):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "it did not come to that"
+        time.sleep(0.005)
+
+
+def fds():
+    return len(os.listdir("/proc/self/fd"))
+
+
+@pytest.fixture
+def served():
+    with mmsb.open(name="world") as state:
+        state.create_page(64, name="a")
+        state.serve()
+        yield state
+
+
+@pytest.fixture
+def view(served):
+    with mmsb.attach("world") as view:
+        yield view
+
+
+# ---- what can be asked
+
+
+def test_pages_change_and_are_seen(served, view):
+    a = view.page("a")
+    assert view.stats()["ring"] is None
+    done = a.write(b"hello", at=3, source="me", intent={"why": "so"})
+    assert (done.seq, done.epoch) == (2, 1) and a[3:8] == b"hello" and view.seq == 2
+    assert a.write(b"hello", at=3).seq is None, "nothing changed"
+    assert a.assign(b"J", 3).seq == 3 and a[3:8] == b"Jello"
+    b = view.create_page(8, name="b", metadata={"unit": "m"}, data=b"12")
+    assert b == view.page("b") and b.read() == b"12" + bytes(6) and dict(b.metadata) == {"unit": "m"}
+    b.resize(100_000)
+    b.write(b"end", b.size - 3, durability="power")
+    assert b[-3:] == b"end"
+    b.rename("c")
+    b.metadata = {"unit": "s"}
+    assert view.page("c") == b and dict(b.metadata) == {"unit": "s"}
+    view.set_metadata("c", None)
+    assert dict(b.metadata) == {}
+    ids = view.create_pages(1000, 16)
+    assert view.page(ids[-1]).read() == bytes(16)
+    with view.batch(label="both", source="me") as batch:
+        batch.write("a", b"1")
+        new = batch.create_page(4)
+        batch.write(new, b"2")
+    assert view.at("both").seq == batch.seq and view.page(new.page_id)[0] == ord("2")
+    view.apply(mmsb.Delta.from_ranges(1, [(0, 1)], b"A"))
+    assert a[0] == ord("A")
+    view.delete_page("c")
+    view.page(new.page_id).delete()
+    assert "c" not in view and new.page_id not in view
+    numbers = [view.client.submit.write("a", bytes([n])) for n in range(100, 110)]
+    assert view.client.flush() == view.seq == served.seq and a[0] == 109 and len(numbers) == 10
+    assert view.stats()["ring"]["acknowledged"] == view.client.ring.number
+    assert served.log(source="me") and served.last_write("a", 3).source is None
+    assert not served.verify().findings
+
+
+def test_errors_are_those_of_local_calls(served, view):
+    def outcome(call):
+        with pytest.raises(mmsb.MMSBError) as caught:
+            call()
+        return type(caught.value), str(caught.value), dict(caught.value.facts)
+
+    a, mine = view.page("a"), served.page("a")
+    assert outcome(lambda: a.write(b"x", 64)) == outcome(lambda: mine.write(b"x", 64))
+    assert outcome(lambda: a.resize(0)) == outcome(lambda: mine.resize(0))
+    assert outcome(lambda: view.create_page(8, "a")) == outcome(lambda: served.create_page(8, "a"))
+    assert outcome(lambda: a.write(b"x", if_epoch=7)) == outcome(lambda: mine.write(b"x", if_epoch=7))
+    with pytest.raises(mmsb.PageNotFoundError):
+        view.delete_page("none")
+    with pytest.raises(mmsb.PageNotFoundError):
+        view.delete_page(99)
+    assert served.seq == 1
+
+
+def test_waves_and_listeners(served, view):
+    served.create_page(64, name="sum")
+    served.depend("sum", on="a", fn=lambda out, a: numpy.add(a, 1, out=out), dtype="uint8")
+    seen = []
+    served.subscribe("page_changed", lambda event: seen.append((event.page_id, event.source)))
+    view.page("a").write(b"\x05", source="client")
+    assert view.page("sum")[0] == 6 and (1, "client") in seen and (2, None) in seen
+    with pytest.raises(mmsb.DerivedPageError):
+        view.page("sum").write(b"x")
+    view.page("a").write(b"\x07", propagate=False)
+    assert view.page("sum").stale
+    for n in range(300):
+        view.client.submit.write("a", bytes([n % 250 + 1]), n % 64)
+    view.client.flush()
+    assert view.page("sum").read() == bytes(byte + 1 for byte in view.page("a").read())
+    assert len(seen) >= 600 and not served.verify(recompute=True).findings
+
+
+# ---- rights
+
+
+def ask(commands, change):
+    """What becomes of a change when the owner serves with these rights."""
+    with mmsb.open(name="strict") as state:
+        state.create_page(8, name="a")
+        state.create_page(8, name="b")
+        state.serve(commands=commands)
+        with mmsb.attach("strict") as view:
+            change(view)
+        return state.seq
+
+
+def test_rights():
+    def refused(right):
+        def change(view):
+            for _ in range(2):
+                with pytest.raises(mmsb.RightsError) as caught:
+                    view.page("a").write(b"x")
+                assert caught.value.right == right
+            assert view.page("a").read() == bytes(8)
+
+        return change
+
+    assert ask(False, refused("commands")) == 2
+    assert ask({}, refused("change")) == 2
+    assert ask(lambda client: False, refused("commands")) == 2
+    assert ask(lambda client: {"pages": ["b"]} if client.pid == os.getpid() else True, refused("change")) == 2
+    assert ask(lambda client: 1 / 0, refused("commands")) == 2
+    assert ask({"pages": ["none"]}, refused("commands")) == 2
+    assert ask(lambda client: True, lambda view: view.page("a").write(b"x")) == 3
+
+    def limited(view):
+        page = view.create_page(4, name="mine")
+        page.write(b"x")
+        view.page("b").write(b"x")
+        for right, call in (
+            ("delete", page.delete),
+            ("delete", view.page("b").delete),
+            ("change", lambda: view.page("a").rename("z")),
+        ):
+            with pytest.raises(mmsb.RightsError) as caught:
+                call()
+            assert caught.value.right == right
+
+    assert ask({"pages": [2], "create": True}, limited) == 5
+    with mmsb.open(name="x") as state:
+        for wrong in ({"page": []}, 5, "all"):
+            with pytest.raises(TypeError):
+                state.serve(commands=wrong)
+        state.serve()
+
+
+# ---- the owner serves by hand
+
+
+def test_a_full_ring_is_busy():
+    with mmsb.open(name="hand") as state:
+        state.create_page(64, name="a")
+        state.serve(thread=False)
+        got = []
+        thread = threading.Thread(target=lambda: got.append(mmsb.attach("hand", ring_bytes=4096)))
+        thread.start()
+        until(lambda: state.poll(0.1) is not None and got)
+        [view] = got
+        view._timeout = 0.05
+        with pytest.raises(mmsb.BusyError, match="poll"):
+            view.page("a").write(b"x")
+        state.poll()
+        client = view.client
+        with pytest.raises(mmsb.BusyError) as caught:
+            view.page("a").write(b"1", timeout=0.01)
+        assert caught.value.number == 1
+        with pytest.raises(mmsb.BusyError) as caught:
+            for n in range(1000):
+                client.submit.write(1, bytes([n % 256]), timeout=0)
+        assert caught.value.number is None and 20 < client.ring.number < 200 and state.seq == 1
+        with pytest.raises(mmsb.CommandSizeError):
+            client.write(1, bytes(4096))
+        assert state.poll() == 1, "up to where completions have no room"
+        assert state.poll() == 0
+        assert client.finish(1).seq == 2
+        flushing = threading.Thread(target=client.flush)
+        flushing.start()
+        until(lambda: state.poll(0.1) is not None and not flushing.is_alive())
+        assert state.seq == view.seq == client.ring.seq
+        late = threading.Timer(0.1, view.page("a").write, (b"bell",))
+        late.start()
+        assert state.poll(10) and view.page("a")[0:4] == b"bell"
+        late.join()
+        view.close()
+        until(lambda: state.poll(0.1) is not None and state.stats()["sharing"]["clients"] == 0)
+    with pytest.raises(ValueError):
+        mmsb.attach("hand", ring_bytes=5000)
+
+
+def test_a_handler_may_poll_and_close():
+    for thread in (True, False):
+        state = mmsb.open(name="handler")
+        state.create_page(8, name="a")
+        state.serve(thread=thread)
+
+        def handle(event, state=state, thread=thread):
+            if not thread:
+                assert state.poll(10) == 0, "it is polling already"
+            state.close()
+
+        state.subscribe("page_changed", handle)
+        raised = []
+
+        def client(raised=raised):
+            with mmsb.attach("handler") as view:
+                try:
+                    for n in range(1000):
+                        view.page("a").write(n.to_bytes(2, "big") + b"x")
+                except mmsb.OwnerGoneError as error:
+                    raised.append(error)
+
+        asking = threading.Thread(target=client)
+        asking.start()
+        if not thread:
+            while not state.closed:
+                state.poll(0.1)
+        asking.join(20)
+        assert not asking.is_alive() and state.closed and len(raised) == 1
+
+
+# ---- many processes
+
+WRITER = """
+view = mmsb.attach("many")
+me = int(sys.argv[1])
+page = view.page(f"p{me}")
+tell("ready")
+sys.stdin.readline()
+for n in range(1, 400):
+    done = page.write(n.to_bytes(8, "little") * 64, source=f"w{me}")
+    assert view.seq >= done.seq
+    mine = page.read()
+    assert mine == n.to_bytes(8, "little") * 64, (n, mine)
+    for other in range(4):
+        found = view.page(f"p{other}").read()
+        assert found == found[:8] * 64, "torn"
+    if n % 50 == 0:
+        made = view.create_page(8, name=f"{me}-{n}", data=b"made")
+        assert view.page(f"{me}-{n}") == made and made[0:4] == b"made"
+tell(done.seq)
+"""
+
+
+def test_four_clients_write_and_read(process, tmp_path):
+    with mmsb.open(tmp_path / "s", name="many", segment_bytes=65536) as state:
+        for n in range(4):
+            state.create_page(512, name=f"p{n}")
+        state.serve()
+        clients = [process(WRITER, n) for n in range(4)]
+        for client in clients:
+            client.hear()
+        for client in clients:
+            client.say()
+        last = [client.hear() for client in clients]
+        assert max(last) == state.seq == 4 + 4 * 399 + 4 * 7
+        assert all(state.page(f"p{n}").read() == (399).to_bytes(8, "little") * 64 for n in range(4))
+        assert [client.end() for client in clients] == [0] * 4
+        assert sum(1 for _ in state.log(source="w2")) == 399
+        assert not state.verify().findings
+        digest = state.digest()
+    with mmsb.open(tmp_path / "s") as state:
+        assert state.digest() == digest
+
+
+AGENT = """
+import numpy
+view = mmsb.attach("agents")
+dice = numpy.random.default_rng(int(sys.argv[1]))
+tell("ready")
+sys.stdin.readline()
+counts, distances = view.page("counts"), view.page("distances")
+added, least = numpy.zeros(32, "int64"), numpy.full(32, numpy.inf)
+for n in range(300):
+    lane = int(dice.integers(32))
+    one = numpy.array([int(dice.integers(1000))], "int64")
+    far = numpy.array([dice.random()])
+    added[lane] += one[0]
+    least[lane] = min(least[lane], far[0])
+    if n % 3:
+        counts.write(one, lane * 8)
+        distances.write(far, lane * 8)
+    else:
+        with view.batch() as batch:
+            batch.write("counts", one, lane * 8)
+            batch.write("distances", far, lane * 8)
+tell(added.tolist(), least.tolist())
+"""
+
+
+def test_eight_processes_merge_into_the_same_pages(process, tmp_path):
+    with mmsb.open(tmp_path / "s", name="agents") as state:
+        state.create_page(256, name="counts", merge="plus-times", dtype="int64")
+        state.create_page(256, name="distances", merge="min-plus", dtype="float64")
+        state.serve()
+        agents = [process(AGENT, n) for n in range(8)]
+        for agent in agents:
+            agent.hear()
+        for agent in agents:
+            agent.say()
+        told = [agent.hear() for agent in agents]
+        counts = numpy.sum([numpy.array(added, "int64") for added, _ in told], axis=0)
+        distances = numpy.min([numpy.array(least) for _, least in told], axis=0)
+        assert state.page("counts").read() == counts.tobytes()
+        assert state.page("distances").read() == distances.tobytes()
+        assert bytes(state.replay()._page_bytes(1)) == counts.tobytes()
+        assert not state.verify().findings
+        digest = state.digest()
+    with mmsb.open(tmp_path / "s") as state:
+        assert state.digest() == digest and state.page("counts").read() == counts.tobytes()
+
+
+# ---- life and death
+
+STREAM = """
+view = mmsb.attach("kills")
+tell("ready")
+n = 0
+while True:
+    n += 1
+    number = n.to_bytes(8, "little")
+    if n % 4:
+        view.client.submit.write("a", number * 100, source="s")
+    else:
+        with view.batch(source="s") as batch:
+            batch.write("a", number * 100)
+            batch.write("b", number)
+"""
+
+
+def test_clients_are_killed(process):
+    with mmsb.open(name="kills") as state:
+        state.create_page(800, name="a")
+        state.create_page(8, name="b")
+        state.serve()
+        for round_ in range(6):
+            clients = [process(STREAM) for _ in range(2)]
+            for client in clients:
+                client.hear()
+            begun = state.seq
+            until(lambda begun=begun: state.seq > begun + 50)
+            time.sleep(0.01 * round_)
+            for client in clients:
+                client.kill()
+            until(lambda: state.stats()["sharing"]["clients"] == 0)
+            assert not state._server.commands.slots
+            content = state.page("a").read()
+            assert content == content[:8] * 100
+            with mmsb.attach("kills") as view:
+                assert view.page("a").write(b"\xff" * 800).seq == state.seq
+        assert not state.verify().findings and not state._server.failures
+
+
+OWNER = """
+state = mmsb.open(sys.argv[1], name="mortal")
+if "a" not in state:
+    state.create_page(8, name="a")
+state.serve()
+tell("ready")
+sys.stdin.readline()
+state.close()
+"""
+
+
+def test_the_owner_is_killed_and_comes_back(process, tmp_path):
+    owner = process(OWNER, tmp_path / "s")
+    owner.hear()
+    with mmsb.attach(tmp_path / "s") as view:
+        page = view.page("a")
+        client = view.client
+        acknowledged = 0
+        os.kill(owner.pid, signal.SIGSTOP)
+        until(lambda: ") T" in Path(f"/proc/{owner.pid}/stat").read_text())
+        with pytest.raises(mmsb.BusyError):
+            page.write(b"x", timeout=0.02)
+        os.kill(owner.pid, signal.SIGCONT)
+        client.flush()
+        killer = threading.Timer(0.1, owner.popen.kill)
+        killer.start()
+        begun = time.monotonic()
+        with pytest.raises(mmsb.OwnerGoneError):
+            for n in range(1 << 40):
+                acknowledged = page.write(n.to_bytes(8, "big")).seq or acknowledged
+        assert time.monotonic() - begun < 5 and acknowledged > 2
+        with pytest.raises(mmsb.OwnerGoneError):
+            client.write("a", b"y")
+        killer.join()
+        with pytest.raises(mmsb.OwnerGoneError):
+            page.write(b"y")
+        with pytest.raises(mmsb.OwnerGoneError):
+            view.reattach()
+        last = page.read()
+        owner = process(OWNER, tmp_path / "s")
+        owner.hear()
+        view.reattach()
+        assert view.seq >= acknowledged and page.read() == last
+        seq = page.write(b"again").seq
+        assert page[0:5] == b"again" and seq == view.seq and view.client is not client
+        with pytest.raises(mmsb.OwnerGoneError):
+            client.write("a", b"y")
+        owner.say()
+        assert owner.end() == 0
+    with mmsb.open(tmp_path / "s") as state:
+        assert state.seq == seq and state.page("a")[0:5] == b"again"
+
+
+HAMMER = """
+views = [mmsb.attach("hammered") for _ in range(2)]
+tell("ready")
+try:
+    for n in range(1 << 40):
+        for view in views:
+            view.client.submit.write("a", n.to_bytes(8, "little"))
+            if n % 10 == 0:
+                view.page("b").write(n.to_bytes(8, "big"))
+except mmsb.OwnerGoneError as error:
+    tell("gone")
+"""
+
+
+@pytest.mark.parametrize("how", ["memory", "stored", "listening"])
+def test_closing_while_clients_hammer(process, tmp_path, how):
+    for round_ in range(3):
+        state = mmsb.open(tmp_path / f"s{round_}" if how == "stored" else None, name="hammered")
+        state.create_page(8, name="a")
+        state.create_page(8, name="b")
+        if how == "listening":
+            state.subscribe("page_changed", lambda event: None)
+        state.serve()
+        clients = [process(HAMMER) for _ in range(2)]
+        for client in clients:
+            client.hear()
+        until(lambda state=state: state.seq > 200)
+        begun = time.monotonic()
+        state.close()
+        assert time.monotonic() - begun < 5
+        assert [client.hear() for client in clients] == ["gone"] * 2
+        assert [client.end() for client in clients] == [0] * 2
+        if how == "stored":
+            with mmsb.open(tmp_path / f"s{round_}") as again:
+                assert again.seq > 200 and not again.verify().findings
+
+
+def test_forked_clients_and_closed_ones(served, view):
+    view.page("a").write(b"1")
+    client = view.client
+    child = os.fork()
+    if child == 0:
+        right = 0
+        for call in (lambda: view.page("a").write(b"2"), lambda: client.write(1, b"2")):
+            try:
+                call()
+            except (mmsb.ForkedStateError, mmsb.OwnerGoneError):
+                right += 1
+        view.close()
+        os._exit(right)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 2
+    assert view.page("a").write(b"3").seq == 3
+    with mmsb.attach("world") as other:
+        held = other.client
+    with pytest.raises(mmsb.OwnerGoneError, match="closed"):
+        held.write(1, b"x")
+    with pytest.raises(mmsb.StateClosedError):
+        other.create_page(8)
+
+
+def test_a_view_is_closed_while_a_thread_waits():
+    with mmsb.open(name="hand") as state:
+        state.create_page(8, name="a")
+        state.serve(thread=False)
+        stop = threading.Event()
+        poller = threading.Thread(target=lambda: [state.poll(0.05) for _ in iter(stop.is_set, True)])
+        poller.start()
+        view = mmsb.attach("hand")
+        client = view.client
+        stop.set()
+        poller.join()
+        raised = []
+
+        def wait():
+            try:
+                client.write(1, b"x", timeout=30)
+            except mmsb.OwnerGoneError as error:
+                raised.append(error)
+
+        thread = threading.Thread(target=wait)
+        thread.start()
+        time.sleep(0.1)
+        view.close()
+        thread.join(5)
+        assert len(raised) == 1 and "closed" in str(raised[0])
+        until(lambda: state.poll() is not None and state.seq == 2)
+
+
+def test_nothing_is_left(served):
+    def cycle(times):
+        for _ in range(times):
+            with mmsb.attach("world", ring_bytes=4096) as view:
+                view.page("a").write(os.urandom(8))
+        until(lambda: served.stats()["sharing"]["clients"] == 0)
+        gc.collect()
+
+    cycle(10)
+    before = fds()
+    cycle(100)
+    assert fds() <= before and not served._server.commands.slots
+    dropped = mmsb.attach("world")
+    dropped.page("a").write(b"x")
+    del dropped
+    until(lambda: gc.collect() is not None and served.stats()["sharing"]["clients"] == 0)
+    assert fds() <= before
+
+
+def test_a_dropped_state_ends_its_clients():
+    state = mmsb.open(name="drop")
+    state.create_page(8, name="a")
+    state.serve()
+    with mmsb.attach("drop") as view:
+        view.page("a").write(b"x")
+        del state
+        until(lambda: gc.collect() is not None and not view.owner_alive)
+        with pytest.raises(mmsb.OwnerGoneError):
+            view.page("a").write(b"y")
+
+
+# ---- nonsense
+
+
+def test_clients_that_ask_for_nonsense(served, view):
+    wish = messages.header(messages.RING)
+    for body in (b"", bytes(9), struct.pack("<Q", 5000), struct.pack("<Q", 1 << 40), struct.pack("<Q", 0)):
+        with mmsb.attach("world") as wrong:
+            wrong._connection.socket.send(wish + body)
+            until(lambda wrong=wrong: not wrong.owner_alive)
+    with mmsb.attach("world") as greedy:
+        greedy.page("a").write(b"x")
+        greedy._connection.socket.send(wish + messages.RING_BODY.pack(4096))
+        until(lambda: not greedy.owner_alive)
+    with mmsb.attach("world") as liar:
+        import mmap
+
+        given = []
+        liar._connection.take_ring = lambda header, body, fds: given.extend(map(os.dup, fds))
+        liar._connection.socket.send(wish + messages.RING_BODY.pack(4096))
+        until(lambda: len(given) == 3)
+        with mmap.mmap(given[0], 4096) as head:
+            struct.pack_into("<Q", head, 64, 1 << 40)
+        os.eventfd_write(given[2], 1)
+        until(lambda: not liar.owner_alive)
+        with pytest.raises(PermissionError):
+            mmap.mmap(given[1], 4096)
+        for fd in given:
+            os.close(fd)
+    assert any("tail" in failure for failure in served._server.failures)
+    assert view.page("a").write(b"fine").seq == served.seq
+
+
+def test_owners_that_answer_nonsense(served):
+    for code, fds in ((0, []), (0, [0, 0, 0])):
+        with mmsb.attach("world") as view:
+            connection = view._connection
+            connection.asked, connection.find_page = True, view.page_id_of
+            with pytest.raises(mmsb.AttachError):
+                connection.understand(messages.header(messages.RING, code), fds)
+    with mmsb.attach("world") as view, pytest.raises(mmsb.AttachError, match="nobody asked"):
+        view._connection.understand(messages.header(messages.RING), [])
