@@ -35,7 +35,12 @@ def test_ps_and_gc(process, tmp_path, path):
         [facts] = json.loads(run("ps", "--json"))
         assert facts["pid"] == owner.pid and facts["name"] == "owned" and facts["seq"] == 1 and facts["pages"] == 1
         [client] = facts["clients"]
-        assert client["seen_seq"] == 1 and client["lag"] == 0
+        assert client["seen_seq"] == 1 and client["lag"] == 0 and client["ring"] is None
+        view.page("a").write(b"x")
+        with pytest.raises(mmsb.PageRangeError):
+            view.page("a").write(b"x", 8)
+        [client] = json.loads(run("ps", "--json"))[0]["clients"]
+        assert client["ring"] == {"commands": 2, "failed": 1, "pending": 0, "broken": None}
         shown = run("ps")
         assert str(owner.pid) in shown and "1/64" in shown and "reads since" in shown
         assert leftovers() == []
