@@ -226,6 +226,7 @@ class View(Asking):
             return
         with self._lock:
             until = self.seq
+            self._keep_up()  # that commit may be in a segment of which the message waits
             for segment in segments_between(self._log, self._names_seq, until):
                 found = self._indexes.of(segment, until)
                 index, data = found.index, found.data

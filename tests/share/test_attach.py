@@ -79,6 +79,16 @@ def test_changes_are_seen(served, view):
     assert repr(handle) == "<ViewPage 2: PageNotFoundError>"
 
 
+def test_names_in_a_segment_that_was_not_heard_of():
+    with mmsb.open(name="names", segment_bytes=4096) as state:
+        state.create_page(8)
+        state.serve()
+        with mmsb.attach("names") as view, view._connection.lock:  # so that its thread takes no message
+            for n in range(300):
+                state.create_page(8, name=f"n{n}")
+                assert view.page(f"n{n}").page_id == n + 2
+
+
 def test_memory_that_comes_later(served, view):
     big = served.create_page(70 << 20, name="big")
     big.write(b"end", at=big.size - 3)
