@@ -119,14 +119,15 @@ class Log:
 
     def segment_of(self, seq: int) -> Segment:
         """The segment that holds commit `seq` (the active one for what is still to come)."""
-        low, high = 0, len(self.segments) - 1
+        segments = self.segments
+        low, high = 0, len(segments) - 1
         while low < high:
             middle = (low + high + 1) // 2
-            if self.segments[middle].base_seq < seq:
+            if segments[middle].base_seq < seq:
                 low = middle
             else:
                 high = middle - 1
-        return self.segments[low]
+        return segments[low]
 
     def frames(self, since: int = 1, until: int | None = None) -> Iterator[Frame]:
         """Frames of the commits since..until and the anchors between them, ascending, read as they are asked for.
@@ -199,8 +200,8 @@ class Log:
 
     def forget(self, segments: list[Segment]) -> None:
         """Takes segments out of the log. Call it inside _exclusive()."""
+        self.segments = [segment for segment in self.segments if segment not in segments]
         for segment in segments:
-            self.segments.remove(segment)
             self.buffers.forget(segment.number)
             self.state._indexes.forget(segment)
 
@@ -250,7 +251,7 @@ class MemoryLog(Log):
             self.state._indexes.forget(segment)
             if self.state._server is not None:
                 self.state._server.log_went(segment)
-            del self.segments[0]
+            self.segments = self.segments[1:]
 
     def sync(self, state: State) -> None:
         """Memory has nothing to sync."""
