@@ -1,8 +1,10 @@
 /* How the two sides of a ring wait for each other: the owner at an eventfd, a client at a futex. */
 #define _GNU_SOURCE
+#include "clock.h"
 #include "ring_serve.h"
 
 #include <linux/futex.h>
+#include <sched.h>
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
@@ -38,14 +40,8 @@ void mmsb_ring_wake_client(mmsb_ring_shared *shared) {
     syscall(SYS_futex, futex_of(shared), FUTEX_WAKE, INT32_MAX, NULL, NULL, 0);
 }
 
-static uint64_t now_ns(void) {
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
-}
-
 /* After so many failures in a row spinning is tried once in PROBE_COUNT times only. */
-enum { FAILURES_MAX = 4, PROBE_COUNT = 64 };
+enum { FAILURES_MAX = 16, PROBE_COUNT = 8 };
 
 static uint64_t spin_ns_now(const mmsb_ring_patience *patience) {
     uint32_t failures = __atomic_load_n(&patience->failures, __ATOMIC_RELAXED);
@@ -62,7 +58,7 @@ static void learn(mmsb_ring_patience *patience, bool paid) {
 bool mmsb_ring_await_owner(mmsb_ring_shared *shared, uint64_t seen, mmsb_ring_patience *patience, uint64_t timeout_ns) {
     const uint64_t *tail = &shared->completion_tail;
     if (__atomic_load_n(tail, __ATOMIC_ACQUIRE) != seen) return true;
-    uint64_t begin = now_ns(), spent = 0, spin_ns = mmsb_min_u64(spin_ns_now(patience), timeout_ns);
+    uint64_t begin = mmsb_clock_monotonic(), spent = 0, spin_ns = mmsb_min_u64(spin_ns_now(patience), timeout_ns);
     while (spent < spin_ns) {
         for (int i = 0; i < 32; i++) {
             if (__atomic_load_n(tail, __ATOMIC_ACQUIRE) != seen) {
@@ -71,7 +67,8 @@ bool mmsb_ring_await_owner(mmsb_ring_shared *shared, uint64_t seen, mmsb_ring_pa
             }
             __builtin_ia32_pause();
         }
-        spent = now_ns() - begin;
+        sched_yield(); /* the owner may be waiting for this very processor */
+        spent = mmsb_clock_monotonic() - begin;
     }
     learn(patience, false);
     if (spent >= timeout_ns) return false;
@@ -88,15 +85,15 @@ bool mmsb_ring_await_owner(mmsb_ring_shared *shared, uint64_t seen, mmsb_ring_pa
 }
 
 bool mmsb_clients_await(mmsb_client **clients, uint64_t count, mmsb_ring_patience *patience) {
-    uint64_t spin_ns = patience != NULL ? spin_ns_now(patience) : 0, begin = spin_ns != 0 ? now_ns() : 0;
+    uint64_t spin_ns = patience != NULL ? spin_ns_now(patience) : 0, begin = spin_ns != 0 ? mmsb_clock_monotonic() : 0;
     for (bool first = true;; first = false) {
         for (uint64_t i = 0; i < count; i++) {
             if (!mmsb_client_is_ready(clients[i])) continue;
             if (patience != NULL && !first) learn(patience, true);
             return true;
         }
-        if (spin_ns == 0 || now_ns() - begin >= spin_ns) break;
-        __builtin_ia32_pause();
+        if (spin_ns == 0 || mmsb_clock_monotonic() - begin >= spin_ns) break;
+        sched_yield(); /* a client may be waiting for this very processor */
     }
     if (patience != NULL) learn(patience, false);
     return false;

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 DURABILITIES = (None, "process", "group", "power")
 COUNT_MOST = (1 << 64) - 1
+# However busy the rings are, the rest of the world is looked at so often.
+LOOK_SECONDS = 0.001
 NAMES = {number: name for name, number in KINDS.items()}
 # Single changes that make no commit when nothing changes; a batch of a program always makes one.
 PLAIN = {KINDS["write"], KINDS["assign"], KINDS["apply"]}
@@ -142,13 +144,23 @@ class CommandServer(RingServer):
         """
         with self._inside:
             more = self.serve_all()
-            while self.broken:
-                slot = self.broken.pop()
-                reason = slot.stats["broken"]
-                self.drop(slot)
-                if self.on_broken is not None:
-                    self.on_broken(slot, reason)
+            self._drop_broken()
             return more
+
+    def poll_while_busy(self, seconds: float) -> bool:
+        """poll() for as long as clients go on sending, but not over `seconds`. True when there may be more to do."""
+        with self._inside:
+            more = self.serve_while_busy(seconds)
+            self._drop_broken()
+            return more
+
+    def _drop_broken(self) -> None:
+        while self.broken:
+            slot = self.broken.pop()
+            reason = slot.stats["broken"]
+            self.drop(slot)
+            if self.on_broken is not None:
+                self.on_broken(slot, reason)
 
     def wait(self, timeout: float) -> bool:
         """Waits until a client has sent something. False after `timeout` seconds."""
@@ -176,7 +188,7 @@ class CommandServer(RingServer):
     def run(self) -> None:
         """Serves until stop() is called: what a background thread does."""
         while not self._stopped:
-            if not self.poll():
+            if not self.poll_while_busy(LOOK_SECONDS):
                 self.wait(60.0)
 
     def stop(self) -> None:
