@@ -240,8 +240,8 @@ cdef class RingClient:
         mmsb_ring_publish(&self.commands)
         mmsb_ring_call_owner(<const uint32_t *>self.flag.base, self.bell)
 
-    cpdef uint64_t submit_write(self, uint64_t page_id, data, uint64_t at=0, source=None, bytes intent=None, if_epoch=None,
-                     int flags=0, int durability=0, timeout=None) except 0:
+    cpdef uint64_t submit_write(self, uint64_t page_id, data, uint64_t at=0, source=None, bytes intent=None,
+                                if_epoch=None, int flags=0, int durability=0, timeout=None) except 0:
         """Sends a write without waiting for it. The number of the command."""
         cdef mmsb_command_head head
         cdef Py_buffer buffer
