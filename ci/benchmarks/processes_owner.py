@@ -73,7 +73,7 @@ def timed(state: mmsb.State, pages: int) -> None:
 
 
 def main() -> None:
-    """processes_owner.py NAME MODE [NUMBER]"""
+    """Run as processes_owner.py NAME MODE [NUMBER]."""
     name, mode, *rest = sys.argv[1:]
     modes: dict[str, Callable[..., None]] = {"rate": rate, "flat": flat, "patterns": patterns, "timed": timed}
     with mmsb.open(name=name, history=1 << 27) as state:
