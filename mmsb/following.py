@@ -74,6 +74,7 @@ class Follower:
             if cursor is not None and cursor.head.number == segment.number and segment.memory is not None:
                 if segment is log.active:
                     log.settle()
+                log.buffer(segment)  # one that has ended meanwhile: finds out where
                 cursor.limit(segment.tail)
             else:
                 cursor = self.cursor = log.cursor(segment)

@@ -26,14 +26,15 @@ class Shared(Log):
     state: Any  # a View
 
     def settle(self) -> None:
-        """Notes where the commits end that may be followed."""
-        with self.tail_lock:
-            number, offset = self.state._reader.end()
-            active = self.active
-            if number == active.number:
-                active.tail = offset
-            elif number < active.number:
-                active.tail = HEADER_BYTES
+        """Notes where the commits end that may be followed. What was the active segment before may have ended."""
+        while True:
+            with self.tail_lock:
+                number, offset = self.state._reader.end()
+                active = self.active
+                if number <= active.number:
+                    active.tail = offset if number == active.number else HEADER_BYTES
+                    return
+            self.state._keep_up()  # of a new segment clients are told before it is used
 
     def came(self, region: Region) -> None:
         """A segment came: the one that is appended to from now on."""

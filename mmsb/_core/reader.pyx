@@ -206,12 +206,12 @@ cdef class Reader:
 
     @property
     def seq(self):
-        """The newest commit that is in the pages; of an owner that is gone, the newest one it published."""
+        """The newest commit that can be followed; of an owner that is gone, the newest one it published."""
         if self.reader.gone:
             return self.moment()[0]
         self.enter()  # for its refusals
         self.leave()
-        return self.reader.shared.seq
+        return mmsb_reader_followed_seq(&self.reader)
 
     def end(self):
         """(segment, offset) in the log up to where commits may be followed."""
