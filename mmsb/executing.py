@@ -127,14 +127,16 @@ class CommandServer(RingServer):
         """A new client. Its descriptors are for the other process."""
         with self._inside:
             slot = super().add(command_bytes, completion_bytes)
-            self._poller.register(slot.bell_fd, select.EPOLLIN)
+            # Each ring is told once and never read: somebody else holds the bell, too, and could have it emptied and
+            # made blocking just when it is read.
+            self._poller.register(slot.bell_fd, select.EPOLLIN | select.EPOLLET)
             return slot
 
     def drop(self, slot: RingSlot) -> None:
         """Ends a client after what it has published is done."""
         with self._inside:
             if slot in self.slots:
-                # Somebody else may hold the bell, so closing it is not enough.
+                # The client may hold the bell still, so closing it is not enough.
                 self._poller.unregister(slot.bell_fd)
                 super().drop(slot)
 
@@ -167,13 +169,11 @@ class CommandServer(RingServer):
         with self._inside:
             if self.is_ready() or not self.fall_asleep():
                 return True
-        rung: list[tuple[int, int]] = []
         try:
-            rung = self._poller.poll(timeout)
+            return bool(self._poller.poll(timeout))
         finally:
             with self._inside:
-                self.wake_up([bell for bell, _ in rung])
-        return bool(rung)
+                self.stay_awake()
 
     def fileno(self) -> int:
         """A descriptor that is readable once a bell rang, for those who wait for more than this: between fall_asleep()
@@ -183,7 +183,8 @@ class CommandServer(RingServer):
 
     def hush(self) -> None:
         """Takes back what fall_asleep() asked for, after waiting for fileno()."""
-        self.wake_up([bell for bell, _ in self._poller.poll(0)])
+        self._poller.poll(0)
+        self.stay_awake()
 
     def run(self) -> None:
         """Serves until stop() is called: what a background thread does."""

@@ -78,7 +78,8 @@ class Server:
             keys.append(key_of_name(state.name))
         if not keys:
             raise ValueError("Nobody could find this State. Give it a name: mmsb.open(name=...).")
-        self.listener = Listener(keys, repr(state.name) if state.path is None else state.path)
+        shared = None if state.path is None or state._log.files.shared is None else state.path
+        self.listener = Listener(keys, repr(state.name) if state.path is None else state.path, shared)
         self.epoll = select.epoll()
         self.thread: threading.Thread | None = None
         self.bell = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
@@ -284,7 +285,7 @@ class Server:
             self.peers[connection.fileno()] = peer
             self.epoll.register(connection.fileno(), select.EPOLLIN | select.EPOLLRDHUP)
             strangers = [one for one in self.peers.values() if one.number is None]
-            if peer.uid != os.getuid():
+            if peer.uid != os.getuid() and listener is not self.listener.group_socket:
                 self.refuse(peer, messages.NOT_ALLOWED, f"the owner is user {os.getuid()} and you are {peer.uid}")
             elif len(strangers) > STRANGERS_MOST:
                 self.forget(strangers[0].socket.fileno())
@@ -353,7 +354,8 @@ class Server:
         if self.commands is None:
             return  # the State is being closed, of which it hears soon
         try:
-            given = self.rights(peer) if callable(self.rights) else self.rights
+            mine = peer.uid == os.getuid()  # or of the group, which may only read unless a function says more
+            given = self.rights(peer) if callable(self.rights) else mine and self.rights
             allowed = rights.checked(given)
             facts = None if allowed is None else rights.parts(self.state, allowed)
         except Exception as error:

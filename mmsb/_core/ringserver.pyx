@@ -340,11 +340,6 @@ cdef class RingServer:
             return False
         return True
 
-    def wake_up(self, rung):
-        """Takes back what fall_asleep() asked for. `rung`: descriptors of bells that rang."""
+    def stay_awake(self):
+        """Takes back what fall_asleep() asked for."""
         mmsb_ring_stay_awake(self.sleeping())
-        for bell in rung:
-            try:
-                os.eventfd_read(bell)
-            except BlockingIOError:
-                pass
