@@ -25,6 +25,11 @@ class Shared(Log):
 
     state: Any  # a View
 
+    def listed(self) -> list[Segment]:
+        """The segments, ascending. The message of a new one is sent before there is a commit in it."""
+        self.state._keep_up()
+        return self.segments
+
     def settle(self) -> None:
         """Notes where the commits end that may be followed."""
         with self.tail_lock:
