@@ -31,14 +31,17 @@ class Shared(Log):
         return self.segments
 
     def settle(self) -> None:
-        """Notes where the commits end that may be followed."""
-        with self.tail_lock:
-            number, offset = self.state._reader.end()
-            active = self.active
-            if number == active.number:
-                active.tail = offset
-            elif number < active.number:
-                active.tail = HEADER_BYTES
+        """Notes where the commits end: all whose seq anybody has seen are in front of that."""
+        while True:
+            with self.tail_lock:
+                number, offset = self.state._reader.published()
+                active = self.active
+                if number <= active.number:
+                    active.tail = offset if number == active.number else HEADER_BYTES
+                    return
+            self.state._keep_up()  # the message of a newer segment waits
+            if active is self.active:
+                return  # it never came: the connection has ended
 
     def came(self, region: Region) -> None:
         """A segment came: the one that is appended to from now on."""

@@ -130,6 +130,44 @@ def test_a_segment_comes_while_one_looks(rolling):
     assert [commit.seq for commit in view.log(until=seq)] == list(range(1, seq + 1))
 
 
+def test_a_segment_comes_before_one_knows_where_the_last_one_ends(rolling):
+    view, roll = rolling
+    settle, rolls, seq = view._log.settle, iter([roll]), view.seq
+    view._log.settle = lambda: (next(rolls, int)(), settle())
+    assert [commit.seq for commit in view.log(until=seq)] == list(range(1, seq + 1))
+
+
+def own_mapping(state):
+    """Address of the page that the owner shares, where it writes it."""
+    with open("/proc/self/maps") as maps, open("/proc/self/mem", "rb") as memory:
+        for line in maps:
+            if " rw-s " in line and "memfd" in line:
+                address = int(line.split("-")[0], 16)
+                memory.seek(address)
+                if memory.read(4096) == os.pread(state._server.sharing.shared_fd, 4096, 0):
+                    return address
+    raise AssertionError("there is none")
+
+
+def test_a_seq_is_there_before_its_place(served, view):
+    """The owner stores the seq of a commit, and then up to where the log is applied; a view may look in between."""
+    applied = own_mapping(served) + 128
+    with open("/proc/self/mem", "r+b", buffering=0) as memory:
+        memory.seek(applied)
+        before = memory.read(8)
+        served.create_page(8, name="late")
+        memory.seek(applied)
+        after = memory.read(8)
+        assert after != before
+        memory.seek(applied)
+        memory.write(before)
+        assert view.seq == 3 and view.page("late").page_id == 3
+        assert [commit.seq for commit in view.log()] == [1, 2, 3] and len(view.at(3).pages()) == 3
+        memory.seek(applied)
+        memory.write(after)
+    assert view.page("late").page_id == 3
+
+
 def test_memory_that_comes_later(served, view):
     big = served.create_page(70 << 20, name="big")
     big.write(b"end", at=big.size - 3)
