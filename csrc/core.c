@@ -42,7 +42,6 @@ void mmsb_core_use_segment(mmsb_core *core, const mmsb_active *active, const uin
     __atomic_store_n(&core->shared->next_page_id, core->next_page_id, __ATOMIC_RELAXED);
     __atomic_store_n(&core->shared->tail, position, __ATOMIC_RELEASE);
     __atomic_store_n(&core->shared->applied, position, __ATOMIC_RELEASE);
-    __atomic_store_n(&core->shared->followed_seq, core->seq, __ATOMIC_RELEASE);
 }
 
 static uint64_t commit_time(mmsb_core *core, const mmsb_commit_info *info) {
@@ -184,7 +183,6 @@ void mmsb_core_mark_applied(mmsb_core *core) {
     __atomic_store_n(&core->shared->seq, core->seq, __ATOMIC_RELAXED);
     __atomic_store_n(&core->shared->applied, mmsb_log_position(core->active.number, core->active.tail),
                      __ATOMIC_RELEASE);
-    __atomic_store_n(&core->shared->followed_seq, core->seq, __ATOMIC_RELEASE);
     if (MMSB_UNLIKELY(core->sharing != NULL)) mmsb_sharing_applied(core->sharing);
 }
 

@@ -17,8 +17,7 @@ typedef struct mmsb_shared {
     uint32_t owner_pid;
     _Alignas(64) uint64_t tail;    /* end of the last published frame */
     _Alignas(64) uint64_t applied; /* end of the last frame whose changes are in the pages */
-    uint64_t seq;                  /* of the last commit applied; stored before `applied`: for whoever copies pages */
-    uint64_t followed_seq;         /* the same, stored after it: for whoever then looks for that commit in the log */
+    uint64_t seq;                  /* of the last commit applied; stored before `applied` */
     _Alignas(64) uint64_t durable_seq;
     _Alignas(64) uint32_t bell;  /* changes with every commit while somebody is attached */
     _Alignas(64) uint64_t grown; /* messages about memory that came or went, so far */
@@ -33,7 +32,6 @@ typedef struct mmsb_shared {
 #define MMSB_SHARED_AT_TAIL 64
 #define MMSB_SHARED_AT_APPLIED 128
 #define MMSB_SHARED_AT_SEQ 136
-#define MMSB_SHARED_AT_FOLLOWED_SEQ 144
 #define MMSB_SHARED_AT_DURABLE_SEQ 192
 #define MMSB_SHARED_AT_BELL 256
 #define MMSB_SHARED_AT_GROWN 320
@@ -44,7 +42,6 @@ typedef struct mmsb_shared {
 _Static_assert(offsetof(mmsb_shared, tail) == MMSB_SHARED_AT_TAIL, "");
 _Static_assert(offsetof(mmsb_shared, applied) == MMSB_SHARED_AT_APPLIED, "");
 _Static_assert(offsetof(mmsb_shared, seq) == MMSB_SHARED_AT_SEQ, "");
-_Static_assert(offsetof(mmsb_shared, followed_seq) == MMSB_SHARED_AT_FOLLOWED_SEQ, "");
 _Static_assert(offsetof(mmsb_shared, durable_seq) == MMSB_SHARED_AT_DURABLE_SEQ, "");
 _Static_assert(offsetof(mmsb_shared, bell) == MMSB_SHARED_AT_BELL, "");
 _Static_assert(offsetof(mmsb_shared, grown) == MMSB_SHARED_AT_GROWN, "");

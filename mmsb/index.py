@@ -84,6 +84,10 @@ class Indexes:
             self.forget(segment)  # it may have taken a frame in half
             raise
         if index.offset < tail:
+            # The tail was a bound if the next segment came meanwhile: now it is looked for.
+            data = log.buffer(segment)
+            tail = segment.tail
+        if index.offset < tail:
             raise CorruptLogError(
                 f"{segment.path or 'The log in memory'} ends at offset {index.offset} instead of {tail}. "
                 "Run `mmsb verify` on the store.",

@@ -25,16 +25,23 @@ class Shared(Log):
 
     state: Any  # a View
 
+    def listed(self) -> list[Segment]:
+        """The segments, ascending. The message of a new one is sent before there is a commit in it."""
+        self.state._keep_up()
+        return self.segments
+
     def settle(self) -> None:
-        """Notes where the commits end that may be followed. What was the active segment before may have ended."""
+        """Notes where the commits end: all whose seq anybody has seen are in front of that."""
         while True:
             with self.tail_lock:
-                number, offset = self.state._reader.end()
+                number, offset = self.state._reader.published()
                 active = self.active
                 if number <= active.number:
                     active.tail = offset if number == active.number else HEADER_BYTES
                     return
-            self.state._keep_up()  # of a new segment clients are told before it is used
+            self.state._keep_up()  # the message of a newer segment waits
+            if active is self.active:
+                return  # it never came: the connection has ended
 
     def came(self, region: Region) -> None:
         """A segment came: the one that is appended to from now on."""

@@ -100,5 +100,5 @@ cdef extern from "reader.h" nogil:
     uint64_t mmsb_reader_guess(const mmsb_reader *reader, uint64_t page_id)
     bint mmsb_reader_wait(mmsb_reader *reader, uint64_t position, uint64_t timeout_ns)
     uint64_t mmsb_reader_end(const mmsb_reader *reader)
-    uint64_t mmsb_reader_followed_seq(const mmsb_reader *reader)
+    uint64_t mmsb_reader_published(const mmsb_reader *reader)
     void mmsb_reader_owner_went(mmsb_reader *reader)

@@ -206,16 +206,21 @@ cdef class Reader:
 
     @property
     def seq(self):
-        """The newest commit that can be followed; of an owner that is gone, the newest one it published."""
+        """The newest commit that is in the pages; of an owner that is gone, the newest one it published."""
         if self.reader.gone:
             return self.moment()[0]
         self.enter()  # for its refusals
         self.leave()
-        return mmsb_reader_followed_seq(&self.reader)
+        return self.reader.shared.seq
 
     def end(self):
         """(segment, offset) in the log up to where commits may be followed."""
         cdef uint64_t position = mmsb_reader_end(&self.reader)
+        return position >> 40, position & ((<uint64_t>1 << 40) - 1)
+
+    def published(self):
+        """(segment, offset) in the log up to where frames are published: every commit whose seq was seen is in there."""
+        cdef uint64_t position = mmsb_reader_published(&self.reader)
         return position >> 40, position & ((<uint64_t>1 << 40) - 1)
 
     def moment(self):
