@@ -1,4 +1,4 @@
-"""Events: what happened to a State, as records. docs/understand/events.md lists them; mmsb.dispatcher makes them."""
+"""Events: what happened to a State, as records. docs/understand/events.md lists them; mmsb.telling makes them."""
 
 from __future__ import annotations
 
@@ -180,6 +180,19 @@ class CompactionDone(Event):
     kind = "compaction_done"
 
 
+@dataclass(frozen=True, slots=True)
+class Missed(Event):
+    """Commits `first` to `last`, both included, were not told to a subscription of a View that fell too far behind.
+
+    It comes in their place whatever the subscription wants to be told. `seq` is `last`, `source` None.
+    """
+
+    first: int
+    last: int
+
+    kind = "missed"
+
+
 TYPES: tuple[type[Event], ...] = (
     PageCreated,
     PageDeleted,
@@ -198,3 +211,5 @@ TYPES: tuple[type[Event], ...] = (
 )
 BY_KIND = {cls.kind: cls for cls in TYPES}
 KINDS = tuple(BY_KIND)
+# Kinds that the log does not tell, or not of all cases: only the owner of a State hears of them.
+OWNERS_KINDS = ("page_stale", "device_sync_done", "checkpoint_created", "compaction_done")

@@ -24,11 +24,12 @@ class Shared(Log):
     """What both kinds share: the newest segments are mapped, and grow while one looks."""
 
     state: Any  # a View
+    reader: Any  # of the same connection; after View.reattach() the view has another one, with another log
 
     def settle(self) -> None:
         """Notes where the commits end that may be followed."""
         with self.tail_lock:
-            number, offset = self.state._reader.end()
+            number, offset = self.reader.end()
             active = self.active
             if number == active.number:
                 active.tail = offset
@@ -63,6 +64,7 @@ class SharedMemoryLog(Shared):
 
     def __init__(self, view: Any, files: Files) -> None:
         super().__init__(view, files, None)
+        self.reader = view._reader
         welcome = view._welcome
         self.uuid, self.salt, self.created_ns = welcome.uuid, welcome.salt, welcome.created_ns
         self.oldest_seq = welcome.first_seq
@@ -85,6 +87,7 @@ class SharedFileLog(Shared, FileLog):
 
     def __init__(self, view: Any, store: Store, files: Files) -> None:
         FileLog.__init__(self, view, store, durability="none", files=files, segment_bytes=None)
+        self.reader = view._reader
 
     def path_of(self, number: int) -> str:
         """Path of a segment's file."""
