@@ -58,12 +58,13 @@ class Following(Generic[T]):
         return self
 
     def __next__(self) -> T:
-        deadline = self.deadline()
-        while True:
+        found = self.look()
+        deadline = None if found is not None else self.deadline()
+        while found is None:
             place = Place.of(self.view)
-            found = self.look()
+            found = self.look()  # once more, now that it is known since when nothing else came
             if found is not None:
-                return found
+                break
             left = SLICE_SECONDS if deadline is None else min(SLICE_SECONDS, deadline - time.monotonic())
             if self.over or left <= 0:
                 raise StopIteration
@@ -73,26 +74,31 @@ class Following(Generic[T]):
                     place.wait(left)
             finally:
                 self.waits_in = None
+            found = self.look()
+        return found
 
     def __aiter__(self) -> Following[T]:
         return self
 
     async def __anext__(self) -> T:
-        deadline = self.deadline()
         self.finds += 1
         if self.finds > TURN_COUNT:
             self.finds = 0
             await turn()
-        while True:
+        found = self.look()
+        deadline = None if found is not None else self.deadline()
+        while found is None:
             place = Place.of(self.view)
             found = self.look()
             if found is not None:
-                return found
+                break
             left = None if deadline is None else deadline - time.monotonic()
             if self.over or (left is not None and left <= 0):
                 raise StopAsyncIteration
             self.finds = 0
             await self.view._waker.wait(place, self, left)
+            found = self.look()
+        return found
 
     def deadline(self) -> float | None:
         """Until when something must come."""
@@ -113,7 +119,7 @@ class Following(Generic[T]):
                 view._check_open()
                 return None
             found = self.take()
-            if found is None and gone and self.seq >= reader.seq:
+            if gone and found is None and self.seq >= reader.seq:
                 raise view._gone()
         except StateClosedError:
             return None  # the view is closed, or reattach() has just closed what was left behind
@@ -131,6 +137,12 @@ class Following(Generic[T]):
 
     def step(self) -> Frame | None:
         """The next commit, None when there is none yet. RetentionError when it is no longer kept."""
+        cursor, log = self.cursor, self.log
+        if cursor is not None and not log.reader.closed:
+            for frame in cursor:  # up to where the log was known to go when it was last looked at
+                if frame.kind == "commit" and frame.seq > self.seq:
+                    self.seq = frame.seq
+                    return frame
         view = self.view
         view._keep_up()
         log = view._log

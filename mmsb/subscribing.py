@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from mmsb.linktable import Links
     from mmsb.view import View
 
+# Commits told to everybody before the thread looks around.
+ROUNDS = 64
 # Kinds for which it must be known which edges there are.
 OF_EDGES = ALONG_EDGES | {"edge_removed"}
 
@@ -93,7 +95,8 @@ class Subscription(Following[Event], Wish):
         self._events: deque[Event] = deque()
         self._edges = LogEdges()
         self._needs_edges = not OF_EDGES.isdisjoint(self.kinds)
-        self._teller = Teller(self._keep, self._edges)
+        filters = self.pages is not None or self.source is not None
+        self._teller = Teller(self._keep if filters else self._events.append, self._edges)
         self._teller.kinds = self.kinds
         if self._needs_edges:
             self._edges.stand(view, min(self.seq, view.seq))
@@ -185,24 +188,27 @@ class Handing(Sleeper):
         super().__init__(view, "mmsb events")
 
     def work(self, view: View, place: Place, gone: bool) -> str:
-        """One commit for each subscription that is not at the end."""
-        some = more = False
-        for one in view._listeners.handled:
-            did = True
-            self.busy = True
-            try:
-                did = one.hand_out()
-            except StateClosedError:  # the view is closed, or reattach() has just closed what was left behind
-                pass
-            except Exception as error:  # its log cannot be read, or it is another State's
-                one.last_error = error
-                one.close()
-            finally:
-                self.busy = False
-            if gone and not did:
-                one.last_error = view._gone()
-            some, more = True, more or did
-        return AGAIN if more else SLEEP if some else PARK
+        """One commit for each subscription that is not at the end, and so on for some rounds."""
+        for _ in range(ROUNDS):
+            more = False
+            for one in view._listeners.handled:
+                did = True
+                self.busy = True
+                try:
+                    did = one.hand_out()
+                except StateClosedError:  # the view is closed, or reattach() has just closed what was left behind
+                    return AGAIN
+                except Exception as error:  # its log cannot be read, or it is another State's
+                    one.last_error = error
+                    one.close()
+                finally:
+                    self.busy = False
+                if gone and not did:
+                    one.last_error = view._gone()
+                more = more or did
+            if not more:
+                return SLEEP if view._listeners.handled else PARK
+        return AGAIN
 
 
 class Listeners:

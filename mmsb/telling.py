@@ -28,7 +28,13 @@ if TYPE_CHECKING:
 # Kinds of edges along which nothing is computed.
 TOLD = ("control", "device", "compiler")
 ALONG_EDGES = frozenset({"page_invalidated", "device_sync_needed"})
-WHAT = ("bytes", "size", "name", "metadata")
+# What of a page a change of the log changes, one bit each, and what page_changed says of a set of them.
+WHAT = {"delta": 1, "resize": 2, "rename": 4, "metadata": 8}
+CONTENT = WHAT["delta"] | WHAT["resize"]
+TOLD_WHAT = [
+    tuple(name for bit, name in enumerate(("bytes", "size", "name", "metadata")) if bits >> bit & 1)
+    for bits in range(16)
+]
 
 
 def wanted_kinds(kinds: str | Iterable[str]) -> frozenset[str]:
@@ -115,20 +121,22 @@ class Teller:
         """Hands on the events of one commit, in their order."""
         seq, source, kinds = frame.seq, frame.source, self.kinds
         changes = frame.changes()
-        wave, cause = next(
-            ((change.blob, seq - change.page_id) for change in changes if change.kind == "wave"), (None, 0)
-        )
-        if wave is not None:
-            self.put(WaveStarted(seq, source, cause))
-        changed: dict[int, set[str]] = {}
+        wave, cause = None, 0
+        for change in changes:
+            if change.kind == "wave":
+                wave, cause = change.blob, seq - change.page_id
+                self.put(WaveStarted(seq, source, cause))
+                break
+        changed: dict[int, int] = {}
         fresh = set()
         deltas = "delta_applied" in kinds
         for change in changes:
             page_id, kind = change.page_id, change.kind
-            if kind == "delta":
-                if deltas:
-                    self.put(DeltaApplied(seq, source, page_id, change.delta))
-                changed.setdefault(page_id, set()).add("bytes")
+            bit = WHAT.get(kind)
+            if bit is not None:
+                changed[page_id] = changed.get(page_id, 0) | bit
+                if deltas and kind == "delta":
+                    self._put(DeltaApplied(seq, source, page_id, change.delta))
             elif kind == "create":
                 for new in range(page_id, page_id + change.count):
                     fresh.add(new)
@@ -136,19 +144,15 @@ class Teller:
             elif kind == "delete":
                 fresh.add(page_id)
                 self.put(PageDeleted(seq, source, page_id))
-            elif kind in ("resize", "rename", "metadata"):
-                what = {"resize": "size", "rename": "name"}.get(kind, kind)
-                changed.setdefault(page_id, set()).add(what)
             elif kind in ("link", "unlink"):
                 self.read_edges(seq, source, change)
         if "page_changed" in kinds:
-            for page_id, what_changed in changed.items():
+            for page_id, bits in changed.items():
                 if page_id not in fresh:
-                    what_all = tuple(what for what in WHAT if what in what_changed)
-                    self.put(PageChanged(seq, source, page_id, what_all))
+                    self._put(PageChanged(seq, source, page_id, TOLD_WHAT[bits]))
         if not ALONG_EDGES.isdisjoint(kinds):
-            for page_id, what_changed in changed.items():
-                if page_id not in fresh and not what_changed.isdisjoint(("bytes", "size")):
+            for page_id, bits in changed.items():
+                if page_id not in fresh and bits & CONTENT:
                     self.read_below(seq, source, page_id)
         if wave is not None:
             failed, _, partial = links.decode_wave(wave)
