@@ -104,7 +104,7 @@ class Dispatcher:
     def change(self, subscriptions: tuple[Subscription, ...]) -> None:
         """Takes other subscriptions, and begins or ends to follow the log."""
         self.subscriptions = subscriptions
-        self.teller.kinds = frozenset().union(*(one.kinds for one in subscriptions))
+        self.teller.want(frozenset().union(*(one.kinds for one in subscriptions)))
         if not subscriptions:
             self.cursor = None
             self.queue.clear()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Generator
@@ -40,16 +41,17 @@ class Following(Generic[T]):
             raise ValueError(f"since is a seq from 1 on, not {since!r}")
         self.view = view
         self.seq = since - 1
-        self.timeout = timeout
+        self.timeout = None if timeout is None else float(timeout)
         self.ended = False
         self.log: Any = None  # the one that `cursor` is in; reattach() gives the view another
         self.uuid = view.uuid
         self.cursor: Cursor | None = None
         self.waits_in: int | None = None  # the thread that waits for more
         self.finds = 0  # in a row, without waiting
+        self.unread = False  # take() has found nothing yet, and has not looked at everything
 
     def take(self) -> T | None:
-        """What comes next, None when there is nothing yet."""
+        """What comes next, None when there is nothing yet. It looks at a bounded number of commits, see `unread`."""
         raise NotImplementedError
 
     # ---- iterating
@@ -59,23 +61,28 @@ class Following(Generic[T]):
 
     def __next__(self) -> T:
         found = self.look()
-        deadline = None if found is not None else self.deadline()
-        while found is None:
+        if found is not None:
+            return found
+        deadline, newest = self.deadline(), self.newest()
+        while True:
             place = Place.of(self.view)
             found = self.look()  # once more, now that it is known since when nothing else came
             if found is not None:
-                break
-            left = SLICE_SECONDS if deadline is None else min(SLICE_SECONDS, deadline - time.monotonic())
+                return found
+            left = self.left(deadline, newest)
             if self.over or left <= 0:
                 raise StopIteration
-            self.waits_in = threading.get_ident()
-            try:
-                if not self.ended:
-                    place.wait(left)
-            finally:
-                self.waits_in = None
-            found = self.look()
-        return found
+            if not self.unread:
+                self.sleep(place, left)
+
+    def sleep(self, place: Place, seconds: float) -> None:
+        """Waits in this thread."""
+        self.waits_in = threading.get_ident()
+        try:
+            if not self.ended:
+                place.wait(min(SLICE_SECONDS, seconds))
+        finally:
+            self.waits_in = None
 
     def __aiter__(self) -> Following[T]:
         return self
@@ -86,23 +93,37 @@ class Following(Generic[T]):
             self.finds = 0
             await turn()
         found = self.look()
-        deadline = None if found is not None else self.deadline()
-        while found is None:
+        if found is not None:
+            return found
+        deadline, newest = self.deadline(), self.newest()
+        while True:
             place = Place.of(self.view)
             found = self.look()
             if found is not None:
-                break
-            left = None if deadline is None else deadline - time.monotonic()
-            if self.over or (left is not None and left <= 0):
+                return found
+            left = self.left(deadline, newest)
+            if self.over or left <= 0:
                 raise StopAsyncIteration
             self.finds = 0
-            await self.view._waker.wait(place, self, left)
-            found = self.look()
-        return found
+            if self.unread:
+                await turn()
+            else:
+                await self.view._waker.wait(place, self, left)
 
-    def deadline(self) -> float | None:
+    def deadline(self) -> float:
         """Until when something must come."""
-        return None if self.timeout is None else time.monotonic() + self.timeout
+        return math.inf if self.timeout is None else time.monotonic() + self.timeout
+
+    def newest(self) -> int:
+        """The newest commit there is."""
+        try:
+            return self.view.seq
+        except StateClosedError:
+            return 0
+
+    def left(self, deadline: float, newest: int) -> float:
+        """Seconds to the deadline, which is not for the commits that were there from the beginning."""
+        return 1.0 if self.unread and self.seq < newest else deadline - time.monotonic()
 
     @property
     def over(self) -> bool:

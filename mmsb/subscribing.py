@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from mmsb.linktable import Links
     from mmsb.view import View
 
-# Commits told to everybody before the thread looks around.
+# Commits read one after the other before a thread or a task looks around.
 ROUNDS = 64
 # Kinds for which it must be known which edges there are.
 OF_EDGES = ALONG_EDGES | {"edge_removed"}
@@ -97,7 +97,7 @@ class Subscription(Following[Event], Wish):
         self._needs_edges = not OF_EDGES.isdisjoint(self.kinds)
         filters = self.pages is not None or self.source is not None
         self._teller = Teller(self._keep if filters else self._events.append, self._edges)
-        self._teller.kinds = self.kinds
+        self._teller.want(self.kinds)
         if self._needs_edges:
             self._edges.stand(view, min(self.seq, view.seq))
 
@@ -125,10 +125,14 @@ class Subscription(Following[Event], Wish):
         """The next event, None when there is none yet."""
         if self.handler is not None:
             raise TypeError("This subscription has a handler. Subscribe without one to iterate.")
-        while not self._events:
+        self.unread = False
+        for _ in range(ROUNDS):
+            if self._events:
+                return self._given(self._events.popleft())
             if not self.advance():
                 return None
-        return self._given(self._events.popleft())
+        self.unread = True
+        return None
 
     def advance(self) -> bool:
         """Reads one more commit, or skips what cannot or need not be read. False when there is none yet."""
@@ -198,7 +202,7 @@ class Handing(Sleeper):
                     did = one.hand_out()
                 except StateClosedError:  # the view is closed, or reattach() has just closed what was left behind
                     return AGAIN
-                except Exception as error:  # its log cannot be read, or it is another State's
+                except BaseException as error:  # its log cannot be read; or what is not even an Exception
                     one.last_error = error
                     one.close()
                 finally:
@@ -278,7 +282,11 @@ class Listeners:
         """Ends all of them. In a forked child there are no threads, and a lost one may hold the locks."""
         for one in self.all():
             one.ended = True
-        if not forked:
+            if forked:
+                one.waits_in = None
+        if forked:
+            self.lock = threading.Lock()
+        else:
             self.thread.end()
 
     def stats(self, seq: int) -> dict[str, Any]:

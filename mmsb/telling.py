@@ -109,8 +109,14 @@ class Teller:
     """Reads the events of commits from their frames, and puts those of `kinds` where somebody wants them."""
 
     def __init__(self, put: Callable[[Event], object], edges: Edges) -> None:
-        self.kinds: frozenset[str] = frozenset()
         self._put, self._edges = put, edges
+        self.want(frozenset())
+
+    def want(self, kinds: frozenset[str]) -> None:
+        """These are the kinds from now on."""
+        self.kinds = kinds
+        self._deltas, self._changes = "delta_applied" in kinds, "page_changed" in kinds
+        self._along_edges = not ALONG_EDGES.isdisjoint(kinds)
 
     def put(self, event: Event) -> None:
         """Hands on an event that somebody wants."""
@@ -119,7 +125,7 @@ class Teller:
 
     def read(self, frame: Frame) -> None:
         """Hands on the events of one commit, in their order."""
-        seq, source, kinds = frame.seq, frame.source, self.kinds
+        seq, source = frame.seq, frame.source
         changes = frame.changes()
         wave, cause = None, 0
         for change in changes:
@@ -129,13 +135,12 @@ class Teller:
                 break
         changed: dict[int, int] = {}
         fresh = set()
-        deltas = "delta_applied" in kinds
         for change in changes:
             page_id, kind = change.page_id, change.kind
             bit = WHAT.get(kind)
             if bit is not None:
                 changed[page_id] = changed.get(page_id, 0) | bit
-                if deltas and kind == "delta":
+                if self._deltas and kind == "delta":
                     self._put(DeltaApplied(seq, source, page_id, change.delta))
             elif kind == "create":
                 for new in range(page_id, page_id + change.count):
@@ -146,11 +151,11 @@ class Teller:
                 self.put(PageDeleted(seq, source, page_id))
             elif kind in ("link", "unlink"):
                 self.read_edges(seq, source, change)
-        if "page_changed" in kinds:
+        if self._changes:
             for page_id, bits in changed.items():
                 if page_id not in fresh:
                     self._put(PageChanged(seq, source, page_id, TOLD_WHAT[bits]))
-        if not ALONG_EDGES.isdisjoint(kinds):
+        if self._along_edges:
             for page_id, bits in changed.items():
                 if page_id not in fresh and bits & CONTENT:
                     self.read_below(seq, source, page_id)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import threading
 import time
@@ -147,7 +148,7 @@ class Waker(Sleeper):
         super().end()
         self.wake()
 
-    async def wait(self, place: Place, whom: Following[Any], seconds: float | None) -> None:
+    async def wait(self, place: Place, whom: Following[Any], seconds: float) -> None:
         """Returns once there may be more than at `place`; earlier at the end of `seconds`, or for nothing."""
         import asyncio  # here, because it takes long to import
 
@@ -160,7 +161,7 @@ class Waker(Sleeper):
                 woken.set_result(None)
 
         fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
-        timer = None if seconds is None else loop.call_later(seconds, ring)
+        timer = None if seconds == math.inf else loop.call_later(seconds, ring)
         try:
             loop.add_reader(fd, ring)
             with self.lock:

@@ -152,6 +152,39 @@ def test_handlers_are_called_in_order_in_one_thread(served, view):
     until(lambda: not thread.is_alive())
 
 
+def test_filters_that_let_nothing_through_end_in_time(process):
+    """However fast the owner is, an iterator that finds nothing ends, lets the others run, and can be closed."""
+    owner = process("""
+        state = mmsb.open(name="fast", history=1 << 20, segment_bytes=1 << 18)
+        a = state.create_page(8, name="a")
+        state.create_page(8, name="b")
+        state.serve()
+        tell("ready")
+        n = 0
+        while True:
+            n += 1
+            a.write(n.to_bytes(8, "little"))
+    """)
+    owner.hear()
+    with mmsb.attach("fast") as view:
+        begun = time.monotonic()
+        quiet = view.subscribe("page_created", timeout=0.2)
+        assert {event.kind for event in quiet} <= {"missed"} and time.monotonic() - begun < 5
+        quiet = view.subscribe("page_created")
+
+        async def main():
+            task = asyncio.create_task(collect(quiet))
+            for _ in range(20):
+                await asyncio.sleep(0.001)
+            quiet.close()
+            assert {event.kind for event in await task} <= {"missed"}
+
+        async def collect(told):
+            return [event async for event in told]
+
+        asyncio.run(asyncio.wait_for(main(), 10))
+
+
 def test_handlers_that_raise_and_handlers_that_close(served, view):
     heard = []
 
@@ -478,6 +511,23 @@ def test_fork(process):
         assert client.hear() == client.hear() == state.seq
 
 
+def test_fork_while_a_thread_waits(served, process):
+    """Closing does not wait in the child for a thread that is not there."""
+    client = process("""
+        import threading
+        view = mmsb.attach("told")
+        told = view.subscribe("page_changed")
+        threading.Thread(target=lambda: list(told), daemon=True).start()
+        time.sleep(0.1)
+        pid = os.fork()
+        if pid == 0:
+            told.close()
+            os._exit(0)
+        tell(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+    """)
+    assert client.hear() == 0
+
+
 # ---- arguments
 
 
@@ -499,6 +549,7 @@ def test_bad_input(served, view):
     for wrong in (0, -1, "x", 1.5, True):
         refused(ValueError, "since", "page_changed", since=wrong)
         refused(ValueError, "backlog", "page_changed", backlog=wrong)
+    refused(ValueError, "float", "page_changed", timeout="x")
     assert view.stats()["events"]["subscriptions"] == 0
     handled = view.subscribe("page_changed", print)
     with pytest.raises(TypeError, match="handler"):
