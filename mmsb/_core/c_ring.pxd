@@ -20,6 +20,12 @@ cdef extern from "status.h" nogil:
         MMSB_NO_RIGHT
 
 
+cdef extern from "patience.h" nogil:
+    ctypedef struct mmsb_patience:
+        pass
+    void mmsb_patience_init(mmsb_patience *patience)
+
+
 cdef extern from "ring.h" nogil:
     ctypedef struct mmsb_ring_shared:
         pass
@@ -40,10 +46,7 @@ cdef extern from "ring.h" nogil:
     void mmsb_ring_call_owner(const uint32_t *sleeping, int bell)
     void mmsb_ring_fall_asleep(uint32_t *sleeping)
     void mmsb_ring_stay_awake(uint32_t *sleeping)
-    ctypedef struct mmsb_ring_patience:
-        uint64_t spin_ns
-    bint mmsb_ring_await_owner(mmsb_ring_shared *shared, uint64_t seen, mmsb_ring_patience *patience,
-                               uint64_t timeout_ns)
+    bint mmsb_ring_await_owner(mmsb_ring_shared *shared, uint64_t seen, mmsb_patience *patience, uint64_t timeout_ns)
 
 
 cdef extern from "command.h" nogil:
@@ -148,4 +151,4 @@ cdef extern from "ring_serve.h" nogil:
                               uint32_t facts_bytes)
     void mmsb_client_publish(mmsb_client *client)
     void mmsb_client_know_source(mmsb_client *client, uint32_t index)
-    bint mmsb_clients_await(mmsb_client **clients, uint64_t count, mmsb_ring_patience *patience)
+    bint mmsb_clients_await(mmsb_client **clients, uint64_t count, mmsb_patience *patience)

@@ -115,7 +115,8 @@ cdef class Reader:
                 PyThread_acquire_lock(self.mutex, WAIT_LOCK)
         self.regions.clear()
         PyThread_release_lock(self.mutex)
-        mmsb_bell_ring(&self.reader.shared.bell)  # for those who wait here
+        with nogil:
+            mmsb_reader_end_waits(&self.reader)
 
     @property
     def closed(self):
@@ -176,7 +177,8 @@ cdef class Reader:
                 PyThread_acquire_lock(self.mutex, WAIT_LOCK)
         mmsb_reader_owner_went(&self.reader)
         PyThread_release_lock(self.mutex)
-        mmsb_bell_ring(&self.reader.shared.bell)
+        with nogil:
+            mmsb_reader_end_waits(&self.reader)
 
     @property
     def dropped(self):
@@ -238,6 +240,10 @@ cdef class Reader:
         with nogil:
             more = mmsb_reader_wait(&self.reader, segment << 40 | offset, timeout_ns)
         return more
+
+    def ring(self):
+        """Wakes every thread that sleeps in wait(), here and in other clients. One that is about to sleep misses it."""
+        mmsb_bell_ring(&self.reader.shared.bell)
 
     # ---- reading
 

@@ -18,8 +18,6 @@ from mmsb._core.page cimport take_buffer
 from mmsb import errors
 from mmsb.arguments import encode_source
 
-# Longer than most owners take, and shorter than what another program on the same core would mind.
-cdef uint64_t SPIN_NS = 20_000 if (os.cpu_count() or 1) > 1 else 0
 # So often a client that waits looks after signals and whether its owner lives.
 cdef uint64_t LOOK_NS = 50_000_000
 # Completions that nobody asked for are kept up to this number; the oldest go.
@@ -82,7 +80,7 @@ cdef class RingClient:
     cdef mmsb_ring_end commands
     cdef mmsb_ring_end completions
     cdef mmsb_buffer record
-    cdef mmsb_ring_patience patience
+    cdef mmsb_patience patience
     cdef int bell
     cdef readonly uint64_t number        # of the last command sent
     cdef readonly uint64_t acknowledged  # number of the last completion taken
@@ -115,7 +113,7 @@ cdef class RingClient:
                 mmsb_memory_release(&self.memory)
             raise_status(status)
         mmsb_ring_ends(&self.memory, &self.commands, &self.completions)
-        self.patience.spin_ns = SPIN_NS
+        mmsb_patience_init(&self.patience)
         self.bell = bell
         self.results = OrderedDict()
         self.quiet = deque()

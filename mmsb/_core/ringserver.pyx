@@ -21,7 +21,6 @@ TURN_RECORDS, TURN_BYTES = 512, 1 << 17
 # Turns with less to do than this keep the GIL: to give it away and get it back would take longer than the writes.
 cdef uint64_t RELEASE_GIL_BYTES = 1 << 14
 cdef tuple RIGHTS = (None, "change", "create", "delete")  # as mmsb_right
-cdef uint64_t SPIN_NS = 20_000 if (os.cpu_count() or 1) > 1 else 0
 
 
 cdef object text_of(const uint8_t *text, uint64_t count):
@@ -154,13 +153,13 @@ cdef class RingServer:
     cdef mmsb_memory flag
     cdef mmsb_client **clients  # of slots, in the same order
     cdef uint64_t next          # whose turn is first
-    cdef mmsb_ring_patience patience
+    cdef mmsb_patience patience
 
     def __cinit__(self, Core state not None):
         self.state = state
         self.slots = []
         self.broken = []
-        self.patience.spin_ns = SPIN_NS
+        mmsb_patience_init(&self.patience)
         cdef int status = mmsb_memory_create(&self.flag, 4096, False)
         if status != MMSB_OK:
             raise_status(status)
@@ -324,7 +323,7 @@ cdef class RingServer:
     cpdef bint is_ready(self, bint spin=True):
         """Whether a client has something to do for serve_all(), at once or (`spin`) within microseconds."""
         cdef uint64_t count = len(self.slots)
-        cdef mmsb_ring_patience *patience = &self.patience if spin else NULL
+        cdef mmsb_patience *patience = &self.patience if spin else NULL
         cdef bint ready
         if count == 0:
             return False
