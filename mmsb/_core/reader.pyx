@@ -236,6 +236,11 @@ cdef class Reader:
             more = mmsb_reader_wait(&self.reader, segment << 40 | offset, timeout_ns)
         return more
 
+    def saw(self, uint64_t seq):
+        """This client has come to commit `seq` in the log, which the owner's people may want to know."""
+        if seq > self.reader.words.seen_seq and not self.gate & REFUSED:
+            self.reader.words.seen_seq = seq
+
     def ring(self):
         """Wakes every thread that sleeps in wait(), here and in other clients. One that is about to sleep misses it."""
         mmsb_bell_ring(&self.reader.shared.bell)

@@ -227,6 +227,18 @@ def test_a_handler_may_close_the_view_subscribe_and_write(served, view):
     until(lambda: served.stats()["sharing"]["clients"] == 0)
 
 
+def test_the_owner_sees_how_far_a_subscriber_is(served, view):
+    def lag():
+        (client,) = served._server.status()["clients"]
+        return client["lag"]
+
+    told = view.subscribe("page_changed", timeout=0)
+    for n in range(10):
+        served.page("a").write(bytes([n + 1]))
+    assert lag() >= 10
+    assert len(list(told)) == 10 and lag() == 0
+
+
 def test_an_iterator_waits(served, view):
     heard = []
     told = view.subscribe("page_changed")
