@@ -169,6 +169,7 @@ class Following(Generic[T]):
         log = view._log
         if log is not self.log:
             self.change_over(log)
+        log.reader.saw(self.seq)
         until = log.reader.seq
         while self.seq < until:
             segment = log.segment_of(self.seq + 1)
