@@ -22,6 +22,7 @@ from mmsb.sharedlog import MAPPED_MOST
 
 NOT_READING = b"\xff" * 8
 WORDS_AT_READING = 64
+WORDS_AT_SEEN_SEQ = 72
 
 
 def words() -> Memory:
@@ -57,6 +58,7 @@ class Connection:
         self.find_page: Callable[[str], int] | None = None
         self.answered = threading.Event()
         self.words = words()
+        self.seen = memoryview(self.words).cast("Q")[WORDS_AT_SEEN_SEQ // 8 :]
         self.socket = connect(key, target)
         self.owner_pid, _ = credentials(self.socket)
         try:
@@ -180,6 +182,10 @@ class Connection:
         seq, size, _ = messages.NAMES_BODY.unpack(body)
         table = memoryview(Region(fds[0], size)) if size else memoryview(b"")
         self.names = (seq, *messages.decode_names(table))
+
+    def saw(self, seq: int) -> None:
+        """Tells the owner, for people, how far a follower is; reads of pages tell it by themselves."""
+        self.seen[0] = seq
 
     # ---- commands
 

@@ -29,6 +29,7 @@ class Follower:
         self.seq = since - 1
         self.timeout = timeout
         self.cursor: Cursor | None = None
+        view._connection.saw(self.seq)
 
     def __iter__(self) -> Follower:
         return self
@@ -81,6 +82,7 @@ class Follower:
             for frame in cursor:
                 if frame.kind == "commit" and frame.seq > self.seq:
                     self.seq = frame.seq
+                    view._connection.saw(frame.seq)
                     return frame
             log.check_read(cursor, segment)
         return None

@@ -147,6 +147,13 @@ def human_bytes(count: int) -> str:
     return f"{size:.1f} {unit}"
 
 
+def human_rate(per_s: float | None) -> str:
+    """So many per second, for people: 0/s, 3.5/s, 12,345/s; nothing when it is not known."""
+    if per_s is None:
+        return ""
+    return f"{per_s:,.0f}/s" if per_s >= 10 else f"{per_s:.2g}/s"
+
+
 def utc(time_ns: int) -> str:
     """A timestamp for people, in UTC, to the microsecond."""
     seconds, rest_ns = divmod(time_ns, 10**9)

@@ -20,7 +20,7 @@ import mmsb
 from mmsb.cli import log
 from mmsb.cli.app import BUILT_IN, commands
 from mmsb.cli.common import Place
-from mmsb.cli.output import as_json, human_bytes, printable, utc
+from mmsb.cli.output import as_json, human_bytes, human_rate, printable, utc
 from mmsb.cli.png import encode_png
 from mmsb.cli.show import hex_lines
 
@@ -580,6 +580,7 @@ def test_output_helpers():
         "1.0 GiB",
         "1024.0 TiB",
     ]
+    assert [human_rate(rate) for rate in (None, 0, 0.04, 9.99, 12345.6)] == ["", "0/s", "0.04/s", "10/s", "12,346/s"]
     assert utc(0) == "1970-01-01 00:00:00.000000" and utc(2**64).startswith("2554-") and utc(10**30).endswith(" ns")
 
 
