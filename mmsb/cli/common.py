@@ -45,6 +45,11 @@ def store_argument(function: Function) -> Function:
     return click.argument("store", type=click.Path(exists=True))(function)
 
 
+def served_argument(function: Function) -> Function:
+    """Adds the argument STORE: what mmsb.attach() takes, the path of a store or the name of a State."""
+    return click.argument("store")(function)
+
+
 @contextmanager
 def open_store(path: str, read_only: bool = True) -> Iterator[State]:
     """The State of a store: for reading beside its owner, or as its one writer. Never makes a store.

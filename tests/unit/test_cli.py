@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import mmsb
-from mmsb.cli import log
+from mmsb.cli import commits
 from mmsb.cli.app import BUILT_IN, commands
 from mmsb.cli.common import Place
 from mmsb.cli.output import as_json, human_bytes, human_rate, printable, utc
@@ -217,7 +217,7 @@ def test_log_filters(store):
 def test_log_knows_every_kind():
     from mmsb._core.index import KINDS
 
-    assert set(log.KINDS) == set(KINDS) - {"source"}
+    assert set(commits.KINDS) == set(KINDS) - {"source"}
 
 
 def test_show_hex_and_places(store):
