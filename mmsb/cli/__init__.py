@@ -16,6 +16,7 @@ BUILT_IN = {
     "import": "mmsb.cli.import_",
     "ps": "mmsb.cli.ps",
     "tail": "mmsb.cli.tail",
+    "top": "mmsb.cli.top",
     "gc": "mmsb.cli.gc",
     "cpu": "mmsb.cli.cpu",
     "plugins": "mmsb.cli.plugins",

@@ -35,12 +35,13 @@ def rows(owner: dict[str, Any]) -> list[list[object]]:
     ]
     for client in clients:
         since = utc(int(client["attached"] * 1e9)) if client["attached"] else ""
+        seen, lag = (client["seen_seq"], client["lag"]) if client["seen_seq"] else ("", "")
         waits = "waits" if client["waiting"] else "reads"
         ring = client["ring"]
         commands = [""] * 3 if ring is None else [ring["commands"], ring["failed"], human_bytes(ring["pending"])]
         rate = human_rate(client["commands_per_s"])
         title = f"  {waits} since {since}"
-        table.append([client["pid"], title, client["seen_seq"], "", "", client["lag"], "", "", rate, *commands])
+        table.append([client["pid"], title, seen, "", "", lag, "", "", rate, *commands])
     return table
 
 
@@ -57,10 +58,10 @@ def rows(owner: dict[str, Any]) -> list[list[object]]:
 def command(interval: float, wants_json: bool) -> None:
     """List the States that your processes serve, and their clients.
 
-    SEQ is the newest commit, of a client the newest it has read or followed; LAG is how many commits lie between. LOG
-    is the log with its history; KEPT is freed memory that waits for a client to finish reading. RATE is commits per
-    second, of a client commands per second. COMMANDS, FAILED and PENDING: what a client has asked for, how much of it
-    was refused, and what waits in its ring.
+    SEQ is the newest commit, of a client the newest it has read or followed (none, of one that only writes); LAG is how
+    many commits lie between. LOG is the log with its history; KEPT is freed memory that waits for a client to finish
+    reading. RATE is commits per second, of a client commands per second. COMMANDS, FAILED and PENDING: what a client
+    has asked for, how much of it was refused, and what waits in its ring.
     """
     from mmsb.owners import owners, rated
 
