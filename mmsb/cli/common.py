@@ -47,7 +47,13 @@ def store_argument(function: Function) -> Function:
 
 def served_argument(function: Function) -> Function:
     """Adds the argument STORE: what mmsb.attach() takes, the path of a store or the name of a State."""
-    return click.argument("store")(function)
+
+    def check(_: click.Context, __: click.Parameter, value: str) -> str:
+        if not value:
+            raise click.BadParameter("It is empty. Give the path of a store or the name of a State.")
+        return value
+
+    return click.argument("store", callback=check)(function)
 
 
 @contextmanager

@@ -12,7 +12,7 @@ import click
 from mmsb.cli.commits import COLUMNS, RIGHT, document, filter_options, page_id_of, row
 from mmsb.cli.common import Place, served_argument
 from mmsb.cli.output import json_option, print_json, printable
-from mmsb.errors import BusyError, OwnerGoneError, RetentionError
+from mmsb.errors import BusyError, NotAStoreError, OwnerGoneError, RetentionError
 
 if TYPE_CHECKING:
     from mmsb.history import Commit, Filter
@@ -22,6 +22,7 @@ RETRY_SECONDS = 0.25
 # Nothing is known of the rows to come, so columns begin as wide as most will be, and grow.
 WIDTHS = {"seq": 7, "time (UTC)": 26, "source": 10, "label": 10, "bytes": 6}
 INTERRUPTED = 130
+NOT_YET = (OwnerGoneError, BusyError)
 
 
 class Lines:
@@ -62,13 +63,13 @@ class Tail:
         return None if self.deadline is None else max(0.0, self.deadline - time.monotonic())
 
     def attach(self) -> View | None:
-        """A View; with `wait` once there is an owner. None when the time is over. OwnerGoneError, NotAStoreError."""
+        """A View; with `wait` once there is an owner. None when the time is over. Errors are those of mmsb.attach."""
         from mmsb.attaching import attach
 
         while True:
             try:
                 return attach(self.store)
-            except OwnerGoneError:
+            except (*NOT_YET, NotAStoreError):
                 if not self.wait:
                     raise
             if self.left == 0:
@@ -80,7 +81,7 @@ class Tail:
         while True:
             try:
                 view.reattach()
-            except OwnerGoneError:
+            except NOT_YET:
                 if self.left == 0:
                     return False
                 time.sleep(RETRY_SECONDS)

@@ -147,7 +147,7 @@ class Dashboard(App[None]):
         """Begins to look."""
         self.query_one("#pages DataTable", DataTable).add_columns(*map(self.heading, PAGE_COLUMNS))
         self.query_one("#clients DataTable", DataTable).add_columns(*map(self.heading, CLIENT_COLUMNS))
-        self.query_one("#title", Static).update(f"[b]{self.watched.title}[/b]   looking ...")
+        self.query_one("#title", Static).update(Text(f"{printable(self.watched.title)}   looking ..."))
         self.run_worker(self.keep_looking())
 
     def heading(self, name: str) -> Text:
@@ -159,13 +159,14 @@ class Dashboard(App[None]):
         while True:
             await asyncio.sleep(self.interval)
             try:
-                self.picture = await asyncio.to_thread(self.watched.look)
+                picture = await asyncio.to_thread(self.watched.look)
             except MMSBError as error:
                 self.failure = error
                 self.exit()
                 return
             self.looks += 1
             if not self.paused:
+                self.picture = picture
                 with suppress(NoMatches, IndexError):  # when it is closed, the panels go before this does
                     self.draw()
 
@@ -178,7 +179,7 @@ class Dashboard(App[None]):
         self.draw()
 
     def action_pause(self) -> None:
-        """Stands still, or goes on with what was seen meanwhile."""
+        """Stands still, or goes on with the next look; what happens meanwhile is counted."""
         self.paused = not self.paused
         self.draw()
 
@@ -235,7 +236,7 @@ class Dashboard(App[None]):
         for page in sorted(picture.listed, key=SORTS[self.sort]):
             table.add_row(
                 right(page.page_id),
-                printable(page.name or ""),
+                Text(printable(page.name or "")),
                 bar(page.heat / most),
                 right(human_rate(page.changes_per_s)),
                 right(human_bytes_rate(page.bytes_per_s)),

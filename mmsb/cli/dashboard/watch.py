@@ -159,7 +159,7 @@ class Watch:
         if owner is not None:
             [owner] = rated([] if before is None else [before], [owner])
         sample = self.activity.sample()
-        pages = view.pages()
+        count = len(view)
         return Picture(
             self.title,
             view.path,
@@ -167,8 +167,8 @@ class Watch:
             alive,
             view.seq,
             view.durable_seq,
-            len(pages),
-            sum(map(self.is_stale, pages)) if len(pages) <= ASKED_MOST else None,
+            count,
+            sum(map(self.is_stale, view.pages())) if count <= ASKED_MOST else None,
             owner,
             tuple(listed for hot in sample.hot[:LISTED_MOST] if (listed := self.listed(hot)) is not None),
             tuple((page_id, self.name_of(page_id), why) for page_id, why in sample.waves.failing.items()),
