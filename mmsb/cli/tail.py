@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -89,9 +89,10 @@ class Tail:
                 self.gone = False
                 return True
 
-    def commits(self, view: View, first: int, wanted: Filter) -> Iterator[Commit]:
+    def commits(self, view: View, first: int, filter_for: Callable[[View], Filter]) -> Iterator[Commit]:
         """What fits, from seq `first` on. Says on stderr what ends it, or is missing."""
         while True:
+            wanted = filter_for(view)  # of each owner anew: the same name may be another page
             uuid, follower, last = view.uuid, view.follow(first), None
             while True:
                 follower.timeout = self.left
@@ -169,15 +170,20 @@ def command(
     """
     from mmsb.history import filter_of
 
+    def filter_for(view: View) -> Filter:
+        return filter_of(None if page is None else page_id_of(view, page), source, label, kind)
+
     shown, tail = 0, Tail(store, timeout=timeout, wait=wait)
     try:
         view = tail.attach()
         if view is not None:
             with view:
-                wanted = filter_of(None if page is None else page_id_of(view, page), source, label, kind)
-                lines: Any = None if wants_json else Lines(COLUMNS, RIGHT, WIDTHS)
-                for commit in tail.commits(view, first_of(view, since), wanted):
-                    print_json(document(commit)) if wants_json else lines.print(row(commit))
+                lines = None if wants_json else Lines(COLUMNS, RIGHT, WIDTHS)
+                for commit in tail.commits(view, first_of(view, since), filter_for):
+                    if lines is None:
+                        print_json(document(commit))
+                    else:
+                        lines.print(row(commit))
                     shown += 1
                     if shown == count:
                         return

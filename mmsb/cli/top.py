@@ -109,7 +109,10 @@ def command(store: str, interval: float, once: bool, screenshot: Path | None, lo
         with closing(Watch(store, budget_s=interval)) as watch:
             time.sleep(interval)
             picture = watch.look()
-        print_json(picture.document()) if wants_json else show_once(picture)
+        if wants_json:
+            print_json(picture.document())
+        else:
+            show_once(picture)
         return
     try:
         from mmsb.cli.dashboard import app

@@ -196,6 +196,20 @@ def test_it_waits_for_an_owner_and_for_the_next(process, target):
         assert err.splitlines()[1] == f"Process {second.pid} serves told now."
 
 
+def test_a_name_may_be_another_page_of_the_next_owner(process):
+    with Running("told", "--page", "b", "--since", 1, "--wait", "--json", "-n", 3, "--timeout", 60) as tail:
+        first = process(OWNER, "-")
+        first.hear()
+        assert json.loads(tail.line())["changes"][0]["page_id"] == 2
+        first.kill()
+        with mmsb.open(name="told") as state:
+            state.create_pages(5, 8)
+            state.create_page(8, name="b").write(b"x")
+            state.serve()
+            status, out, _ = tail.end()
+        assert status == 0 and [json.loads(line)["seq"] for line in out.splitlines()] == [2, 3]
+
+
 def test_time_is_over(process):
     assert "Nobody served told in time" in run("told", "--wait", "--timeout", 0, code=2).stderr
     owner = process(OWNER, "-")

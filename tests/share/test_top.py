@@ -5,6 +5,7 @@ import json
 import os
 import pty
 import re
+import select
 import subprocess
 import sys
 import termios
@@ -337,15 +338,18 @@ def test_in_a_terminal(process, key):
     running = subprocess.Popen(words, stdin=theirs, stdout=theirs, stderr=theirs, env=os.environ | {"TERM": "xterm"})
     os.close(theirs)
     shown = b""
-    while b"alive" not in shown:
-        shown += os.read(ours, 65536)
-    assert b"Propagation" in shown
-    os.write(ours, key)
-    while running.poll() is None:
-        with suppress(OSError):  # its end is closed
-            os.read(ours, 65536)
-    os.close(ours)
-    assert running.returncode == 0
+    try:
+        while running.poll() is None and select.select([ours], [], [], 30)[0]:
+            with suppress(OSError):  # its end is closed
+                shown += os.read(ours, 65536)
+            if key is not None and b"alive" in shown:
+                os.write(ours, key)
+                key = None
+        assert b"Propagation" in shown and running.wait(30) == 0
+    finally:
+        running.kill()
+        running.wait()
+        os.close(ours)
 
 
 def test_without_a_terminal():
