@@ -158,12 +158,17 @@ class Following(Generic[T]):
 
     def step(self) -> Frame | None:
         """The next commit, None when there is none yet. RetentionError when it is no longer kept."""
-        cursor, log = self.cursor, self.log
-        if cursor is not None and not log.reader.closed:
-            for frame in cursor:  # up to where the log was known to go when it was last looked at
-                if frame.kind == "commit" and frame.seq > self.seq:
-                    self.seq = frame.seq
-                    return frame
+        cursor = self.cursor
+        if cursor is not None:
+            offset = self.log.reader.follow_to(cursor.head.number, self.seq)
+            if offset >= 0:  # what is nearly always so, and short: a thread that was woken runs it cold
+                cursor.limit(offset)
+                for frame in cursor:
+                    if frame.kind == "commit" and frame.seq > self.seq:
+                        self.seq = frame.seq
+                        return frame
+                if cursor.offset >= offset:
+                    return None
         view = self.view
         view._keep_up()
         log = view._log

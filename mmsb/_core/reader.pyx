@@ -246,6 +246,20 @@ cdef class Reader:
         if seq > self.reader.words.seen_seq and not self.gate & REFUSED:
             self.reader.words.seen_seq = seq
 
+    def follow_to(self, uint64_t number, uint64_t seq):
+        """Where the commits that may be followed end in segment `number` of the log: an offset, and as saw(seq). -1
+        where there is something else to do before they are read: messages wait, the owner is gone, they go on elsewhere.
+        """
+        cdef uint64_t position
+        if self.gate & REFUSED or self.reader.gone or self.reader.shared.grown > self.reader.grown:
+            return -1
+        position = mmsb_reader_end(&self.reader)
+        if position >> 40 != number:
+            return -1
+        if seq > self.reader.words.seen_seq:
+            self.reader.words.seen_seq = seq
+        return position & ((<uint64_t>1 << 40) - 1)
+
     def ring(self):
         """Wakes every thread that sleeps in wait(), here and in other clients. One that is about to sleep misses it."""
         mmsb_bell_ring(&self.reader.shared.bell)
