@@ -493,6 +493,10 @@ uint64_t mmsb_reader_end(const mmsb_reader *reader) {
     return reader->gone ? reader->last : __atomic_load_n(&reader->shared->applied, __ATOMIC_ACQUIRE);
 }
 
+uint64_t mmsb_reader_published(const mmsb_reader *reader) {
+    return reader->gone ? reader->last : __atomic_load_n(&reader->shared->tail, __ATOMIC_ACQUIRE);
+}
+
 void mmsb_reader_owner_went(mmsb_reader *reader) {
     uint64_t applied = __atomic_load_n(&reader->shared->applied, __ATOMIC_ACQUIRE);
     uint64_t tail = __atomic_load_n(&reader->shared->tail, __ATOMIC_ACQUIRE);

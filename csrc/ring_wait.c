@@ -1,8 +1,10 @@
 /* How the two sides of a ring wait for each other: the owner at an eventfd, a client at a futex. */
 #define _GNU_SOURCE
+#include "clock.h"
 #include "ring_serve.h"
 
 #include <linux/futex.h>
+#include <sched.h>
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
@@ -58,15 +60,15 @@ bool mmsb_ring_await_owner(mmsb_ring_shared *shared, uint64_t seen, mmsb_patienc
 
 bool mmsb_clients_await(mmsb_client **clients, uint64_t count, mmsb_patience *patience) {
     uint64_t spin_ns = patience != NULL ? mmsb_patience_now(patience) : 0;
-    uint64_t begin = spin_ns != 0 ? mmsb_patience_clock() : 0;
+    uint64_t begin = spin_ns != 0 ? mmsb_clock_monotonic() : 0;
     for (bool first = true;; first = false) {
         for (uint64_t i = 0; i < count; i++) {
             if (!mmsb_client_is_ready(clients[i])) continue;
             if (patience != NULL && !first) mmsb_patience_learn(patience, true);
             return true;
         }
-        if (spin_ns == 0 || mmsb_patience_clock() - begin >= spin_ns) break;
-        __builtin_ia32_pause();
+        if (spin_ns == 0 || mmsb_clock_monotonic() - begin >= spin_ns) break;
+        sched_yield(); /* a client may be waiting for this very processor */
     }
     if (patience != NULL) mmsb_patience_learn(patience, false);
     return false;

@@ -17,7 +17,7 @@ typedef struct mmsb_shared {
     uint32_t owner_pid;
     _Alignas(64) uint64_t tail;    /* end of the last published frame */
     _Alignas(64) uint64_t applied; /* end of the last frame whose changes are in the pages */
-    uint64_t seq;                  /* of the last commit applied */
+    uint64_t seq;                  /* of the last commit applied; stored before `applied` */
     _Alignas(64) uint64_t durable_seq;
     _Alignas(64) uint32_t bell;  /* changes with every commit while somebody is attached */
     _Alignas(64) uint64_t grown; /* messages about memory that came or went, so far */

@@ -272,7 +272,7 @@ def bases_of(state: State) -> Bases:
 
 def segments_between(log: Any, since: int, until: int) -> list[Segment]:
     """The segments that hold commits since+1..until, ascending."""
-    segments = list(log.segments)
+    segments = list(log.listed())
     ends = [*(segment.base_seq for segment in segments[1:]), until][: len(segments)]
     return [segment for segment, end in zip(segments, ends, strict=True) if segment.base_seq < until and end > since]
 

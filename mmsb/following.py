@@ -46,6 +46,7 @@ class Following(Generic[T]):
         self.log: Any = None  # the one that `cursor` is in; reattach() gives the view another
         self.uuid = view.uuid
         self.cursor: Cursor | None = None
+        self.until = 0  # the newest commit when that was last asked
         self.waits_in: int | None = None  # the thread that waits for more
         self.finds = 0  # in a row, without waiting
         self.unread = False  # take() has found nothing yet, and has not looked at everything
@@ -159,8 +160,8 @@ class Following(Generic[T]):
     def step(self) -> Frame | None:
         """The next commit, None when there is none yet. RetentionError when it is no longer kept."""
         cursor, log = self.cursor, self.log
-        if cursor is not None and not log.reader.closed:
-            for frame in cursor:  # up to where the log was known to go when it was last looked at
+        if cursor is not None and self.seq < self.until and not log.reader.closed:
+            for frame in cursor:
                 if frame.kind == "commit" and frame.seq > self.seq:
                     self.seq = frame.seq
                     return frame
@@ -170,7 +171,7 @@ class Following(Generic[T]):
         if log is not self.log:
             self.change_over(log)
         log.reader.saw(self.seq)
-        until = log.reader.seq
+        self.until = until = log.reader.seq
         while self.seq < until:
             segment = log.segment_of(self.seq + 1)
             if segment.base_seq > self.seq:
@@ -183,6 +184,7 @@ class Following(Generic[T]):
             if cursor is not None and cursor.head.number == segment.number and segment.memory is not None:
                 if segment is log.active:
                     log.settle()
+                log.buffer(segment)  # one that has ended meanwhile: finds out where
                 cursor.limit(segment.tail)
             else:
                 cursor = self.cursor = log.cursor(segment)
@@ -201,7 +203,7 @@ class Following(Generic[T]):
                 f"What this followed is gone: another State is served as {self.view._target!r} now. Begin anew.",
                 target=self.view._target,
             )
-        self.log, self.cursor = log, None
+        self.log, self.cursor, self.until = log, None, 0
 
 
 class Follower(Following[Commit]):

@@ -59,16 +59,15 @@ class Indexes:
         CorruptLogError when the segment is damaged before that.
         """
         log = self.state._log
-        data = log.buffer(segment)
         index = self.kept.get(segment.number)
         if index is None:
             with self.lock:
                 index = self.kept.setdefault(segment.number, SegmentIndex(segment.head))
         elif until is not None and index.seq >= until:
-            return Reader(index, data)
+            return Reader(index, log.buffer(segment))
         if segment is log.active:
             log.settle()
-        data = self.extend(segment, index, data)
+        data = self.extend(segment, index, log.buffer(segment))
         self.trim(index)
         return Reader(index, data)
 
@@ -84,6 +83,10 @@ class Indexes:
         except Exception:
             self.forget(segment)  # it may have taken a frame in half
             raise
+        if index.offset < tail:
+            # The tail was a bound if the next segment came meanwhile: now it is looked for.
+            data = log.buffer(segment)
+            tail = segment.tail
         if index.offset < tail:
             raise CorruptLogError(
                 f"{segment.path or 'The log in memory'} ends at offset {index.offset} instead of {tail}. "

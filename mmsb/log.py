@@ -117,9 +117,13 @@ class Log:
             self.settle()
         return cursor_of(segment, self.buffer(segment), self.state)
 
+    def listed(self) -> list[Segment]:
+        """The segments, ascending. Every commit whose seq was seen before is in one of them."""
+        return self.segments
+
     def segment_of(self, seq: int) -> Segment:
         """The segment that holds commit `seq` (the active one for what is still to come)."""
-        segments = self.segments
+        segments = self.listed()
         low, high = 0, len(segments) - 1
         while low < high:
             middle = (low + high + 1) // 2
@@ -136,7 +140,7 @@ class Log:
         """
         until = self.state.seq if until is None else min(until, self.state.seq)
         first = self.segment_of(max(since, 1))
-        for segment in list(self.segments):
+        for segment in list(self.listed()):
             if segment.number < first.number:
                 continue
             if segment.base_seq >= until:

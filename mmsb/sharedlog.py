@@ -26,15 +26,23 @@ class Shared(Log):
     state: Any  # a View
     reader: Any  # of the same connection; after View.reattach() the view has another one, with another log
 
+    def listed(self) -> list[Segment]:
+        """The segments, ascending. The message of a new one is sent before there is a commit in it."""
+        self.state._keep_up()
+        return self.segments
+
     def settle(self) -> None:
-        """Notes where the commits end that may be followed."""
-        with self.tail_lock:
-            number, offset = self.reader.end()
-            active = self.active
-            if number == active.number:
-                active.tail = offset
-            elif number < active.number:
-                active.tail = HEADER_BYTES
+        """Notes where the commits end: all whose seq anybody has seen are in front of that."""
+        while True:
+            with self.tail_lock:
+                number, offset = self.reader.published()
+                active = self.active
+                if number <= active.number:
+                    active.tail = offset if number == active.number else HEADER_BYTES
+                    return
+            self.state._keep_up()  # the message of a newer segment waits
+            if active is self.active:
+                return  # it never came: the connection has ended
 
     def came(self, region: Region) -> None:
         """A segment came: the one that is appended to from now on."""

@@ -239,7 +239,7 @@ class View(Asking):
                     for change in index.frame(data, at, found.sources, self).changes():
                         self._learn(change)
                     at = index.next_commit(data, at + 1, last, None, DESCRIBING) if at < last else None
-            self._names_seq = max(self._names_seq, until)
+                self._names_seq = max(self._names_seq, last)
 
     def _learn(self, change: Any) -> None:
         page_id, kind = change.page_id, change.kind

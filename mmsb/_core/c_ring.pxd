@@ -4,6 +4,10 @@ from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from mmsb._core.c_mmsb cimport mmsb_alloc, mmsb_buffer, mmsb_core, mmsb_memory
 
 
+cdef extern from "clock.h" nogil:
+    uint64_t mmsb_clock_monotonic()
+
+
 cdef extern from "memory.h" nogil:
     int mmsb_memory_map(mmsb_memory *memory, int fd, bint writable)
     int mmsb_memory_create(mmsb_memory *memory, uint64_t bytes, bint huge)

@@ -101,4 +101,5 @@ cdef extern from "reader.h" nogil:
     bint mmsb_reader_wait(mmsb_reader *reader, uint64_t position, uint64_t timeout_ns)
     void mmsb_reader_end_waits(mmsb_reader *reader)
     uint64_t mmsb_reader_end(const mmsb_reader *reader)
+    uint64_t mmsb_reader_published(const mmsb_reader *reader)
     void mmsb_reader_owner_went(mmsb_reader *reader)

@@ -267,7 +267,8 @@ cdef bytes text_of(const mmsb_change *change):
 
 cdef Change make_change(const mmsb_change *c):
     cdef Change change = Change.__new__(Change)
-    change.page_id = c.page_id
+    # The parser sets it for those alone that have one.
+    change.page_id = 0 if c.kind == MMSB_CHANGE_LABEL or c.kind == MMSB_CHANGE_INTENT else c.page_id
     if c.kind <= MMSB_DELTA_BITMAP:
         change.kind = "delta"
         change.delta = new_delta(c.page_id, c.kind, c.payload, c.payload_bytes)

@@ -220,6 +220,11 @@ cdef class Reader:
         cdef uint64_t position = mmsb_reader_end(&self.reader)
         return position >> 40, position & ((<uint64_t>1 << 40) - 1)
 
+    def published(self):
+        """(segment, offset) in the log up to where frames are published: every commit whose seq was seen is in there."""
+        cdef uint64_t position = mmsb_reader_published(&self.reader)
+        return position >> 40, position & ((<uint64_t>1 << 40) - 1)
+
     def moment(self):
         """(seq, position) of the newest commit that is published."""
         cdef mmsb_moment moment
