@@ -1,10 +1,10 @@
 #define _GNU_SOURCE
 #include "patience.h"
 
+#include "clock.h"
+
 #include <sched.h>
 #include <unistd.h>
-
-#include "clock.h"
 
 #define SPIN_NS 20000u
 /* After so many failures in a row spinning is tried once in PROBE_COUNT times only. */
@@ -36,7 +36,7 @@ uint64_t mmsb_patience_look(mmsb_patience *patience, const uint64_t *word, uint6
             }
             __builtin_ia32_pause();
         }
-        sched_yield(); /* whoever is waited for may be waiting for this very processor */
+        sched_yield();
         spent = mmsb_clock_monotonic() - begin;
     }
     mmsb_patience_learn(patience, false);

@@ -1,6 +1,7 @@
-/* How long a thread looks before it lets the system put it to sleep: spin_ns, as long as that pays; after some failures
- * it is tried but now and then. Between looks it offers its processor, because the kernel likes to put the two sides of
- * a ring on the same one: with that a round trip there takes 4 microseconds, with looking alone it took 13. */
+/* How long a thread looks for what another one does before it lets the system put it to sleep: spin_ns, as long as that
+ * pays; after some failures it is tried but now and then. Between looks it offers its processor, because the kernel
+ * likes to put both threads on the same one: there a round trip of a command takes 4 microseconds with that, and took
+ * 13 with looking alone. */
 #ifndef MMSB_PATIENCE_H
 #define MMSB_PATIENCE_H
 

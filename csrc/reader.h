@@ -106,8 +106,8 @@ void mmsb_reader_end_waits(mmsb_reader *reader);
 /* Up to where commits may be followed: `applied`, or the end of history when the owner is gone. */
 uint64_t mmsb_reader_end(const mmsb_reader *reader);
 
-/* Up to where frames are published. A `seq` that was read before lies in front of it; of `applied` that is not so, which
- * the owner stores after it. */
+/* Up to where frames are published. A `seq` that was read before lies in front of it; of `applied` that is not so,
+ * which the owner stores after it. */
 uint64_t mmsb_reader_published(const mmsb_reader *reader);
 
 /* The owner is gone. History ends where its log does: after a frame, too, that it had no time left to publish, because

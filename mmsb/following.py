@@ -189,11 +189,16 @@ class Following(Generic[T]):
             else:
                 cursor = self.cursor = log.cursor(segment)
                 log.skip_to(cursor, segment, self.seq + 1)
+            number, offset = log.reader.end()  # which the owner moves after the seq, and frames are there before both
+            if number <= segment.number:
+                cursor.limit(offset if number == segment.number else cursor.offset)
             for frame in cursor:
                 if frame.kind == "commit" and frame.seq > self.seq:
                     self.seq = frame.seq
                     return frame
             log.check_read(cursor, segment)
+            if number <= segment.number:
+                return None
         return None
 
     def change_over(self, log: Any) -> None:

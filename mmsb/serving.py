@@ -509,7 +509,7 @@ class Server:
     def status(self) -> dict[str, Any]:
         """What `mmsb ps` shows."""
         state = self.state
-        told = self.sharing.clients()
+        log, told = state._log, self.sharing.clients()
         seq = state.seq
         clients = []
         for fd, peer in self.peers.items():
@@ -536,6 +536,7 @@ class Server:
             "seq": seq,
             "durable_seq": state.durable_seq,
             "pages": state.page_count,
+            "log": {"segments": len(log.segments), "bytes": log.bytes_used()},
             "seconds": round(time.monotonic() - self.started, 3),
             "clients_most": self.clients_most,
             "refused": self.refused,
