@@ -135,7 +135,7 @@ def test_cancelling(served, view):
             async with asyncio.timeout(0.02):
                 await listen(told, heard)
         assert heard == list(range(3, 23)), "nothing is lost between two tasks"
-        assert descriptors() == before
+        assert descriptors() <= before
 
     run(main())
 
