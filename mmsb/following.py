@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from mmsb.errors import OwnerGoneError, RetentionError, StateClosedError
 from mmsb.history import Commit
-from mmsb.waiting import RING_SECONDS, SLICE_SECONDS, Place
+from mmsb.waiting import RING_SECONDS, SLICE_SECONDS
 
 if TYPE_CHECKING:
     from mmsb._core.log import Cursor, Frame
+    from mmsb._core.reader import Place
     from mmsb.view import View
 
 T = TypeVar("T")
@@ -65,7 +66,7 @@ class Following(Generic[T]):
             return found
         deadline, newest = self.deadline(), self.newest()
         while True:
-            place = Place.of(self.view)
+            place = self.view._reader.place()
             found = self.look()  # once more, now that it is known since when nothing else came
             if found is not None:
                 return found
@@ -97,7 +98,7 @@ class Following(Generic[T]):
             return found
         deadline, newest = self.deadline(), self.newest()
         while True:
-            place = Place.of(self.view)
+            place = self.view._reader.place()
             found = self.look()
             if found is not None:
                 return found

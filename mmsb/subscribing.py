@@ -17,9 +17,10 @@ from mmsb.errors import RetentionError, StateClosedError, described
 from mmsb.events import KINDS, OWNERS_KINDS, Event, Missed
 from mmsb.following import Following
 from mmsb.telling import ALONG_EDGES, TOLD, Teller, Wish, wanted_kinds, wanted_source
-from mmsb.waiting import AGAIN, PARK, SLEEP, Place, Sleeper
+from mmsb.waiting import AGAIN, PARK, SLEEP, Sleeper
 
 if TYPE_CHECKING:
+    from mmsb._core.reader import Place
     from mmsb.links import Link
     from mmsb.linktable import Links
     from mmsb.view import View

@@ -35,6 +35,7 @@ TOLD_WHAT = [
     tuple(name for bit, name in enumerate(("bytes", "size", "name", "metadata")) if bits >> bit & 1)
     for bits in range(16)
 ]
+BYTES = TOLD_WHAT[WHAT["delta"]]
 
 
 def wanted_kinds(kinds: str | Iterable[str]) -> frozenset[str]:
@@ -116,6 +117,7 @@ class Teller:
         """These are the kinds from now on."""
         self.kinds = kinds
         self._deltas, self._changes = "delta_applied" in kinds, "page_changed" in kinds
+        self._only_changes = kinds == {"page_changed"}
         self._along_edges = not ALONG_EDGES.isdisjoint(kinds)
 
     def put(self, event: Event) -> None:
@@ -126,6 +128,12 @@ class Teller:
     def read(self, frame: Frame) -> None:
         """Hands on the events of one commit, in their order."""
         seq, source = frame.seq, frame.source
+        if self._only_changes:
+            pages = frame.written_pages()
+            if pages is not None:  # what most commits are, and most subscribers want
+                for page_id in pages:
+                    self._put(PageChanged(seq, source, page_id, BYTES))
+                return
         changes = frame.changes()
         wave, cause = None, 0
         for change in changes:

@@ -369,12 +369,12 @@ class View(Asking):
         while self.seq < seq:
             if self._reader.gone:
                 raise self._gone()
-            place = self._reader.end()
+            place = self._reader.place()
             left = 1.0 if deadline is None else min(1.0, deadline - time.monotonic())
             if left <= 0:
                 return False
             if self.seq < seq:
-                self._reader.wait(*place, left)
+                place.wait(left)
         return True
 
     def _keep_up(self) -> None:

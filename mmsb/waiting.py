@@ -7,14 +7,12 @@ import os
 import threading
 import time
 import weakref
-from typing import TYPE_CHECKING, Any, NamedTuple
-
-from mmsb.errors import StateClosedError
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import asyncio
 
-    from mmsb._core.reader import Reader
+    from mmsb._core.reader import Place, Reader
     from mmsb.following import Following
     from mmsb.view import View
 
@@ -24,33 +22,6 @@ SLICE_SECONDS = 1.0
 RING_SECONDS = 50e-6
 
 AGAIN, SLEEP, PARK = "again", "sleep", "park"
-
-
-class Place(NamedTuple):
-    """Up to where commits could be followed, at one moment and with one owner."""
-
-    reader: Reader
-    segment: int
-    offset: int
-
-    @classmethod
-    def of(cls, view: View) -> Place:
-        """The place now."""
-        reader = view._reader
-        return cls(reader, *reader.end())
-
-    @property
-    def passed(self) -> bool:
-        """Whether there may be more than here, or nothing will come."""
-        reader = self.reader
-        return reader.gone or reader.closed or reader.end() != self[1:]
-
-    def wait(self, seconds: float) -> None:
-        """Returns once there may be more than here; earlier at the end of `seconds`, or for nothing."""
-        try:
-            self.reader.wait(self.segment, self.offset, seconds)
-        except StateClosedError:  # closed, or left behind by reattach()
-            return
 
 
 class Sleeper:
@@ -100,17 +71,17 @@ class Sleeper:
     def run(self) -> None:
         """The thread."""
         while True:
-            self.parked.clear()
             self.called = False
             view = self.view()
             if view is None or self.ended:
                 return
-            place = Place.of(view)
+            place = view._reader.place()
             gone = place.reader.gone  # asked before, so that work() sees what was published until then
             then = self.work(view, place, gone)
             del view
             if then == PARK or (gone and then == SLEEP):
                 self.parked.wait(SLICE_SECONDS)
+                self.parked.clear()  # before it looks at what there is to do
             elif then == SLEEP:
                 self.sleeps_at = place.reader
                 if not self.called:

@@ -393,6 +393,26 @@ cdef class Frame:
             result.append(change)
         return result
 
+    def written_pages(self):
+        """The pages whose bytes the commit changes, ascending by their first change (dict, its values mean nothing).
+        None when it does anything else as well, or is malformed: then changes() says what.
+        """
+        cdef mmsb_change c
+        cdef const uint8_t *p = self.frame.changes
+        cdef dict pages = {}
+        if self.frame.head.kind != MMSB_FRAME_COMMIT:
+            return None
+        while True:
+            p = mmsb_change_next(p, self.frame.end, &c)
+            if p == NULL:
+                return None
+            if c.kind == MMSB_CHANGE_END:
+                return pages
+            if c.kind <= MMSB_DELTA_BITMAP:
+                pages[c.page_id] = None
+            elif c.kind != MMSB_CHANGE_SOURCE and c.kind != MMSB_CHANGE_LABEL and c.kind != MMSB_CHANGE_INTENT:
+                return None
+
     def deltas(self):
         """List of the Deltas of the commit, in order of index."""
         return [change.delta for change in self.changes() if change.kind == "delta"]

@@ -231,15 +231,12 @@ cdef class Reader:
         self.read(NULL, 0, &moment, False)
         return moment.seq, moment.position
 
-    def wait(self, uint64_t segment, uint64_t offset, double seconds):
-        """Waits until commits may be followed beyond a position, at most so long. Whether they may."""
-        cdef uint64_t timeout_ns = <uint64_t>(seconds * 1e9) if seconds > 0 else 0
-        cdef bint more
-        if self.gate & REFUSED:
-            self.refuse()
-        with nogil:
-            more = mmsb_reader_wait(&self.reader, segment << 40 | offset, timeout_ns)
-        return more
+    def place(self):
+        """The Place up to where commits may be followed now."""
+        cdef Place place = Place.__new__(Place)
+        place.reader = self
+        place.position = mmsb_reader_end(&self.reader)
+        return place
 
     def saw(self, uint64_t seq):
         """This client has come to commit `seq` in the log, which the owner's people may want to know."""
@@ -464,6 +461,33 @@ cdef class Reader:
             chunk += 1
         cdef Region region = self.regions.get((MMSB_REGION_HEADERS, chunk))
         return NULL if region is None else <const mmsb_page_header *>region.base + (page_id - before)
+
+
+cdef class Place:
+    """Up to where commits could be followed, at one moment and with one owner."""
+
+    cdef readonly Reader reader
+    cdef uint64_t position
+
+    @property
+    def passed(self):
+        """Whether there may be more than here, or nothing will come."""
+        cdef Reader reader = self.reader
+        return bool(reader.reader.gone or reader.gate & REFUSED or mmsb_reader_end(&reader.reader) != self.position)
+
+    def wait(self, double seconds):
+        """Returns once there may be more than here; earlier at the end of `seconds`, or for nothing."""
+        cdef Reader reader = self.reader
+        cdef uint64_t timeout_ns = <uint64_t>(min(seconds, 1e9) * 1e9) if seconds > 0 else 0
+        if not reader.gate & REFUSED:  # closed, or left behind when the view got another one
+            with nogil:
+                mmsb_reader_wait(&reader.reader, self.position, timeout_ns)
+
+    def __eq__(self, other):
+        return (type(other) is Place and (<Place>other).reader is self.reader
+                and (<Place>other).position == self.position)
+
+    __hash__ = None
 
 
 cdef class Cell:
