@@ -99,8 +99,8 @@ bool mmsb_reader_wait(mmsb_reader *reader, uint64_t position, uint64_t timeout_n
 /* Up to where commits may be followed: `applied`, or the end of history when the owner is gone. */
 uint64_t mmsb_reader_end(const mmsb_reader *reader);
 
-/* Up to where frames are published. A `seq` that was read before lies in front of it; of `applied` that is not so, which
- * the owner stores after it. */
+/* Up to where frames are published. The commit of a `seq` that was read before lies in front of it. It may lie behind
+ * `applied`, which the owner stores after the seq. */
 uint64_t mmsb_reader_published(const mmsb_reader *reader);
 
 /* The owner is gone. History ends where its log does: after a frame, too, that it had no time left to publish, because

@@ -219,7 +219,7 @@ cdef class Reader:
         return position >> 40, position & ((<uint64_t>1 << 40) - 1)
 
     def published(self):
-        """(segment, offset) in the log up to where frames are published: every commit whose seq was seen is in there."""
+        """(segment, offset) in the log behind the newest frame: every commit whose seq was seen is in front of it."""
         cdef uint64_t position = mmsb_reader_published(&self.reader)
         return position >> 40, position & ((<uint64_t>1 << 40) - 1)
 
