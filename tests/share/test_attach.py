@@ -475,32 +475,6 @@ def test_without_a_runtime_directory(monkeypatch, tmp_path):
 # ---- attaching again and again
 
 
-def cycle(times):
-    for _ in range(times):
-        with mmsb.attach("world") as view:
-            view.page("a")[0:1]
-
-
-def resident():
-    with open("/proc/self/statm") as file:
-        return int(file.read().split()[1]) * 4096
-
-
-@pytest.mark.parametrize("times", [1000, pytest.param(10_000, marks=pytest.mark.slow)])
-def test_cycles_leave_nothing(served, times):
-    cycle(50)
-    gc.collect()
-    until(lambda: served.stats()["sharing"]["clients"] == 0)
-    before, memory, threads = fds(), resident(), threading.active_count()
-    cycle(times)
-    until(lambda: served.stats()["sharing"]["clients"] == 0)
-    assert fds() <= before + 4, "descriptors wait for the collector"
-    gc.collect()
-    until(lambda: fds() <= before)
-    assert threading.active_count() == threads
-    assert resident() - memory < 8 << 20
-
-
 def test_views_that_are_dropped_leave_nothing(served):
     view = mmsb.attach("world")
     before = fds()
