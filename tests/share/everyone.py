@@ -16,6 +16,7 @@ import sys
 import threading
 import time
 import traceback
+from contextlib import suppress
 from hashlib import shake_128
 from pathlib import Path
 
@@ -85,18 +86,33 @@ class Ledger:
 
 
 class Stopwatch:
-    """How long a read keeps this thread: the time that passes, less that in which it could run and had no processor.
+    """How long a read keeps its reader: the time that passes, less that in which the process could run and had no
+    processor. Its threads count together, as one may hold what the other waits for.
 
-    So a machine that is busy is discounted, and sleeping or spinning is not: what the kernel counts as waiting for a
-    processor is nobody's fault here, and a lock, a retry or a wait for the owner would show in full.
+    So a machine that is busy is discounted, by what the kernel counts as waiting for a processor, and nothing else is:
+    sleeping, spinning, a lock, a retry, a wait for the owner show in full.
     """
 
     def __init__(self, ledger):
         self.ledger = ledger
-        self.file = os.open("/proc/thread-self/schedstat", os.O_RDONLY)
+        self.files = []
+        self.renew()
+
+    def renew(self):
+        """Another thread takes the messages of a new owner."""
+        for file in self.files:
+            os.close(file)
+        self.files = []
+        for task in os.listdir("/proc/self/task"):
+            with suppress(FileNotFoundError):  # one that has just ended
+                self.files.append(os.open(f"/proc/self/task/{task}/schedstat", os.O_RDONLY))
 
     def without_processor(self):
-        return int(os.pread(self.file, 96, 0).split()[1])
+        waited = 0
+        for file in self.files:
+            with suppress(ProcessLookupError):  # a thread that has ended
+                waited += int(os.pread(file, 96, 0).split()[1])
+        return waited
 
     def __enter__(self):
         self.waited = self.without_processor()
@@ -104,7 +120,7 @@ class Stopwatch:
 
     def __exit__(self, *_):
         passed = time.monotonic_ns() - self.began
-        held = passed - (self.without_processor() - self.waited)
+        held = max(0, passed - max(0, self.without_processor() - self.waited))
         ledger = self.ledger
         ledger[SINCE_NS] = 0
         ledger[READS] += 1
@@ -361,6 +377,7 @@ def mourn(me, view, ids, looked, watch):
 
     again()
     if me.reattach(view, again):
+        watch.renew()
         past = view.at(last.seq)
         assert all(past.page(page_id).read() == last[page_id] for page_id in ids.values()), "a commit was lost"
 
