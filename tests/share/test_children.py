@@ -117,34 +117,57 @@ def test_a_client_becomes_another_program(process, tmp_path):
 
 
 FORKED = """
-if sys.argv[1] == "owner":
-    state = mmsb.open(sys.argv[2])
+import threading
+role, path = sys.argv[1:]
+if role == "owner":
+    state = mmsb.open(path)
     state.create_page(8, name="a")
     state.serve()
-view = mmsb.attach(sys.argv[2])
-view.page("a").write(b"x")
-for _ in range(2):
+view = mmsb.attach(path)
+page, stop, seqs = view.page("a"), threading.Event(), []
+
+def hammer():
+    while not stop.is_set():
+        seqs.append(page.write(len(seqs).to_bytes(7, "little") + b"x").seq)
+        assert view.snapshot()[page.page_id] == page.read()
+
+hammering = threading.Thread(target=hammer)
+hammering.start()
+for _ in range(10):
     child = os.fork()
     if child == 0:
-        sys.exit(3)  # through all that a process does at its end
-    status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-    done = view.page("a").write(os.urandom(8))
-    tell(status, view.owner_alive, view.page("a").epoch == done.epoch)
+        try:
+            page.read()
+        except mmsb.ForkedStateError:
+            sys.exit(3)  # through all that a process does at its end
+        os._exit(1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 3
+done = len(seqs)
+while len(seqs) < done + 10:
+    time.sleep(0.001)
+stop.set()
+hammering.join()
+tell(seqs == list(range(2, len(seqs) + 2)), view.owner_alive)
+sys.stdin.readline()
+"""
+
+OWNER = """
+state = mmsb.open(sys.argv[1])
+state.create_page(8, name="a")
+state.serve()
+tell("ready")
 sys.stdin.readline()
 """
 
 
 @pytest.mark.parametrize("role", ["owner", "client"])
-def test_a_forked_child_ends_as_processes_do(process, tmp_path, role):
-    """What it cleans up is not its parent's."""
-    with mmsb.open(tmp_path / "s") if role == "client" else mmsb.open() as state:
-        if role == "client":
-            state.create_page(8, name="a")
-            state.serve()
-        parent = process(FORKED, role, tmp_path / "s")
-        for _ in range(2):
-            assert parent.hear() == [3, True, True]
-        with mmsb.attach(tmp_path / "s") as view:
-            assert view.page("a").write(b"z").seq == view.seq == 5
-        parent.say()
-        assert parent.end() == 0
+def test_forked_children_end_as_processes_do(process, tmp_path, role):
+    """What they clean up is not their parent's, in the middle of whatever that does."""
+    if role == "client":
+        assert process(OWNER, tmp_path / "s").hear() == "ready"
+    parent = process(FORKED, role, tmp_path / "s")
+    assert parent.hear() == [True, True]
+    with mmsb.attach(tmp_path / "s") as view:
+        assert view.page("a").write(b"z").seq == view.seq
+    parent.say()
+    assert parent.end() == 0

@@ -51,11 +51,12 @@ def hear(owner, alive):
     alive[role] = int(pid)
 
 
-def test_the_world_is_finished(tmp_path, agents):
-    """Each agent is killed, and then the owner, twice; the third owner comes to the end."""
+@pytest.mark.parametrize("owners", [1, pytest.param(3, marks=pytest.mark.slow)])
+def test_the_world_is_finished(tmp_path, agents, owners):
+    """Each agent is killed, and then the owner, so often; the next owner comes to the end."""
     dice, store = random.Random(11), str(tmp_path / "cave.mmsb")
-    for _ in range(2):
-        owner, alive = start(store, "--pace", "0.05"), {}
+    for _ in range(owners):
+        owner, alive = start(store, "--pace", "0.06"), {}
         while alive.keys() < ROLES:
             hear(owner, alive)
         with attach(store) as view:

@@ -295,7 +295,8 @@ def test_nothing_is_lost_or_torn(tmp_path, nursery, kills):
         check_stage(stage, tally)
         shutil.rmtree(stage.folder)
     print(*(f"{what}: {count}" for what, count in sorted(tally.items())), f"{time.monotonic() - begun:.0f} s", sep="\n")
-    assert done >= kills and min(tally.values()) > 0
+    assert done >= kills
+    assert kills < 40 or len(tally) == 12 and all(tally.values()), "something was never tried"
 
 
 # ---- that it would be noticed
