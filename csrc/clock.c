@@ -10,11 +10,15 @@
 /* Over a longer time the two clocks are not compared: the machine may have slept meanwhile. */
 #define COMPARE_NS_MAX 1000000000u
 
-static uint64_t system_time(void) {
+static uint64_t read_ns(clockid_t which) {
     struct timespec now;
-    clock_gettime(CLOCK_REALTIME, &now);
+    clock_gettime(which, &now);
     return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
 }
+
+static uint64_t system_time(void) { return read_ns(CLOCK_REALTIME); }
+
+uint64_t mmsb_clock_monotonic(void) { return read_ns(CLOCK_MONOTONIC); }
 
 /* Whether the counter goes on at one rate in every state of the processor. Asked once: in a virtual machine the answer
  * takes tens of microseconds. */

@@ -16,4 +16,7 @@ typedef struct mmsb_clock {
  * clock is a valid one. */
 uint64_t mmsb_clock_now(mmsb_clock *clock);
 
+/* Nanoseconds of CLOCK_MONOTONIC, for deadlines. */
+uint64_t mmsb_clock_monotonic(void);
+
 #endif

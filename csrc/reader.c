@@ -7,6 +7,7 @@ void mmsb_reader_init(mmsb_reader *reader, uint32_t features, const mmsb_alloc *
     mmsb_kernels_init(&reader->kernels, features);
     reader->alloc = alloc;
     reader->seed = mmsb_frame_seed(&reader->kernels, salt);
+    mmsb_patience_init(&reader->patience);
 }
 
 void mmsb_reader_release(mmsb_reader *reader) {
@@ -521,10 +522,21 @@ void mmsb_reader_owner_went(mmsb_reader *reader) {
 }
 
 bool mmsb_reader_wait(mmsb_reader *reader, uint64_t position, uint64_t timeout_ns) {
+    const mmsb_shared *shared = reader->shared;
     if (mmsb_reader_end(reader) != position) return true;
+    if (__atomic_load_n(&reader->over, __ATOMIC_SEQ_CST)) return false;
+    uint64_t spent = mmsb_patience_look(&reader->patience, &shared->applied, position, timeout_ns);
+    if (mmsb_reader_end(reader) != position) return true;
+    if (spent >= timeout_ns) return false;
     __atomic_fetch_add(&reader->words->waiting, 1, __ATOMIC_SEQ_CST);
-    uint32_t bell = __atomic_load_n(&reader->shared->bell, __ATOMIC_SEQ_CST);
-    if (mmsb_reader_end(reader) == position && !reader->gone) mmsb_bell_wait(&reader->shared->bell, bell, timeout_ns);
+    uint32_t bell = __atomic_load_n(&shared->bell, __ATOMIC_SEQ_CST);
+    if (mmsb_reader_end(reader) == position && !__atomic_load_n(&reader->over, __ATOMIC_SEQ_CST))
+        mmsb_bell_wait(&shared->bell, bell, timeout_ns - spent);
     __atomic_fetch_sub(&reader->words->waiting, 1, __ATOMIC_SEQ_CST);
     return mmsb_reader_end(reader) != position;
+}
+
+void mmsb_reader_end_waits(mmsb_reader *reader) {
+    __atomic_store_n(&reader->over, true, __ATOMIC_SEQ_CST);
+    mmsb_bell_ring_out(&reader->shared->bell, &reader->words->waiting);
 }

@@ -5,12 +5,13 @@
  * them once more, in order, gives the bytes after the last of them. Whatever the writer does meanwhile, and even if it
  * dies in the middle of it, one pass is enough. docs/understand/sharing.md has the argument in full.
  *
- * Nothing here locks: one thread at a time in one reader. */
+ * Nothing here locks: one thread at a time in one reader, save for those that wait. */
 #ifndef MMSB_READER_H
 #define MMSB_READER_H
 
 #include "alloc.h"
 #include "arena.h"
+#include "patience.h"
 #include "segment.h"
 #include "shared.h"
 
@@ -34,6 +35,8 @@ typedef struct mmsb_reader {
     uint64_t grown;  /* messages taken, as in shared->grown */
     bool gone;       /* the owner is: nothing will come */
     uint64_t last;   /* then: where history ends */
+    bool over;       /* nobody is to wait any more */
+    mmsb_patience patience;
     bool never_redo; /* for a test that shows what it would be like */
     mmsb_kernels kernels;
     const mmsb_alloc *alloc;
@@ -93,14 +96,18 @@ int mmsb_reader_live(mmsb_reader *reader, uint8_t *live, uint64_t room, uint64_t
 /* The size that a page's header tells now, 0 when there is none: a first guess. */
 uint64_t mmsb_reader_guess(const mmsb_reader *reader, uint64_t page_id);
 
-/* Waits for a commit after `position`, for at most `timeout_ns`. Whether there is one. */
+/* Waits for a commit after `position`, for at most `timeout_ns`. Whether there is one. It looks for a moment before it
+ * sleeps, see patience.h. Any number of threads may wait. */
 bool mmsb_reader_wait(mmsb_reader *reader, uint64_t position, uint64_t timeout_ns);
+
+/* Ends the waits that are under way, and lets none begin. */
+void mmsb_reader_end_waits(mmsb_reader *reader);
 
 /* Up to where commits may be followed: `applied`, or the end of history when the owner is gone. */
 uint64_t mmsb_reader_end(const mmsb_reader *reader);
 
-/* Up to where frames are published. The commit of a `seq` that was read before lies in front of it. It may lie behind
- * `applied`, which the owner stores after the seq. */
+/* Up to where frames are published. A `seq` that was read before lies in front of it; of `applied` that is not so,
+ * which the owner stores after it. */
 uint64_t mmsb_reader_published(const mmsb_reader *reader);
 
 /* The owner is gone. History ends where its log does: after a frame, too, that it had no time left to publish, because

@@ -9,6 +9,7 @@
 
 #include "alloc.h"
 #include "memory.h"
+#include "patience.h"
 #include "status.h"
 
 #define MMSB_RING_MAGIC "MMSBRNG1"
@@ -95,15 +96,8 @@ void mmsb_ring_stay_awake(uint32_t *sleeping);
 /* The owner has published completions: wakes the client if it waits. */
 void mmsb_ring_wake_client(mmsb_ring_shared *shared);
 
-/* How long a side looks before it lets the system put it to sleep: spin_ns, as long as that pays. Two sides that share
- * one processor only keep each other from running, so after a few failures it is tried but now and then. */
-typedef struct mmsb_ring_patience {
-    uint64_t spin_ns;
-    uint32_t failures; /* since it last paid */
-} mmsb_ring_patience;
-
 /* The client waits until the completion tail is no longer `seen`: true; false after `timeout_ns`, or earlier when a
  * signal comes. Several threads may wait. */
-bool mmsb_ring_await_owner(mmsb_ring_shared *shared, uint64_t seen, mmsb_ring_patience *patience, uint64_t timeout_ns);
+bool mmsb_ring_await_owner(mmsb_ring_shared *shared, uint64_t seen, mmsb_patience *patience, uint64_t timeout_ns);
 
 #endif

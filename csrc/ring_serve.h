@@ -53,7 +53,7 @@ void mmsb_client_release(mmsb_client *client);
 bool mmsb_client_is_ready(mmsb_client *client);
 
 /* Whether one of them is ready, at once or before patience ends; NULL: at once. */
-bool mmsb_clients_await(mmsb_client **clients, uint64_t count, mmsb_ring_patience *patience);
+bool mmsb_clients_await(mmsb_client **clients, uint64_t count, mmsb_patience *patience);
 
 /* Does commands in order until one of mmsb_served, or RING_BROKEN (see `broken`: drop the client), NO_MEMORY. What is
  * done is acknowledged and shown to the client on return. */

@@ -1,8 +1,10 @@
 /* How the two sides of a ring wait for each other: the owner at an eventfd, a client at a futex. */
 #define _GNU_SOURCE
+#include "clock.h"
 #include "ring_serve.h"
 
 #include <linux/futex.h>
+#include <sched.h>
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
@@ -38,42 +40,11 @@ void mmsb_ring_wake_client(mmsb_ring_shared *shared) {
     syscall(SYS_futex, futex_of(shared), FUTEX_WAKE, INT32_MAX, NULL, NULL, 0);
 }
 
-static uint64_t now_ns(void) {
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
-}
-
-/* After so many failures in a row spinning is tried once in PROBE_COUNT times only. */
-enum { FAILURES_MAX = 4, PROBE_COUNT = 64 };
-
-static uint64_t spin_ns_now(const mmsb_ring_patience *patience) {
-    uint32_t failures = __atomic_load_n(&patience->failures, __ATOMIC_RELAXED);
-    bool tries = failures < FAILURES_MAX || failures % PROBE_COUNT == 0;
-    return tries ? patience->spin_ns : 0;
-}
-
-/* Threads that learn at the same time may forget a failure. */
-static void learn(mmsb_ring_patience *patience, bool paid) {
-    uint32_t failures = __atomic_load_n(&patience->failures, __ATOMIC_RELAXED);
-    __atomic_store_n(&patience->failures, paid ? 0 : failures + 1, __ATOMIC_RELAXED);
-}
-
-bool mmsb_ring_await_owner(mmsb_ring_shared *shared, uint64_t seen, mmsb_ring_patience *patience, uint64_t timeout_ns) {
+bool mmsb_ring_await_owner(mmsb_ring_shared *shared, uint64_t seen, mmsb_patience *patience, uint64_t timeout_ns) {
     const uint64_t *tail = &shared->completion_tail;
     if (__atomic_load_n(tail, __ATOMIC_ACQUIRE) != seen) return true;
-    uint64_t begin = now_ns(), spent = 0, spin_ns = mmsb_min_u64(spin_ns_now(patience), timeout_ns);
-    while (spent < spin_ns) {
-        for (int i = 0; i < 32; i++) {
-            if (__atomic_load_n(tail, __ATOMIC_ACQUIRE) != seen) {
-                learn(patience, true);
-                return true;
-            }
-            __builtin_ia32_pause();
-        }
-        spent = now_ns() - begin;
-    }
-    learn(patience, false);
+    uint64_t spent = mmsb_patience_look(patience, tail, seen, timeout_ns);
+    if (__atomic_load_n(tail, __ATOMIC_ACQUIRE) != seen) return true;
     if (spent >= timeout_ns) return false;
     __atomic_fetch_add(&shared->waiting, 1, __ATOMIC_RELAXED);
     fence();
@@ -87,17 +58,18 @@ bool mmsb_ring_await_owner(mmsb_ring_shared *shared, uint64_t seen, mmsb_ring_pa
     return __atomic_load_n(tail, __ATOMIC_ACQUIRE) != seen;
 }
 
-bool mmsb_clients_await(mmsb_client **clients, uint64_t count, mmsb_ring_patience *patience) {
-    uint64_t spin_ns = patience != NULL ? spin_ns_now(patience) : 0, begin = spin_ns != 0 ? now_ns() : 0;
+bool mmsb_clients_await(mmsb_client **clients, uint64_t count, mmsb_patience *patience) {
+    uint64_t spin_ns = patience != NULL ? mmsb_patience_now(patience) : 0;
+    uint64_t begin = spin_ns != 0 ? mmsb_clock_monotonic() : 0;
     for (bool first = true;; first = false) {
         for (uint64_t i = 0; i < count; i++) {
             if (!mmsb_client_is_ready(clients[i])) continue;
-            if (patience != NULL && !first) learn(patience, true);
+            if (patience != NULL && !first) mmsb_patience_learn(patience, true);
             return true;
         }
-        if (spin_ns == 0 || now_ns() - begin >= spin_ns) break;
-        __builtin_ia32_pause();
+        if (spin_ns == 0 || mmsb_clock_monotonic() - begin >= spin_ns) break;
+        sched_yield(); /* a client may be waiting for this very processor */
     }
-    if (patience != NULL) learn(patience, false);
+    if (patience != NULL) mmsb_patience_learn(patience, false);
     return false;
 }

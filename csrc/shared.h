@@ -17,7 +17,7 @@ typedef struct mmsb_shared {
     uint32_t owner_pid;
     _Alignas(64) uint64_t tail;    /* end of the last published frame */
     _Alignas(64) uint64_t applied; /* end of the last frame whose changes are in the pages */
-    uint64_t seq;                  /* of the last commit applied */
+    uint64_t seq;                  /* of the last commit applied; stored before `applied` */
     _Alignas(64) uint64_t durable_seq;
     _Alignas(64) uint32_t bell;  /* changes with every commit while somebody is attached */
     _Alignas(64) uint64_t grown; /* messages about memory that came or went, so far */
@@ -57,7 +57,7 @@ _Static_assert(sizeof(mmsb_shared) <= MMSB_SHARED_BYTES, "it is one page");
 typedef struct mmsb_words {
     uint8_t magic[8];              /* "MMSBCLI1" */
     _Alignas(64) uint64_t reading; /* `applied` as it was when the read under way began; MMSB_NOT_READING */
-    uint64_t seen_seq;             /* of the newest commit that the client has read; for people */
+    uint64_t seen_seq;             /* of the newest commit that the client has read, or followed last; for people */
     uint32_t waiting;              /* threads that wait for the bell */
 } mmsb_words;
 

@@ -256,12 +256,10 @@ class CommandBatch(_Parts):
             self.commit()
 
 
-class Submitter(_Parts):
-    """The same changes, sent without waiting: every method returns the number of its command, for Client.finish()."""
+class _Sender(_Parts):
+    """Who sends changes one by one. `_write` does it."""
 
-    def __init__(self, ring: RingClient, names: Callable[[str], int] | None) -> None:
-        self._ring = ring
-        self._names = names
+    _write: Callable[..., Any]
 
     def write(
         self,
@@ -276,12 +274,12 @@ class Submitter(_Parts):
         propagate: bool = True,
         durability: str | None = None,
         timeout: float | None = None,
-    ) -> int:
-        """As Page.write."""
+    ) -> Any:
+        """As Page.write; `page` comes first."""
         if type(page) is not int or page < 1:
             page = self._page(page)
         flags = (REBASE if rebase else 0) | (0 if propagate else NO_WAVE)
-        return self._ring.submit_write(
+        return self._write(
             page,
             data,
             at if type(at) is int and 0 <= at < EPOCH_MOST else _offset(at),
@@ -292,6 +290,15 @@ class Submitter(_Parts):
             0 if durability is None else _durability(durability),
             timeout,
         )
+
+
+class Submitter(_Sender):
+    """The same changes, sent without waiting: every method returns the number of its command, for Client.finish()."""
+
+    def __init__(self, ring: RingClient, names: Callable[[str], int] | None) -> None:
+        self._ring = ring
+        self._names = names
+        self._write = ring.submit_write
 
     def writes(
         self,
@@ -354,7 +361,7 @@ class Submitter(_Parts):
         )
 
 
-class Client(_Parts):
+class Client(_Sender):
     """Sends commands to the owner of a State and waits for what becomes of them. `submit` does not wait.
 
     `ring`, `flag`, `bell`: the descriptors of the owner's RingSlot, which become this object's. `names`: the id of a
@@ -365,8 +372,9 @@ class Client(_Parts):
     """
 
     def __init__(self, ring: int, flag: int, bell: int, names: Callable[[str], int] | None = None) -> None:
-        self.ring = RingClient(ring, flag, bell)
+        self.ring = RingClient(ring, flag, bell, failures.decode)
         self._names = names
+        self._write = self.ring.write
         self.submit = Submitter(self.ring, names)
         _CLIENTS.add(self.ring)
 
@@ -377,23 +385,17 @@ class Client(_Parts):
             raise ValueError(
                 f"Nothing was kept of command {number}. Ask for each command once, and use flush() for many."
             )
-        if completion.failed:
-            raise failures.decode(completion.facts)
         return completion
 
     def flush(self, timeout: float | None = None) -> int:
         """Waits until everything submitted so far is done. The newest seq; raises the first failure that nobody asked
         for.
         """
-        last = self.ring.wait(self.ring.number, timeout) if self.ring.number else None
-        for completion in [*self.ring.poll(), *([last] if last is not None else [])]:
+        self.ring.settle(self.ring.number, timeout)
+        for completion in self.ring.poll():
             if completion.failed:
                 raise failures.decode(completion.facts)
         return self.ring.seq
-
-    def write(self, page: Any, data: Any, *args: Any, timeout: float | None = None, **rest: Any) -> Completion:
-        """As Page.write; `page` comes first."""
-        return self.finish(self.submit.write(page, data, *args, timeout=timeout, **rest), timeout)
 
     def _send(self, kind: str, timeout: float | None = None, **parts: Any) -> Completion:
         return self.finish(self.submit._send(kind, timeout=timeout, **parts), timeout)

@@ -13,53 +13,26 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from mmsb import links
 from mmsb.arguments import several
 from mmsb.errors import described
-from mmsb.events import (
-    BY_KIND,
-    KINDS,
-    DeltaApplied,
-    DeviceSyncNeeded,
-    EdgeAdded,
-    EdgeRemoved,
-    Event,
-    PageChanged,
-    PageCreated,
-    PageDeleted,
-    PageInvalidated,
-    PageStale,
-    WaveFinished,
-    WaveStarted,
-)
+from mmsb.events import BY_KIND, Event, PageStale
+from mmsb.telling import TOLD, Teller, Wish, wanted_kinds, wanted_source
 
 if TYPE_CHECKING:
-    from mmsb._core.log import Change, Cursor, Frame
+    from mmsb._core.log import Cursor
     from mmsb._core.page import Page
+    from mmsb.links import Link
     from mmsb.listening import Listening
 
-# Kinds of edges along which nothing is computed.
-TOLD = ("control", "device", "compiler")
-WHAT = ("bytes", "size", "name", "metadata")
 
-
-class Subscription:
+class Subscription(Wish):
     """A handler and what it wants to be told. Made by State.subscribe; close it, or leave its `with` block, to end it.
 
     `failures` counts what the handler raised, `last_error` is the newest of it.
     """
 
-    def __init__(
-        self,
-        dispatcher: Dispatcher,
-        kinds: frozenset[str],
-        handler: Callable[[Any], object],
-        pages: frozenset[int] | None,
-        source: str | None,
-    ) -> None:
-        self.kinds, self.handler, self.pages, self.source = kinds, handler, pages, source
-        self.failures = 0
-        self.last_error: BaseException | None = None
+    def __init__(self, dispatcher: Dispatcher, *wish: Any) -> None:
+        super().__init__(*wish)
         self._dispatcher = dispatcher
         self._first = dispatcher.count  # events that were queued before are not for it
 
@@ -67,14 +40,6 @@ class Subscription:
     def closed(self) -> bool:
         """Whether it has ended: the handler is not called any more."""
         return self not in self._dispatcher.subscriptions
-
-    def wants(self, event: Event) -> bool:
-        """Whether the filters let an event through."""
-        return (
-            event.kind in self.kinds
-            and (self.source is None or event.source == self.source)
-            and (self.pages is None or not self.pages.isdisjoint(event.pages))
-        )
 
     def close(self) -> None:
         """Ends it. May be called again, and inside a handler."""
@@ -98,7 +63,7 @@ class Dispatcher:
         self.state: Listening = weakref.proxy(state)  # it owns its dispatcher
         self.lock = threading.Lock()
         self.subscriptions: tuple[Subscription, ...] = ()
-        self.kinds: frozenset[str] = frozenset()  # that anybody wants
+        self.teller = Teller(self.queue_event, self)  # of the kinds that anybody wants
         self.queue: deque[tuple[int, Event]] = deque()
         self.count = 0  # events queued so far
         self.delivered = 0
@@ -107,7 +72,7 @@ class Dispatcher:
         self.delivering = False
         self.cursor: Cursor | None = None
         # Parents of links that went, one list per UNLINK change that the log has not told yet.
-        self.unlinked: dict[tuple[int, str], deque[list[int]]] = {}
+        self.parents_gone: dict[tuple[int, str], deque[list[int]]] = {}
         self.source: str | None = None  # of the commit read last
 
     # ---- subscriptions
@@ -120,17 +85,14 @@ class Dispatcher:
         source: str | None,
     ) -> Subscription:
         """See State.subscribe."""
-        wanted = frozenset([kinds] if isinstance(kinds, str) else kinds)
-        unknown = sorted(wanted.difference(KINDS))
-        if unknown or not wanted:
-            raise ValueError(f"Unknown kinds of events {unknown}. Use some of {', '.join(KINDS)}.")
+        wanted = wanted_kinds(kinds)
         if not callable(handler):
             raise TypeError(f"handler must be callable, not {type(handler).__name__}")
         state = self.state
         ids = None if pages is None else frozenset(map(state.page_id_of, several(pages)))
         with state._exclusive(), self.lock:
             self.read()
-            subscription = Subscription(self, wanted, handler, ids, source)
+            subscription = Subscription(self, wanted, handler, ids, wanted_source(source))
             self.change((*self.subscriptions, subscription))
         return subscription
 
@@ -142,7 +104,7 @@ class Dispatcher:
     def change(self, subscriptions: tuple[Subscription, ...]) -> None:
         """Takes other subscriptions, and begins or ends to follow the log."""
         self.subscriptions = subscriptions
-        self.kinds = frozenset().union(*(one.kinds for one in subscriptions))
+        self.teller.want(frozenset().union(*(one.kinds for one in subscriptions)))
         if not subscriptions:
             self.cursor = None
             self.queue.clear()
@@ -177,84 +139,34 @@ class Dispatcher:
                     cursor.seek(*place)
             for frame in cursor:
                 if frame.kind == "commit":
-                    self.read_frame(frame)
+                    self.source = frame.source
+                    self.teller.read(frame)
                 if cursor.seq == until:
                     return
             log.check_read(cursor, segment)
 
-    def put(self, event: Event) -> None:
+    def queue_event(self, event: Event) -> None:
         """Queues an event that somebody wants."""
-        if event.kind in self.kinds:
-            self.queue.append((self.count, event))
-            self.count += 1
+        self.queue.append((self.count, event))
+        self.count += 1
 
-    def read_frame(self, frame: Frame) -> None:
-        """Queues the events of one commit."""
-        seq, source = frame.seq, frame.source
-        changes = frame.changes()
-        wave, cause = next(
-            ((change.blob, seq - change.page_id) for change in changes if change.kind == "wave"), (None, 0)
-        )
-        self.source = source
-        if wave is not None:
-            self.put(WaveStarted(seq, source, cause))
-        changed: dict[int, set[str]] = {}
-        fresh = set()
-        deltas = "delta_applied" in self.kinds
-        for change in changes:
-            page_id, kind = change.page_id, change.kind
-            if kind == "delta":
-                if deltas:
-                    self.put(DeltaApplied(seq, source, page_id, change.delta))
-                changed.setdefault(page_id, set()).add("bytes")
-            elif kind == "create":
-                for new in range(page_id, page_id + change.count):
-                    fresh.add(new)
-                    self.put(PageCreated(seq, source, new, change.size, change.text))
-            elif kind == "delete":
-                fresh.add(page_id)
-                self.put(PageDeleted(seq, source, page_id))
-            elif kind in ("resize", "rename", "metadata"):
-                what = {"resize": "size", "rename": "name"}.get(kind, kind)
-                changed.setdefault(page_id, set()).add(what)
-            elif kind in ("link", "unlink"):
-                self.read_edges(seq, source, change)
-        for page_id in [page_id for page_id in changed if page_id not in fresh]:
-            self.put(PageChanged(seq, source, page_id, tuple(what for what in WHAT if what in changed[page_id])))
-        for page_id in changed:
-            if page_id not in fresh and not changed[page_id].isdisjoint(("bytes", "size")):
-                self.read_dependants(seq, source, page_id)
-        if wave is not None:
-            failed, _, partial = links.decode_wave(wave)
-            for page_id in sorted(failed):
-                self.put(PageStale(seq, source, page_id, failed[page_id]))
-            self.put(WaveFinished(seq, source, cause, tuple(changed), tuple(sorted(failed)), partial))
+    def linked(self, child: int, link: Link) -> None:
+        """The State's graph has it already."""
 
-    def read_edges(self, seq: int, source: str | None, change: Change) -> None:
-        """Queues what a LINK or UNLINK change says of edges."""
-        child = change.page_id
-        if change.kind == "link":
-            link = links.decode(change.blob)
-            for parent in dict.fromkeys(link.parents):
-                self.put(EdgeAdded(seq, source, child, parent, link.kind))
-        else:
-            kind, _ = links.decode_unlink(change.blob)
-            gone = self.unlinked.get((child, kind))
-            for parent in gone.popleft() if gone else ():
-                self.put(EdgeRemoved(seq, source, child, parent, kind))
+    def unlinked(self, child: int, kind: str, parents: tuple[int, ...]) -> Iterable[int]:
+        """The parents that an UNLINK change took from a page, as the State noted them."""
+        gone = self.parents_gone.get((child, kind))
+        return gone.popleft() if gone else ()
 
-    def read_dependants(self, seq: int, source: str | None, page_id: int) -> None:
-        """Queues what a page's change means for those that depend on it otherwise than by data."""
+    def below(self, page_id: int) -> Iterator[tuple[int, str]]:
+        """(child, kind) of the edges along which nothing is computed."""
         graph = self.state._engine.graph if self.state._engine is not None else None
         if graph is None or page_id not in graph:
             return
         for child in graph.children(page_id, TOLD):
             for kind in TOLD:
                 if graph.has_edge(page_id, child, kind):
-                    if kind == "device":
-                        self.put(DeviceSyncNeeded(seq, source, child, page_id))
-                    else:
-                        self.put(PageInvalidated(seq, source, child, page_id, kind))
+                    yield child, kind
 
     # ---- what the log does not tell
 
@@ -264,13 +176,13 @@ class Dispatcher:
             self.read()
             for page_id in page_ids:
                 reason = "a page that it depends on changed since"
-                self.put(PageStale(self.state._applied_seq, self.source, page_id, reason))
+                self.teller.put(PageStale(self.state._applied_seq, self.source, page_id, reason))
 
     def announce(self, kind: str, seq: int, *facts: Any) -> None:
         """Queues an event that the log does not tell, and hands it out."""
         with self.lock:
             self.read()
-            self.put(BY_KIND[kind](seq, None, *facts))
+            self.teller.put(BY_KIND[kind](seq, None, *facts))
         self.deliver()
 
     # ---- from the queue to the handlers
@@ -313,11 +225,8 @@ class Dispatcher:
     def call(self, one: Subscription, event: Event) -> None:
         """Calls a handler. What it raises is counted, and nobody else's matter."""
         self.delivered += 1
-        try:
-            one.handler(event)
-        except (Exception, SystemExit) as error:
-            one.failures += 1
-            one.last_error = error
+        error = one.call(event)
+        if error is not None:
             self.failures += 1
             self.errors.append(f"{event.kind} {event.seq}: {described(error)}")
 

@@ -1,15 +1,33 @@
-"""Events: what happened to a State, as records. docs/understand/events.md lists them; mmsb.dispatcher makes them."""
+"""Events: what happened to a State, as records. docs/understand/events.md lists them; mmsb.telling makes them."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, dataclass_transform
 
 if TYPE_CHECKING:
     from mmsb._core.delta import Delta
 
+T = TypeVar("T")
 
-@dataclass(frozen=True, slots=True)
+
+@dataclass_transform(frozen_default=True)
+def record(cls: type[T]) -> type[T]:
+    """Makes a frozen dataclass with slots, of which an object is made in half the time.
+
+    The __init__ of a frozen dataclass looks up each slot by name. This one has the slots at hand. It is half of what
+    telling an event takes.
+    """
+    made = dataclass(frozen=True, slots=True)(cls)
+    names = [field.name for field in fields(made)]  # type: ignore[arg-type]
+    space: dict[str, Any] = {f"set_{name}": getattr(made, name).__set__ for name in names}
+    sets = "".join(f"\n    set_{name}(self, {name})" for name in names)
+    exec(f"def __init__(self, {', '.join(names)}):{sets}", space)
+    made.__init__ = space["__init__"]  # type: ignore[method-assign]
+    return made
+
+
+@record
 class Event:
     """What all events have. `seq`: the commit that it belongs to. `source`: who made that; None for waves."""
 
@@ -24,7 +42,7 @@ class Event:
         return ()
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class PageEvent(Event):
     """An event of one page."""
 
@@ -36,7 +54,7 @@ class PageEvent(Event):
         return (self.page_id,)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class PageCreated(PageEvent):
     """A page was made; the content that it was made with is told by no other event. `size` in bytes."""
 
@@ -46,14 +64,14 @@ class PageCreated(PageEvent):
     kind = "page_created"
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class PageDeleted(PageEvent):
     """A page was deleted."""
 
     kind = "page_deleted"
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class PageChanged(PageEvent):
     """A page changed: once per page and commit. `what`: those of "bytes", "size", "name", "metadata" that did."""
 
@@ -62,7 +80,7 @@ class PageChanged(PageEvent):
     kind = "page_changed"
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class DeltaApplied(PageEvent):
     """A delta took effect; of several in one commit each, in their order."""
 
@@ -71,7 +89,7 @@ class DeltaApplied(PageEvent):
     kind = "delta_applied"
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class PageInvalidated(PageEvent):
     """A page from which a control or compiler edge leads to this one changed. `edge`: its kind; `parent`: that page."""
 
@@ -81,7 +99,7 @@ class PageInvalidated(PageEvent):
     kind = "page_invalidated"
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class PageStale(PageEvent):
     """A page is no longer up to date: reading it raises StalePageError until a wave has computed it."""
 
@@ -90,7 +108,7 @@ class PageStale(PageEvent):
     kind = "page_stale"
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class EdgeEvent(PageEvent):
     """An event of an edge from page `parent` to page `page_id`. `edge`: its kind."""
 
@@ -103,21 +121,21 @@ class EdgeEvent(PageEvent):
         return (self.page_id, self.parent)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class EdgeAdded(EdgeEvent):
     """A page depends on another."""
 
     kind = "edge_added"
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class EdgeRemoved(EdgeEvent):
     """A page no longer depends on another."""
 
     kind = "edge_removed"
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class WaveStarted(Event):
     """The commit is a wave: what follows up to its wave_finished was computed. `cause`: the commit that set it off."""
 
@@ -126,7 +144,7 @@ class WaveStarted(Event):
     kind = "wave_started"
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class WaveFinished(Event):
     """The end of a wave. `changed`: pages that came out different, in the order in which they were computed; `failed`:
     pages that could not be computed, ascending; `partial`: only what one page needed was computed.
@@ -145,7 +163,7 @@ class WaveFinished(Event):
         return self.changed + self.failed
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class DeviceSyncNeeded(PageEvent):
     """Page `parent` changed, from which a device edge leads to this one: its copy on a device is behind."""
 
@@ -154,14 +172,14 @@ class DeviceSyncNeeded(PageEvent):
     kind = "device_sync_needed"
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class DeviceSyncDone(PageEvent):
     """A copy of the page on a device has caught up with commit `seq`; see mmsb.mirror.Mirror."""
 
     kind = "device_sync_done"
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class CheckpointCreated(Event):
     """A checkpoint of the state at `seq` is safe on disk, at `path`."""
 
@@ -170,7 +188,7 @@ class CheckpointCreated(Event):
     kind = "checkpoint_created"
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class CompactionDone(Event):
     """History before `first_seq` was forgotten. `bytes_freed`: of files."""
 
@@ -178,6 +196,19 @@ class CompactionDone(Event):
     bytes_freed: int
 
     kind = "compaction_done"
+
+
+@record
+class Missed(Event):
+    """Commits `first` to `last`, both included, were not told to a subscription of a View that fell too far behind.
+
+    It comes in their place whatever the subscription wants to be told. `seq` is `last`, `source` None.
+    """
+
+    first: int
+    last: int
+
+    kind = "missed"
 
 
 TYPES: tuple[type[Event], ...] = (
@@ -198,3 +229,5 @@ TYPES: tuple[type[Event], ...] = (
 )
 BY_KIND = {cls.kind: cls for cls in TYPES}
 KINDS = tuple(BY_KIND)
+# Kinds that the log does not tell, or not of all cases: only the owner of a State hears of them.
+OWNERS_KINDS = ("page_stale", "device_sync_done", "checkpoint_created", "compaction_done")

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 DURABILITIES = (None, "process", "group", "power")
 COUNT_MOST = (1 << 64) - 1
+# However busy the rings are, the rest of the world is looked at so often.
+LOOK_SECONDS = 0.001
 NAMES = {number: name for name, number in KINDS.items()}
 # Single changes that make no commit when nothing changes; a batch of a program always makes one.
 PLAIN = {KINDS["write"], KINDS["assign"], KINDS["apply"]}
@@ -125,14 +127,16 @@ class CommandServer(RingServer):
         """A new client. Its descriptors are for the other process."""
         with self._inside:
             slot = super().add(command_bytes, completion_bytes)
-            self._poller.register(slot.bell_fd, select.EPOLLIN)
+            # Each ring is told once and never read: somebody else holds the bell, too, and could have it emptied and
+            # made blocking just when it is read.
+            self._poller.register(slot.bell_fd, select.EPOLLIN | select.EPOLLET)
             return slot
 
     def drop(self, slot: RingSlot) -> None:
         """Ends a client after what it has published is done."""
         with self._inside:
             if slot in self.slots:
-                # Somebody else may hold the bell, so closing it is not enough.
+                # The client may hold the bell still, so closing it is not enough.
                 self._poller.unregister(slot.bell_fd)
                 super().drop(slot)
 
@@ -142,26 +146,34 @@ class CommandServer(RingServer):
         """
         with self._inside:
             more = self.serve_all()
-            while self.broken:
-                slot = self.broken.pop()
-                reason = slot.stats["broken"]
-                self.drop(slot)
-                if self.on_broken is not None:
-                    self.on_broken(slot, reason)
+            self._drop_broken()
             return more
+
+    def poll_while_busy(self, seconds: float) -> bool:
+        """poll() for as long as clients go on sending, but not over `seconds`. True when there may be more to do."""
+        with self._inside:
+            more = self.serve_while_busy(seconds)
+            self._drop_broken()
+            return more
+
+    def _drop_broken(self) -> None:
+        while self.broken:
+            slot = self.broken.pop()
+            reason = slot.stats["broken"]
+            self.drop(slot)
+            if self.on_broken is not None:
+                self.on_broken(slot, reason)
 
     def wait(self, timeout: float) -> bool:
         """Waits until a client has sent something. False after `timeout` seconds."""
         with self._inside:
             if self.is_ready() or not self.fall_asleep():
                 return True
-        rung: list[tuple[int, int]] = []
         try:
-            rung = self._poller.poll(timeout)
+            return bool(self._poller.poll(timeout))
         finally:
             with self._inside:
-                self.wake_up([bell for bell, _ in rung])
-        return bool(rung)
+                self.stay_awake()
 
     def fileno(self) -> int:
         """A descriptor that is readable once a bell rang, for those who wait for more than this: between fall_asleep()
@@ -171,12 +183,13 @@ class CommandServer(RingServer):
 
     def hush(self) -> None:
         """Takes back what fall_asleep() asked for, after waiting for fileno()."""
-        self.wake_up([bell for bell, _ in self._poller.poll(0)])
+        self._poller.poll(0)
+        self.stay_awake()
 
     def run(self) -> None:
         """Serves until stop() is called: what a background thread does."""
         while not self._stopped:
-            if not self.poll():
+            if not self.poll_while_busy(LOOK_SECONDS):
                 self.wait(60.0)
 
     def stop(self) -> None:

@@ -96,6 +96,17 @@ class Commit:
         return f"<Commit {self.seq} source={self.source!r} changes={len(self.changes)}>"
 
 
+# Changes that a page's history holds.
+TOUCHING = frozenset(("delta", "create", "delete", "resize", "rename", "metadata"))
+
+
+def touches(change: Change, page_id: int) -> bool:
+    """Whether a change belongs to the history of a page."""
+    if change.kind == "create":
+        return bool(0 <= page_id - change.page_id < change.count)
+    return change.kind in TOUCHING and change.page_id == page_id
+
+
 class Filter(NamedTuple):
     """What log() was asked for."""
 
@@ -104,6 +115,26 @@ class Filter(NamedTuple):
     label: str | None
     kinds: int
     kind: str | None
+
+    def fits(self, commit: Commit) -> bool:
+        """Whether log() would give this commit, of which the log may not be at hand any more."""
+        if self.source is not None and commit.source != self.source:
+            return False
+        return (
+            (self.kind is None or any(change.kind == self.kind for change in commit.changes))
+            and (self.label is None or any((c.kind, c.text) == ("label", self.label) for c in commit.changes))
+            and (self.page_id is None or any(touches(change, self.page_id) for change in commit.changes))
+        )
+
+
+def filter_of(page_id: int | None, source: str | None, label: str | None, kind: str | None) -> Filter:
+    """The Filter of what log() takes. ValueError, TypeError."""
+    if kind is not None and kind not in KINDS:
+        raise ValueError(f"There is no change of kind {kind!r}. Use one of {', '.join(KINDS)}.")
+    for what, text in (("source", source), ("label", label)):
+        if text is not None and not isinstance(text, str):
+            raise TypeError(f"{what} is a str or None, not {type(text).__name__}")
+    return Filter(page_id, source, label, KINDS[kind] if kind is not None else 0, kind)
 
 
 def _page_id(state: State, page: Any) -> int:
@@ -145,14 +176,7 @@ def log(
     'delete', 'resize', 'rename', 'metadata', 'label', 'intent', 'link', 'unlink', 'wave'). Commits that follow the
     start of the iteration are not in it. ValueError for an unknown kind.
     """
-    if kind is not None and kind not in KINDS:
-        raise ValueError(f"There is no change of kind {kind!r}. Use one of {', '.join(KINDS)}.")
-    for what, text in (("source", source), ("label", label)):
-        if text is not None and not isinstance(text, str):
-            raise TypeError(f"{what} is a str or None, not {type(text).__name__}")
-    wanted = Filter(
-        None if page is None else _page_id(state, page), source, label, KINDS[kind] if kind is not None else 0, kind
-    )
+    wanted = filter_of(None if page is None else _page_id(state, page), source, label, kind)
     first = max(_limit(state, since, first=True), state.first_seq + 1)
     last = min(_limit(state, until, first=False), state.seq)
     return _commits(state, wanted, first, last)

@@ -59,16 +59,15 @@ class Indexes:
         CorruptLogError when the segment is damaged before that.
         """
         log = self.state._log
-        data = log.buffer(segment)
         index = self.kept.get(segment.number)
         if index is None:
             with self.lock:
                 index = self.kept.setdefault(segment.number, SegmentIndex(segment.head))
         elif until is not None and index.seq >= until:
-            return Reader(index, data)
+            return Reader(index, log.buffer(segment))
         if segment is log.active:
             log.settle()
-        data = self.extend(segment, index, data)
+        data = self.extend(segment, index, log.buffer(segment))
         self.trim(index)
         return Reader(index, data)
 

@@ -12,6 +12,7 @@ from typing import Any
 from mmsb._core.files import Files
 from mmsb._core.log import HEADER_BYTES
 from mmsb.errors import NotAStoreError, StoreFullError
+from mmsb.groups import group_id, share
 from mmsb.horizon import Horizon
 from mmsb.log import SEGMENT_BYTES_LEAST, FileLog, MemoryLog, full
 from mmsb.merging import own_semirings
@@ -58,6 +59,7 @@ def open(
     checkpoint_bytes: int | None = 64 << 20,
     compress: bool = False,
     anchor_key: bytes | None = None,
+    group: str | int | None = None,
     disable_cpu: str | None = None,
     clock: Callable[[], int] | None = None,
     policy: Any = None,
@@ -77,7 +79,9 @@ def open(
     segment_bytes: fixed size of log segments (default: growing from 1 to 64 MiB). checkpoint_bytes: log between
     automatic checkpoints (None: only on request and at close). compress: sealed segments are compressed with zstandard
     in the background. anchor_key: 32 secret bytes that key the anchors. disable_cpu: CPU features not to use.
-    clock: function that gives ns since 1970. files, mapped: the file operations, for tests and special disks.
+    group: a group of users (name or number) whose members may read the store's files and attach; without it what is
+    made is this user's alone. clock: function that gives ns since 1970. files, mapped: the file operations, for tests
+    and special disks.
     semirings: the caller's own (mmsb.UfuncSemiring, or what else docs/plugins/semirings.md allows), which links and
     merge pages of this State find by their names; to be given again when the store is opened again.
     name: a name of the State, for people (it is in repr()) and for what other processes may call it.
@@ -99,8 +103,10 @@ def open(
         checkpoint_bytes=checkpoint_bytes,
         compress=compress,
         anchor_key=anchor_key,
+        group=group,
         disable_cpu=disable_cpu,
     )
+    gid = None if group is None else group_id(group)
     if start is not None and not os.path.isfile(start):
         raise NotAStoreError(f"There is no one-file checkpoint at {os.fsdecode(start)}. Check the path.", path=start)
     if start is not None and path is not None and os.path.lexists(os.path.join(path, "store")):
@@ -140,6 +146,13 @@ def open(
         store = Store(files, path, lock=not read_only, anchor_key=anchor_key, lock_fd=lock_fd)
     except OSError as error:
         raise full(error, path, 4096) or explain(error, path) from error
+
+    if gid is not None:
+        try:
+            share(files, store.path, gid)
+        except BaseException:
+            store.close()
+            raise
 
     def recovered() -> State:
         state = _state_class(files, **how)
@@ -199,8 +212,12 @@ def _check_options(path: str | None, read_only: bool, **options: Any) -> None:
         raise ValueError("anchor_key must be 32 bytes.")
     if disable is not None and not isinstance(disable, str):
         raise TypeError(f"disable_cpu is a str such as 'avx2,avx512' or None, not {type(disable).__name__}.")
-    if path is None and (read_only or options["compress"] or key is not None):
-        raise ValueError("read_only, compress and anchor_key are of a stored State. Give a path, or leave them out.")
+    if path is None and (read_only or options["compress"] or key is not None or options["group"] is not None):
+        raise ValueError(
+            "read_only, compress, anchor_key and group are of a stored State. Give a path, or leave them out."
+        )
+    if options["group"] is not None and (read_only or os.path.isfile(path or "")):
+        raise ValueError("Only who writes to a store shares it with a group. Leave group out.")
 
 
 def _in_memory(state: State, files: Files, history: Any, segment_bytes: Any, clock: Any) -> State:

@@ -31,6 +31,47 @@ def owners() -> list[dict[str, Any]]:
     return list(found.values())
 
 
+def owner_of(key: str) -> dict[str, Any] | None:
+    """What the owner that serves a key says of itself, None when there is none. AttachError, OSError."""
+    connection = None
+    with suppress(FileNotFoundError), Directory(create=False) as directory:
+        connection = dial(directory, key)
+    return None if connection is None else ask(connection)
+
+
+def rated(before: list[dict[str, Any]], after: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The owners of a second look, with what happened per second since the first: `commits_per_s` of an owner,
+    `log_bytes_per_s` of its log (not below 0: history may have been dropped), `commands_per_s` of a client. None where
+    the first look does not tell. The time is the owner's own.
+    """
+    known = {(owner["pid"], owner["uuid"]): owner for owner in before if not owner.get("busy")}
+    return [
+        owner if owner.get("busy") else rated_owner(known.get((owner["pid"], owner["uuid"])), owner) for owner in after
+    ]
+
+
+def rated_owner(before: dict[str, Any] | None, owner: dict[str, Any]) -> dict[str, Any]:
+    """One owner, with its rates."""
+    seconds = 0.0 if before is None else owner["seconds"] - before["seconds"]
+    if before is None or seconds <= 0:
+        nothing = [{**client, "commands_per_s": None} for client in owner["clients"]]
+        return {**owner, "commits_per_s": None, "log_bytes_per_s": None, "clients": nothing}
+    rings = {client["number"]: client["ring"] for client in before["clients"]}
+    clients = []
+    for client in owner["clients"]:
+        per_s = None
+        if client["ring"] is not None and client["number"] in rings:
+            first = rings[client["number"]]
+            per_s = (client["ring"]["commands"] - (0 if first is None else first["commands"])) / seconds
+        clients.append({**client, "commands_per_s": per_s})
+    return {
+        **owner,
+        "commits_per_s": (owner["seq"] - before["seq"]) / seconds,
+        "log_bytes_per_s": max(0, owner["log"]["bytes"] - before["log"]["bytes"]) / seconds,
+        "clients": clients,
+    }
+
+
 def ask(connection: socket.socket) -> dict[str, Any]:
     """What an owner says of itself. Closes the connection."""
     with connection:

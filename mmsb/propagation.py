@@ -358,7 +358,7 @@ class Propagation(Merging, Policies):
         gone = [(parent, child, kind) for parent in above]
         self._remove_edges(engine.graph, gone)
         if self._events is not None:
-            self._events.unlinked.setdefault((child, kind), deque()).append(list(above))
+            self._events.parents_gone.setdefault((child, kind), deque()).append(list(above))
 
     def _graph_parents(self, page_id: int) -> list[int]:
         links = self._links.touching(page_id)

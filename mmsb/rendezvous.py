@@ -16,13 +16,16 @@ from mmsb.config import runtime_directory
 from mmsb.errors import AttachError, OwnerGoneError, StoreLockedError
 
 SUFFIX = ".sock"
+STORE_PREFIX = "store-"
+# In the directory of a store that is shared with a group.
+GROUP_SOCKET = "socket"
 BACKLOG = 64
 CREDENTIALS = struct.Struct("3i")
 
 
 def key_of_store(uuid: bytes) -> str:
     """What the socket of a stored State is called."""
-    return "store-" + uuid.hex()
+    return STORE_PREFIX + uuid.hex()
 
 
 def key_of_name(name: str) -> str:
@@ -126,35 +129,73 @@ def dial(directory: Directory, key: str) -> socket.socket | None:
     return connection
 
 
+def dial_store(path: str) -> socket.socket | None:
+    """A connection to the owner that shares a store with a group, None when there is none. AttachError when who
+    answers is not the user that the store belongs to.
+    """
+    connection = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    fd = -1
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        connection.connect(f"/proc/self/fd/{fd}/{GROUP_SOCKET}")
+        _, uid = credentials(connection)
+        if uid != os.fstat(fd).st_uid:
+            raise AttachError(
+                f"{path} is served by user {uid}, to whom it does not belong. Ask its owner.",
+                reason="user",
+                target=path,
+            )
+    except (FileNotFoundError, ConnectionRefusedError, NotADirectoryError):
+        connection.close()
+        return None
+    except BaseException:
+        connection.close()
+        raise
+    finally:
+        if fd >= 0:
+            os.close(fd)
+    return connection
+
+
 def connect(key: str, target: str) -> socket.socket:
     """A connection to the owner that serves a key. OwnerGoneError when nobody does, AttachError."""
     connection = None
     with suppress(FileNotFoundError), Directory(create=False) as directory:
         connection = dial(directory, key)
+    if connection is not None:
+        _, uid = credentials(connection)
+        if uid != os.getuid():
+            connection.close()
+            raise AttachError(f"{target!r} is served by user {uid}. Attach to your own.", reason="user", target=target)
+    elif key.startswith(STORE_PREFIX):
+        connection = dial_store(target)
     if connection is None:
         raise OwnerGoneError(
             f"Nobody serves {target!r}. Call state.serve() in its owner; a stored State can always be read with "
             "mmsb.open(path, read_only=True).",
             target=target,
         )
-    _, uid = credentials(connection)
-    if uid != os.getuid():
-        connection.close()
-        raise AttachError(f"{target!r} is served by user {uid}. Attach to your own.", reason="user", target=target)
     return connection
 
 
 class Listener:
-    """The sockets by which one owner is found: one for each of its keys. StoreLockedError when somebody has one."""
+    """The sockets by which one owner is found: one for each of its keys. StoreLockedError when somebody has one.
 
-    def __init__(self, keys: list[str], described: str) -> None:
+    shared: a store whose lock this process holds and in which a group finds a socket, too; `group_socket` is that.
+    """
+
+    def __init__(self, keys: list[str], described: str, shared: str | None = None) -> None:
         self.directory = Directory(create=True)
         self.sockets: list[socket.socket] = []
+        self.shared = shared
+        self.group_socket: socket.socket | None = None
         self.keys: list[tuple[str, int]] = []  # with the inode
         try:
             with self.directory.alone():
                 for key in keys:
                     self.listen(key, described)
+            if shared is not None:
+                self.listen_to_group(shared)
         except BaseException:
             self.close()
             raise
@@ -178,6 +219,20 @@ class Listener:
         made.listen(BACKLOG)
         self.keys.append((key, os.stat(key + SUFFIX, dir_fd=self.directory.fd).st_ino))
 
+    def listen_to_group(self, path: str) -> None:
+        """Makes the socket in a shared store. What lies there is of a dead owner, for only one has the lock."""
+        fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            with suppress(FileNotFoundError):
+                os.unlink(GROUP_SOCKET, dir_fd=fd)
+            made = self.group_socket = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_NONBLOCK)
+            self.sockets.append(made)
+            made.bind(f"/proc/self/fd/{fd}/{GROUP_SOCKET}")
+            os.chmod(GROUP_SOCKET, 0o660, dir_fd=fd)
+            made.listen(BACKLOG)
+        finally:
+            os.close(fd)
+
     def close(self, *, remove: bool = True) -> None:
         """Stops listening, and takes its sockets away unless others stand in their place."""
         for made in self.sockets:
@@ -185,6 +240,9 @@ class Listener:
         self.sockets = []
         if self.directory.fd < 0:
             return
+        if remove and self.group_socket is not None:
+            with suppress(OSError):
+                os.unlink(os.path.join(str(self.shared), GROUP_SOCKET))
         if remove:
             with self.directory.alone():
                 for key, inode in self.keys:

@@ -22,7 +22,7 @@ from mmsb import messages, rights
 from mmsb._core.files import Memory
 from mmsb._core.sharing import CLIENTS_MAX, SHARED_BYTES, WORDS_BYTES, Region, Sharing
 from mmsb.errors import AttachError, BusyError, FormatVersionError, StateClosedError, described
-from mmsb.executing import CommandServer
+from mmsb.executing import LOOK_SECONDS, CommandServer
 from mmsb.rendezvous import Listener, credentials, key_of_name, key_of_store
 
 if TYPE_CHECKING:
@@ -36,8 +36,6 @@ STRANGERS_MOST = 2 * CLIENTS_MAX
 WAKE_SECONDS = 1.0
 SEND_BUFFER_BYTES = 1 << 20
 PAUSE_SECONDS = 0.02
-# However busy the rings are, the sockets are looked at so often.
-LOOK_SECONDS = 0.001
 
 
 @dataclass
@@ -80,7 +78,8 @@ class Server:
             keys.append(key_of_name(state.name))
         if not keys:
             raise ValueError("Nobody could find this State. Give it a name: mmsb.open(name=...).")
-        self.listener = Listener(keys, repr(state.name) if state.path is None else state.path)
+        shared = None if state.path is None or state._log.files.shared is None else state.path
+        self.listener = Listener(keys, repr(state.name) if state.path is None else state.path, shared)
         self.epoll = select.epoll()
         self.thread: threading.Thread | None = None
         self.bell = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
@@ -215,18 +214,10 @@ class Server:
         """Does all there is to do, and asks clients to ring when there is more."""
         with self.alone():
             self.wake_up()
-            while True:
+            while not self.ending:
                 self.work()
-                if self.ending:
+                if not self.do_commands(LOOK_SECONDS) and self.fall_asleep():
                     return
-                end = time.monotonic() + LOOK_SECONDS
-                while not self.ending and self.commands is not None and self.commands.is_ready():
-                    self.do_commands()
-                    if time.monotonic() > end:
-                        break
-                else:
-                    if self.fall_asleep():
-                        return
 
     def fall_asleep(self) -> bool:
         """Asks clients to ring. False when there is something to do already."""
@@ -259,18 +250,22 @@ class Server:
                 done += 1
         self.forget_silent()
         if not self.ending and self.commands is not None and self.commands.is_ready(spin=False):
-            self.do_commands()
+            self.do_commands(0.0)
             done += 1
         return done
 
-    def do_commands(self) -> None:
-        """One turn for each ring."""
-        assert self.commands is not None
+    def do_commands(self, seconds: float) -> bool:
+        """One turn for each ring, and more while clients go on sending, but not over `seconds`. True when there may be
+        more to do.
+        """
+        if self.ending or self.commands is None:
+            return False
         try:
-            self.commands.poll()
+            return self.commands.poll_while_busy(seconds)
         except Exception as error:  # not of a command, whose errors its client gets
             self.failures.append(described(error))
             time.sleep(PAUSE_SECONDS)
+            return True
 
     def accept(self, listener: socket.socket) -> None:
         """Lets everybody in who knocks."""
@@ -290,7 +285,7 @@ class Server:
             self.peers[connection.fileno()] = peer
             self.epoll.register(connection.fileno(), select.EPOLLIN | select.EPOLLRDHUP)
             strangers = [one for one in self.peers.values() if one.number is None]
-            if peer.uid != os.getuid():
+            if peer.uid != os.getuid() and listener is not self.listener.group_socket:
                 self.refuse(peer, messages.NOT_ALLOWED, f"the owner is user {os.getuid()} and you are {peer.uid}")
             elif len(strangers) > STRANGERS_MOST:
                 self.forget(strangers[0].socket.fileno())
@@ -359,7 +354,8 @@ class Server:
         if self.commands is None:
             return  # the State is being closed, of which it hears soon
         try:
-            given = self.rights(peer) if callable(self.rights) else self.rights
+            mine = peer.uid == os.getuid()  # or of the group, which may only read unless a function says more
+            given = self.rights(peer) if callable(self.rights) else mine and self.rights
             allowed = rights.checked(given)
             facts = None if allowed is None else rights.parts(self.state, allowed)
         except Exception as error:
@@ -513,7 +509,7 @@ class Server:
     def status(self) -> dict[str, Any]:
         """What `mmsb ps` shows."""
         state = self.state
-        told = self.sharing.clients()
+        log, told = state._log, self.sharing.clients()
         seq = state.seq
         clients = []
         for fd, peer in self.peers.items():
@@ -540,6 +536,7 @@ class Server:
             "seq": seq,
             "durable_seq": state.durable_seq,
             "pages": state.page_count,
+            "log": {"segments": len(log.segments), "bytes": log.bytes_used()},
             "seconds": round(time.monotonic() - self.started, 3),
             "clients_most": self.clients_most,
             "refused": self.refused,

@@ -24,6 +24,7 @@ class Shared(Log):
     """What both kinds share: the newest segments are mapped, and grow while one looks."""
 
     state: Any  # a View
+    reader: Any  # of the same connection; after View.reattach() the view has another one, with another log
 
     def listed(self) -> list[Segment]:
         """The segments, ascending. The message of a new one is sent before there is a commit in it."""
@@ -34,7 +35,7 @@ class Shared(Log):
         """Notes where the commits end: all whose seq anybody has seen are in front of that."""
         while True:
             with self.tail_lock:
-                number, offset = self.state._reader.published()
+                number, offset = self.reader.published()
                 active = self.active
                 if number <= active.number:
                     active.tail = offset if number == active.number else HEADER_BYTES
@@ -71,6 +72,7 @@ class SharedMemoryLog(Shared):
 
     def __init__(self, view: Any, files: Files) -> None:
         super().__init__(view, files, None)
+        self.reader = view._reader
         welcome = view._welcome
         self.uuid, self.salt, self.created_ns = welcome.uuid, welcome.salt, welcome.created_ns
         self.oldest_seq = welcome.first_seq
@@ -93,6 +95,7 @@ class SharedFileLog(Shared, FileLog):
 
     def __init__(self, view: Any, store: Store, files: Files) -> None:
         FileLog.__init__(self, view, store, durability="none", files=files, segment_bytes=None)
+        self.reader = view._reader
 
     def path_of(self, number: int) -> str:
         """Path of a segment's file."""

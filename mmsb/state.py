@@ -332,12 +332,14 @@ class State(Propagation):
     # ---- the store
 
     def serve(self, *, clients: int = 64, thread: bool = True, commands: Any = True) -> None:
-        """Lets other processes of this user attach (mmsb.attach), at most `clients` at a time, until close().
+        """Lets other processes of this user attach (mmsb.attach), at most `clients` at a time, until close(); of a
+        store that was opened with `group`, those of the group's members, too.
 
         A stored State is found by its path, one with a name by that. thread: a thread in the background takes them in
         and does what they ask; without it they wait for poll(). What they read costs nothing here. commands: what they
         may change. True: everything; False: nothing; a mapping: the "pages" it names ("all", or ids and names), and
-        whether they may "create" and "delete"; a function: what it says of a client (its pid, uid and number).
+        whether they may "create" and "delete"; a function: what it says of a client (its pid, uid and number). To
+        clients of other users only a function can give anything.
         StoreLockedError when another process serves a State of the name; AttachError where sockets cannot be trusted;
         ValueError when it has neither path nor name.
         """

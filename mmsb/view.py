@@ -6,7 +6,7 @@ import os
 import threading
 import time
 import weakref
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -24,7 +24,9 @@ from mmsb.following import Follower
 from mmsb.index import Indexes
 from mmsb.pastpage import PastPage
 from mmsb.sharedlog import ReadStore, SharedBases, SharedFileLog, SharedMemoryLog
+from mmsb.subscribing import Listeners, Subscription
 from mmsb.viewpage import ViewPage
+from mmsb.waiting import Waker
 
 if TYPE_CHECKING:
     from mmsb.history import Commit
@@ -80,6 +82,7 @@ class View(Asking):
         self._checkpoints: Any = None
         self._store: Any = None
         self._cell = Cell()
+        self._listeners, self._waker = Listeners(self), Waker(self)
         self._begin(Connection(key, target, timeout))
         _open_views.add(self)
 
@@ -269,11 +272,13 @@ class View(Asking):
 
     @property
     def _log(self) -> Any:
-        if self._shared_log is None:
+        log = self._shared_log
+        while log is None or log.reader is not self._reader:
             with self._lock:
-                if self._shared_log is None:
+                if self._shared_log is None or self._shared_log.reader is not self._reader:
                     self._shared_log = self._make_log()
-        return self._shared_log
+                log = self._shared_log
+        return log
 
     def _make_log(self) -> Any:
         self._check_open()
@@ -324,13 +329,39 @@ class View(Asking):
         return last_write(self, page, at=at, length=length, before=before)  # type: ignore[arg-type]
 
     def follow(self, since: int | None = None, *, timeout: float | None = None) -> Follower:
-        """Iterates commits as they come, from seq `since` on (default: the next one); see mmsb.history.Commit.
+        """Iterates commits as they come, from seq `since` on (default: the next one), with `for` or `async for`; see
+        mmsb.history.Commit.
 
         It ends when none comes for `timeout` seconds (None: never), and when the view is closed. OwnerGoneError after
         the last commit of an owner that is gone. RetentionError where `since` is no longer kept.
         """
         self._check_open()
         return Follower(self, self.seq + 1 if since is None else since, timeout)
+
+    def subscribe(
+        self,
+        kinds: str | Iterable[str],
+        handler: Callable[[Any], object] | None = None,
+        *,
+        pages: Iterable[int | str | ViewPage] | int | str | ViewPage | None = None,
+        source: str | None = None,
+        since: int | None = None,
+        backlog: int | None = None,
+        timeout: float | None = None,
+    ) -> Subscription:
+        """Events of these kinds (one or several of mmsb.events.KINDS), in the order of the commits, from seq `since` on
+        (default: the next one).
+
+        With a handler, `handler(event)` is called in a thread of the view; what it raises is counted. Without one,
+        iterate the Subscription with `for` or `async for`; it ends when no event comes for `timeout` seconds.
+        pages: only events of these pages (ids, names or pages, as they are now called). source: only events of commits
+        with that source. backlog: when more commits than that are waiting, all but the newest are skipped. Skipped
+        commits, and those that are no longer kept, are told as one mmsb.events.Missed, whatever the filters. ValueError
+        for an unknown kind and one of which the log does not tell, TypeError, PageNotFoundError; RetentionError for
+        kinds about edges where history begins with edges that only the owner knows.
+        """
+        self._check_open()
+        return self._listeners.subscribe(self, kinds, handler, pages, source, since, backlog, timeout)
 
     def wait(self, seq: int, timeout: float | None = None) -> bool:
         """Waits until commit `seq` is there. Whether it is; OwnerGoneError when it will never be."""
@@ -418,6 +449,7 @@ class View(Asking):
         self._begin(connection)
         if not old.ended or not old.reader or not old.reader.closed:
             old.close(forked=bool(old.reader and old.reader.closed))
+        self._listeners.look_again()
         _open_views.add(self)
 
     def stats(self) -> dict[str, Any]:
@@ -434,6 +466,7 @@ class View(Asking):
             "mapped_bytes": sum(map(len, regions)),
             "messages": self._reader.grown,
             "named_pages": len(self._names),
+            "events": self._listeners.stats(self.seq),
             "ring": None if ring is None else {"sent": ring.number, "acknowledged": ring.acknowledged},
         }
 
@@ -441,9 +474,13 @@ class View(Asking):
         """Detaches. Live arrays stay valid. May be called again."""
         if not self._reader.closed:
             self._connection.close()
+            self._listeners.close()
+            self._waker.end()
 
     def _forked(self) -> None:
         self._connection.close(forked=True)
+        self._listeners.close(forked=True)
+        self._listeners, self._waker = Listeners(self), Waker(self)
 
     def __enter__(self) -> View:
         self._check_open()

@@ -4,6 +4,10 @@ from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from mmsb._core.c_mmsb cimport mmsb_alloc, mmsb_buffer, mmsb_core, mmsb_memory
 
 
+cdef extern from "clock.h" nogil:
+    uint64_t mmsb_clock_monotonic()
+
+
 cdef extern from "memory.h" nogil:
     int mmsb_memory_map(mmsb_memory *memory, int fd, bint writable)
     int mmsb_memory_create(mmsb_memory *memory, uint64_t bytes, bint huge)
@@ -14,6 +18,12 @@ cdef extern from "status.h" nogil:
         MMSB_RING_BROKEN
         MMSB_BAD_COMMAND
         MMSB_NO_RIGHT
+
+
+cdef extern from "patience.h" nogil:
+    ctypedef struct mmsb_patience:
+        pass
+    void mmsb_patience_init(mmsb_patience *patience)
 
 
 cdef extern from "ring.h" nogil:
@@ -36,10 +46,7 @@ cdef extern from "ring.h" nogil:
     void mmsb_ring_call_owner(const uint32_t *sleeping, int bell)
     void mmsb_ring_fall_asleep(uint32_t *sleeping)
     void mmsb_ring_stay_awake(uint32_t *sleeping)
-    ctypedef struct mmsb_ring_patience:
-        uint64_t spin_ns
-    bint mmsb_ring_await_owner(mmsb_ring_shared *shared, uint64_t seen, mmsb_ring_patience *patience,
-                               uint64_t timeout_ns)
+    bint mmsb_ring_await_owner(mmsb_ring_shared *shared, uint64_t seen, mmsb_patience *patience, uint64_t timeout_ns)
 
 
 cdef extern from "command.h" nogil:
@@ -144,4 +151,4 @@ cdef extern from "ring_serve.h" nogil:
                               uint32_t facts_bytes)
     void mmsb_client_publish(mmsb_client *client)
     void mmsb_client_know_source(mmsb_client *client, uint32_t index)
-    bint mmsb_clients_await(mmsb_client **clients, uint64_t count, mmsb_ring_patience *patience)
+    bint mmsb_clients_await(mmsb_client **clients, uint64_t count, mmsb_patience *patience)

@@ -99,6 +99,7 @@ cdef extern from "reader.h" nogil:
     int mmsb_reader_live(mmsb_reader *reader, uint8_t *live, uint64_t room, uint64_t *end, mmsb_moment *moment)
     uint64_t mmsb_reader_guess(const mmsb_reader *reader, uint64_t page_id)
     bint mmsb_reader_wait(mmsb_reader *reader, uint64_t position, uint64_t timeout_ns)
+    void mmsb_reader_end_waits(mmsb_reader *reader)
     uint64_t mmsb_reader_end(const mmsb_reader *reader)
     uint64_t mmsb_reader_published(const mmsb_reader *reader)
     void mmsb_reader_owner_went(mmsb_reader *reader)

@@ -6,6 +6,8 @@ cdef class Files:
     cdef const mmsb_io *table
     cdef mmsb_io_fault fault
     cdef readonly bint faulty
+    cdef public object shared  # path with a slash at its end: files made there are for their group to read; None
+    cdef bint is_shared(self, path)
 
 cdef class Mapping:
     cdef Files files

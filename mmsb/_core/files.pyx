@@ -49,8 +49,15 @@ cdef class Files:
         """Operations of a kind so far."""
         return mmsb_io_fault_count(&self.fault, <mmsb_io_kind>mmsb_io_kind_of(kind.encode()))
 
+    cdef bint is_shared(self, path):
+        return self.shared is not None and os.fsdecode(path).startswith(self.shared)
+
     def open(self, path, int flags, int mode=0o600):
-        """A descriptor (O_CLOEXEC and O_NOFOLLOW added). A file that it creates has `mode` whatever the umask."""
+        """A descriptor (O_CLOEXEC and O_NOFOLLOW added). A file that it creates has `mode` whatever the umask, and what
+        its group may read in the directory `shared`.
+        """
+        if flags & os.O_CREAT and self.is_shared(path):
+            mode |= 0o040
         cdef int fd = <int>checked(self.table.open(self.table.context, path_bytes(path), flags, mode), path)
         if flags & os.O_CREAT:
             try:
@@ -112,9 +119,9 @@ cdef class Files:
         checked(self.table.unlink(self.table.context, path_bytes(path)), path)
 
     def mkdir(self, path):
-        """A directory with mode 0700 whatever the umask."""
+        """A directory with mode 0700 whatever the umask, or 2750 in the directory `shared`."""
         checked(self.table.mkdir(self.table.context, path_bytes(path), 0o700), path)
-        os.chmod(path, 0o700)
+        os.chmod(path, 0o2750 if self.is_shared(path) else 0o700)
 
     def size(self, int fd):
         return checked(self.table.stat_size(self.table.context, fd), None)

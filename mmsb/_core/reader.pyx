@@ -115,7 +115,8 @@ cdef class Reader:
                 PyThread_acquire_lock(self.mutex, WAIT_LOCK)
         self.regions.clear()
         PyThread_release_lock(self.mutex)
-        mmsb_bell_ring(&self.reader.shared.bell)  # for those who wait here
+        with nogil:
+            mmsb_reader_end_waits(&self.reader)
 
     @property
     def closed(self):
@@ -176,7 +177,8 @@ cdef class Reader:
                 PyThread_acquire_lock(self.mutex, WAIT_LOCK)
         mmsb_reader_owner_went(&self.reader)
         PyThread_release_lock(self.mutex)
-        mmsb_bell_ring(&self.reader.shared.bell)
+        with nogil:
+            mmsb_reader_end_waits(&self.reader)
 
     @property
     def dropped(self):
@@ -219,7 +221,7 @@ cdef class Reader:
         return position >> 40, position & ((<uint64_t>1 << 40) - 1)
 
     def published(self):
-        """(segment, offset) in the log behind the newest frame: every commit whose seq was seen is in front of it."""
+        """(segment, offset) in the log up to where frames are published. Every commit whose seq was seen is there."""
         cdef uint64_t position = mmsb_reader_published(&self.reader)
         return position >> 40, position & ((<uint64_t>1 << 40) - 1)
 
@@ -238,6 +240,15 @@ cdef class Reader:
         with nogil:
             more = mmsb_reader_wait(&self.reader, segment << 40 | offset, timeout_ns)
         return more
+
+    def saw(self, uint64_t seq):
+        """This client has come to commit `seq` in the log, which the owner's people may want to know."""
+        if seq > self.reader.words.seen_seq and not self.gate & REFUSED:
+            self.reader.words.seen_seq = seq
+
+    def ring(self):
+        """Wakes every thread that sleeps in wait(), here and in other clients. One that is about to sleep misses it."""
+        mmsb_bell_ring(&self.reader.shared.bell)
 
     # ---- reading
 

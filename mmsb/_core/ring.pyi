@@ -40,7 +40,7 @@ class RingClient:
     batch_bytes_max: int
     timeout: float
     owner_alive: Callable[[], bool] | None
-    def __init__(self, ring: int, flag: int, bell: int) -> None: ...
+    def __init__(self, ring: int, flag: int, bell: int, decode: Callable[[bytes], Exception]) -> None: ...
     def close(self) -> None: ...
     def disown(self, reason: str) -> None: ...
     def submit_write(
@@ -55,6 +55,18 @@ class RingClient:
         durability: int = 0,
         timeout: float | None = None,
     ) -> int: ...
+    def write(
+        self,
+        page_id: int,
+        data: Any,
+        at: int = 0,
+        source: str | None = None,
+        intent: bytes | None = None,
+        if_epoch: int | None = None,
+        flags: int = 0,
+        durability: int = 0,
+        timeout: float | None = None,
+    ) -> Completion: ...
     def submit(
         self,
         kind: int,
@@ -80,5 +92,6 @@ class RingClient:
         source: str | None = None,
         timeout: float | None = None,
     ) -> tuple[int, int]: ...
+    def settle(self, number: int, timeout: float | None = None) -> int: ...
     def wait(self, number: int, timeout: float | None = None) -> Completion | None: ...
     def poll(self) -> list[Completion]: ...

@@ -18,8 +18,6 @@ from mmsb._core.page cimport take_buffer
 from mmsb import errors
 from mmsb.arguments import encode_source
 
-# Longer than most owners take, and shorter than what another program on the same core would mind.
-cdef uint64_t SPIN_NS = 20_000 if (os.cpu_count() or 1) > 1 else 0
 # So often a client that waits looks after signals and whether its owner lives.
 cdef uint64_t LOOK_NS = 50_000_000
 # Completions that nobody asked for are kept up to this number; the oldest go.
@@ -82,7 +80,7 @@ cdef class RingClient:
     cdef mmsb_ring_end commands
     cdef mmsb_ring_end completions
     cdef mmsb_buffer record
-    cdef mmsb_ring_patience patience
+    cdef mmsb_patience patience
     cdef int bell
     cdef readonly uint64_t number        # of the last command sent
     cdef readonly uint64_t acknowledged  # number of the last completion taken
@@ -94,11 +92,13 @@ cdef class RingClient:
     cdef bytes last_source_bytes
     cdef public double timeout           # seconds that a call waits when it is not told otherwise
     cdef public object owner_alive       # called now and then while waiting: False ends it
+    cdef object decode                   # makes an exception of the facts of a failure
     cdef object gone                     # why nothing can be sent any more, None while it can
     cdef object __weakref__
 
-    def __cinit__(self, int ring, int flag, int bell):
+    def __cinit__(self, int ring, int flag, int bell, decode):
         self.bell = -1
+        self.decode = decode
         cdef int status = mmsb_ring_map(&self.memory, ring)
         if status == MMSB_NEWER_VERSION:
             raise errors.FormatVersionError("The ring of commands has a layout that this release does not know. Use "
@@ -113,7 +113,7 @@ cdef class RingClient:
                 mmsb_memory_release(&self.memory)
             raise_status(status)
         mmsb_ring_ends(&self.memory, &self.commands, &self.completions)
-        self.patience.spin_ns = SPIN_NS
+        mmsb_patience_init(&self.patience)
         self.bell = bell
         self.results = OrderedDict()
         self.quiet = deque()
@@ -238,8 +238,8 @@ cdef class RingClient:
         mmsb_ring_publish(&self.commands)
         mmsb_ring_call_owner(<const uint32_t *>self.flag.base, self.bell)
 
-    def submit_write(self, uint64_t page_id, data, uint64_t at=0, source=None, bytes intent=None, if_epoch=None,
-                     int flags=0, int durability=0, timeout=None):
+    cpdef uint64_t submit_write(self, uint64_t page_id, data, uint64_t at=0, source=None, bytes intent=None,
+                                if_epoch=None, int flags=0, int durability=0, timeout=None) except 0:
         """Sends a write without waiting for it. The number of the command."""
         cdef mmsb_command_head head
         cdef Py_buffer buffer
@@ -260,6 +260,12 @@ cdef class RingClient:
                 PyBuffer_Release(&buffer)
         self.publish()
         return self.number
+
+    def write(self, uint64_t page_id, data, uint64_t at=0, source=None, bytes intent=None, if_epoch=None,
+              int flags=0, int durability=0, timeout=None):
+        """submit_write() and wait() in one."""
+        return self.wait(self.submit_write(page_id, data, at, source, intent, if_epoch, flags, durability, timeout),
+                         timeout)
 
     def submit(self, int kind, uint64_t page_id=0, uint64_t at=0, uint64_t if_epoch=0, *, int flags=0,
                int durability=0, int code=0, source=None, bytes intent=None, bytes front=None, data=b"", timeout=None):
@@ -365,10 +371,8 @@ cdef class RingClient:
             mmsb_ring_call_owner(<const uint32_t *>self.flag.base, self.bell)
         return 0
 
-    def wait(self, uint64_t number, timeout=None):
-        """Waits until command `number` is acknowledged. Its Completion; None when nothing was kept of it (it is one of
-        submit_writes(), or was asked for before). BusyError (number) when the time is up, OwnerGoneError.
-        """
+    cpdef int settle(self, uint64_t number, timeout=None) except -1:
+        """Waits until command `number` is acknowledged. BusyError (number) when the time is up, OwnerGoneError."""
         cdef uint64_t deadline = 0
         if number > self.number:
             raise ValueError(f"Command {number} was not sent; the last one is {self.number}.")
@@ -380,7 +384,17 @@ cdef class RingClient:
                 deadline = self.deadline(timeout)
             self.wait_for_owner(deadline, number)
             self.take()
-        return self.results.pop(number, None)
+        return 0
+
+    cpdef Completion wait(self, uint64_t number, timeout=None):
+        """Waits for a command. Its Completion; None when nothing was kept of it (it is one of submit_writes(), or was
+        asked for before). Raises what the owner refused it with, and as settle().
+        """
+        self.settle(number, timeout)
+        cdef Completion completion = self.results.pop(number, None)
+        if completion is not None and completion.facts is not None:
+            raise self.decode(completion.facts)
+        return completion
 
     def poll(self):
         """The completions that came since they were last asked for, oldest first, without waiting (list)."""

@@ -21,7 +21,6 @@ TURN_RECORDS, TURN_BYTES = 512, 1 << 17
 # Turns with less to do than this keep the GIL: to give it away and get it back would take longer than the writes.
 cdef uint64_t RELEASE_GIL_BYTES = 1 << 14
 cdef tuple RIGHTS = (None, "change", "create", "delete")  # as mmsb_right
-cdef uint64_t SPIN_NS = 20_000 if (os.cpu_count() or 1) > 1 else 0
 
 
 cdef object text_of(const uint8_t *text, uint64_t count):
@@ -154,13 +153,13 @@ cdef class RingServer:
     cdef mmsb_memory flag
     cdef mmsb_client **clients  # of slots, in the same order
     cdef uint64_t next          # whose turn is first
-    cdef mmsb_ring_patience patience
+    cdef mmsb_patience patience
 
     def __cinit__(self, Core state not None):
         self.state = state
         self.slots = []
         self.broken = []
-        self.patience.spin_ns = SPIN_NS
+        mmsb_patience_init(&self.patience)
         cdef int status = mmsb_memory_create(&self.flag, 4096, False)
         if status != MMSB_OK:
             raise_status(status)
@@ -232,7 +231,7 @@ cdef class RingServer:
             state.after_commit()
         return status
 
-    def serve(self, RingSlot slot not None, uint64_t records=TURN_RECORDS, uint64_t count=TURN_BYTES):
+    cpdef bint serve(self, RingSlot slot, uint64_t records=TURN_RECORDS, uint64_t count=TURN_BYTES) except -1:
         """Does what a client has published, at most `records` commands and about `count` bytes. True when there may be
         more now; False: the client must send, or take completions, first. A client that broke the protocol goes to
         `broken`, and nothing more is read from it.
@@ -297,22 +296,34 @@ cdef class RingServer:
         """
         raise NotImplementedError
 
-    def serve_all(self):
+    cpdef bint serve_all(self) except -1:
         """One turn for each client, the first one being another each time. True when there may be more to do now."""
         cdef list order = self.slots[self.next:] + self.slots[:self.next]
-        more = False
+        cdef bint more = False
+        cdef RingSlot slot
         self.next = (self.next + 1) % max(1, <uint64_t>len(self.slots))
         for slot in order:
-            if self.serve(slot):
+            if mmsb_client_is_ready(&slot.client) and self.serve(slot):
                 more = True
         return more
 
+    def serve_while_busy(self, double seconds):
+        """Serves all clients until none of them sends anything for some microseconds, one broke the protocol, or the
+        time is up. True when there may be more to do now.
+        """
+        cdef uint64_t end = mmsb_clock_monotonic() + <uint64_t>(seconds * 1e9)
+        while self.is_ready():
+            self.serve_all()
+            if self.broken or mmsb_clock_monotonic() >= end:
+                return True
+        return False
+
     # ---- sleeping
 
-    def is_ready(self, bint spin=True):
+    cpdef bint is_ready(self, bint spin=True):
         """Whether a client has something to do for serve_all(), at once or (`spin`) within microseconds."""
         cdef uint64_t count = len(self.slots)
-        cdef mmsb_ring_patience *patience = &self.patience if spin else NULL
+        cdef mmsb_patience *patience = &self.patience if spin else NULL
         cdef bint ready
         if count == 0:
             return False
@@ -328,11 +339,6 @@ cdef class RingServer:
             return False
         return True
 
-    def wake_up(self, rung):
-        """Takes back what fall_asleep() asked for. `rung`: descriptors of bells that rang."""
+    def stay_awake(self):
+        """Takes back what fall_asleep() asked for."""
         mmsb_ring_stay_awake(self.sleeping())
-        for bell in rung:
-            try:
-                os.eventfd_read(bell)
-            except BlockingIOError:
-                pass

@@ -15,6 +15,8 @@ BUILT_IN = {
     "compact": "mmsb.cli.compact",
     "import": "mmsb.cli.import_",
     "ps": "mmsb.cli.ps",
+    "tail": "mmsb.cli.tail",
+    "top": "mmsb.cli.top",
     "gc": "mmsb.cli.gc",
     "cpu": "mmsb.cli.cpu",
     "plugins": "mmsb.cli.plugins",

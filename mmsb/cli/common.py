@@ -45,6 +45,17 @@ def store_argument(function: Function) -> Function:
     return click.argument("store", type=click.Path(exists=True))(function)
 
 
+def served_argument(function: Function) -> Function:
+    """Adds the argument STORE: what mmsb.attach() takes, the path of a store or the name of a State."""
+
+    def check(_: click.Context, __: click.Parameter, value: str) -> str:
+        if not value:
+            raise click.BadParameter("It is empty. Give the path of a store or the name of a State.")
+        return value
+
+    return click.argument("store", callback=check)(function)
+
+
 @contextmanager
 def open_store(path: str, read_only: bool = True) -> Iterator[State]:
     """The State of a store: for reading beside its owner, or as its one writer. Never makes a store.

@@ -147,6 +147,23 @@ def human_bytes(count: int) -> str:
     return f"{size:.1f} {unit}"
 
 
+def human_rate(per_s: float | None) -> str:
+    """So many per second, for people: 0/s, 3.5/s, 12,345/s; nothing when it is not known."""
+    if per_s is None:
+        return ""
+    return f"{per_s:,.0f}/s" if per_s >= 10 else f"{per_s:.2g}/s"
+
+
+def human_bytes_rate(per_s: float) -> str:
+    """So many bytes per second, for people: 3.2 KiB/s."""
+    return f"{human_bytes(round(per_s))}/s"
+
+
+def human_count(count: int, noun: str) -> str:
+    """A number of things, for people: 1 page, 12,345 pages."""
+    return f"{count:,} {noun}" + ("s" if count != 1 else "")
+
+
 def utc(time_ns: int) -> str:
     """A timestamp for people, in UTC, to the microsecond."""
     seconds, rest_ns = divmod(time_ns, 10**9)

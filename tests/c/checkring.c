@@ -27,7 +27,7 @@ typedef struct stage {
     uint32_t *sleeping; /* shared with the client */
     int bell;
     uint64_t handed_up;
-    mmsb_ring_patience patience;
+    mmsb_patience patience;
 } stage;
 
 static void use_log(stage *s) {
@@ -113,7 +113,7 @@ typedef struct sender {
     int bell;
     uint64_t number, acknowledged, seq;
     mmsb_buffer record;
-    mmsb_ring_patience patience;
+    mmsb_patience patience;
 } sender;
 
 static void open_sender(sender *c, const stage *s) {

@@ -5,7 +5,7 @@ import subprocess
 import sys
 import time
 
-HEAVY = ["blake3", "click", "numpy", "pluggy", "rich", "zstandard"]
+HEAVY = ["blake3", "click", "numpy", "pluggy", "rich", "textual", "zstandard"]
 
 
 def fresh(code: str) -> str:

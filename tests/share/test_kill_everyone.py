@@ -115,8 +115,6 @@ class Stage:
         self.incarnations = 0
         self.lives = []
         self.living = {}
-        for who in CAST:
-            self.start(who)
 
     def start(self, who):
         self.living[who] = Life(self, *who)
@@ -287,6 +285,8 @@ def test_nothing_is_lost_or_torn(tmp_path, nursery, kills):
     for n in range(-(-kills // KILLS_PER_STORE)):
         stage = Stage(nursery, tmp_path / f"{n}", dice)
         try:
+            for who in CAST:
+                stage.start(who)
             while done < min(kills, (n + 1) * KILLS_PER_STORE):
                 done += stage.strike(tally)
             stage.end()

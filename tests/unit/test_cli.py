@@ -17,10 +17,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import mmsb
-from mmsb.cli import log
+from mmsb.cli import commits
 from mmsb.cli.app import BUILT_IN, commands
 from mmsb.cli.common import Place
-from mmsb.cli.output import as_json, human_bytes, printable, utc
+from mmsb.cli.output import as_json, human_bytes, human_bytes_rate, human_count, human_rate, printable, utc
 from mmsb.cli.png import encode_png
 from mmsb.cli.show import hex_lines
 
@@ -88,7 +88,8 @@ def test_module_and_version():
 def test_help_needs_no_heavy_module():
     code = (
         "import sys\nfrom mmsb.cli import main\nsys.argv = ['mmsb', '--help']\n"
-        "try: main()\nexcept SystemExit: pass\nprint([m for m in ('numpy', 'rich', 'blake3') if m in sys.modules])"
+        "heavy = 'numpy', 'rich', 'blake3', 'textual'\n"
+        "try: main()\nexcept SystemExit: pass\nprint([m for m in heavy if m in sys.modules])"
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout.splitlines()[-1] == "[]" and "import" in result.stdout
@@ -217,7 +218,7 @@ def test_log_filters(store):
 def test_log_knows_every_kind():
     from mmsb._core.index import KINDS
 
-    assert set(log.KINDS) == set(KINDS) - {"source"}
+    assert set(commits.KINDS) == set(KINDS) - {"source"}
 
 
 def test_show_hex_and_places(store):
@@ -580,6 +581,9 @@ def test_output_helpers():
         "1.0 GiB",
         "1024.0 TiB",
     ]
+    assert [human_rate(rate) for rate in (None, 0, 0.04, 9.99, 12345.6)] == ["", "0/s", "0.04/s", "10/s", "12,346/s"]
+    assert (human_count(1, "page"), human_count(1000, "page")) == ("1 page", "1,000 pages")
+    assert human_bytes_rate(1535.7) == "1.5 KiB/s"
     assert utc(0) == "1970-01-01 00:00:00.000000" and utc(2**64).startswith("2554-") and utc(10**30).endswith(" ns")
 
 
