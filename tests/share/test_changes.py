@@ -319,7 +319,12 @@ def test_eight_processes_merge_into_the_same_pages(process, tmp_path):
         assert state.page("counts").read() == counts.tobytes()
         assert state.page("distances").read() == distances.tobytes()
         assert bytes(state.replay()._page_bytes(1)) == counts.tobytes()
+        assert bytes(state.replay()._page_bytes(2)) == distances.tobytes()
         assert not state.verify().findings
-        digest = state.digest()
+        digests = {seq: state.at(seq).digest() for seq in (2, state.seq // 3, state.seq // 2, state.seq)}
+        assert digests[state.seq] == state.digest() and len(set(digests.values())) == 4
     with mmsb.open(tmp_path / "s") as state:
-        assert state.digest() == digest and state.page("counts").read() == counts.tobytes()
+        assert {seq: state.at(seq).digest() for seq in digests} == digests and state.digest() == digests[state.seq]
+        for again in (state, state.at(state.seq)):
+            assert again.page("counts").read() == counts.tobytes()
+            assert again.page("distances").read() == distances.tobytes()

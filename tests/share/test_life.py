@@ -1,6 +1,5 @@
 """Owners and clients that die, fork, restart, and say what is not so."""
 
-import multiprocessing
 import os
 import random
 import signal
@@ -303,39 +302,3 @@ def test_fork_of_the_owner(process):
             assert view.page("a")[0] == ord("y")
         finally:
             os.kill(child, signal.SIGKILL)
-
-
-def look(name):
-    with mmsb.attach(name) as view:
-        return view.page("a").read()
-
-
-@pytest.mark.parametrize("method", ["spawn", "forkserver"])
-def test_multiprocessing(method):
-    with mmsb.open(name="served") as state:
-        state.create_page(5, name="a", data=b"hello")
-        state.serve()
-        context = multiprocessing.get_context(method)
-        with context.Pool(2) as pool:
-            assert pool.map(look, ["served"] * 6) == [b"hello"] * 6
-
-
-def test_nothing_is_inherited(process):
-    """exec closes every descriptor of either side."""
-    owner = process("""
-        import subprocess
-        state = mmsb.open(name="served")
-        state.create_page(8, name="a")
-        state.serve()
-        view = mmsb.attach("served")
-        for fd in os.listdir("/proc/self/fd"):
-            try:
-                if int(fd) > 2 and os.get_inheritable(int(fd)):
-                    tell("inheritable", fd, os.readlink(f"/proc/self/fd/{fd}"))
-            except OSError:
-                pass
-        tell("done")
-        view.close()
-        state.close()
-    """)
-    assert owner.hear() == "done"

@@ -234,3 +234,12 @@ def test_a_dropped_history(rng):
             page.at(first - 2)
         with pytest.raises(mmsb.RetentionError):
             state.diff(1, state.seq)
+
+
+def test_labels_and_intents_are_of_no_page():
+    with mmsb.open() as state:
+        page = state.create_page(8, name="a")
+        with state.batch(source="somebody", label="here", intent={"why": 1}) as batch:
+            batch.write(page, b"x")
+        found = {change.kind: change.page_id for _, change in all_changes(state)}
+        assert found == {"create": 1, "source": 1, "label": 0, "intent": 0, "delta": 1}
