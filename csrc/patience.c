@@ -29,12 +29,9 @@ uint64_t mmsb_patience_look(mmsb_patience *patience, const uint64_t *word, uint6
     uint64_t spin_ns = mmsb_min_u64(mmsb_patience_now(patience), timeout_ns), spent = 0;
     uint64_t begin = spin_ns != 0 ? mmsb_clock_monotonic() : 0;
     while (spent < spin_ns) {
-        for (int i = 0; i < 32; i++) {
-            if (__atomic_load_n(word, __ATOMIC_ACQUIRE) != seen) {
-                mmsb_patience_learn(patience, true);
-                return spent;
-            }
-            __builtin_ia32_pause();
+        if (__atomic_load_n(word, __ATOMIC_ACQUIRE) != seen) {
+            mmsb_patience_learn(patience, true);
+            return spent;
         }
         sched_yield();
         spent = mmsb_clock_monotonic() - begin;

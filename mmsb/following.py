@@ -164,10 +164,10 @@ class Following(Generic[T]):
             offset = self.log.reader.follow_to(cursor.head.number, self.seq)
             if offset >= 0:  # what is nearly always so, and short: a thread that was woken runs it cold
                 cursor.limit(offset)
-                for frame in cursor:
-                    if frame.kind == "commit" and frame.seq > self.seq:
-                        self.seq = frame.seq
-                        return frame
+                frame = cursor.commit_after(self.seq)
+                if frame is not None:
+                    self.seq = frame.seq
+                    return frame
                 if cursor.offset >= offset:
                     return None
         view = self.view
@@ -197,10 +197,10 @@ class Following(Generic[T]):
             number, offset = log.reader.end()  # which the owner moves after the seq, and frames are there before both
             if number <= segment.number:
                 cursor.limit(offset if number == segment.number else cursor.offset)
-            for frame in cursor:
-                if frame.kind == "commit" and frame.seq > self.seq:
-                    self.seq = frame.seq
-                    return frame
+            frame = cursor.commit_after(self.seq)
+            if frame is not None:
+                self.seq = frame.seq
+                return frame
             log.check_read(cursor, segment)
             if number <= segment.number:
                 return None

@@ -26,7 +26,7 @@ import mmsb
 
 SCRATCH = Path("build/bench")
 PAGE_BYTES, PAGES = 4096, 16
-BLOCK = 300  # messages of one kind in a row
+BLOCK = 1000  # messages of one kind in a row
 ROUNDS = 11
 
 

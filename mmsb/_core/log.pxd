@@ -5,6 +5,8 @@ from mmsb._core.c_mmsb cimport mmsb_log_cursor, mmsb_log_frame, mmsb_segment_hea
 cdef class SegmentHead:
     cdef mmsb_segment_head head
 
+cdef class Frame
+
 cdef class Cursor:
     cdef mmsb_log_cursor cursor
     cdef object buffer
@@ -15,6 +17,7 @@ cdef class Cursor:
     cdef readonly uint64_t end
     cdef readonly object state
     cdef void note_stop(self, int status)
+    cdef Frame next_frame(self)
 
 cdef class Frame:
     cdef mmsb_log_frame frame

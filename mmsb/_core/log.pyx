@@ -149,11 +149,24 @@ cdef class Cursor:
         return self
 
     def __next__(self):
+        cdef Frame frame = self.next_frame()
+        if frame is None:
+            raise StopIteration
+        return frame
+
+    def commit_after(self, uint64_t seq):
+        """The next frame of a commit later than `seq`; None where the iteration ends."""
+        cdef Frame frame = self.next_frame()
+        while frame is not None and (frame.frame.head.kind != MMSB_FRAME_COMMIT or frame.frame.seq <= seq):
+            frame = self.next_frame()
+        return frame
+
+    cdef Frame next_frame(self):
         cdef Frame frame = Frame.__new__(Frame)
         cdef int status = mmsb_log_cursor_next(&self.cursor, &KERNELS, &frame.frame)
         if status != MMSB_OK:
             self.stopped = REASONS[status]
-            raise StopIteration
+            return None
         frame.buffer = self.buffer
         frame.sources = self.sources
         frame.state = self.state
