@@ -244,8 +244,8 @@ cdef class Reader:
             self.reader.words.seen_seq = seq
 
     def follow_to(self, uint64_t number, uint64_t seq):
-        """Where the commits that may be followed end in segment `number` of the log: an offset, and as saw(seq). -1
-        where there is something else to do before they are read: messages wait, the owner is gone, they go on elsewhere.
+        """Where the commits that may be followed end in segment `number` of the log: an offset; and as saw(seq). -1
+        where something else is to be done before they are read: messages wait, the owner is gone, they go on elsewhere.
         """
         cdef uint64_t position
         if self.gate & REFUSED or self.reader.gone or self.reader.shared.grown > self.reader.grown:
