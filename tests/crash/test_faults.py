@@ -37,7 +37,7 @@ def operations(tmp_path):
 
 
 @pytest.mark.parametrize("error", [errno.EIO, pytest.param(errno.ENOSPC, marks=pytest.mark.slow)])
-@pytest.mark.parametrize("effect", ["fail", "tear"])
+@pytest.mark.parametrize("effect", ["fail", pytest.param("tear", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("first", [1, pytest.param(2, marks=pytest.mark.slow), pytest.param(3, marks=pytest.mark.slow)])
 def test_each_operation_fails_once(tmp_path, error, effect, first):
     total = operations(tmp_path)

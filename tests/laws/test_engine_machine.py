@@ -196,7 +196,7 @@ def machine(durable, disable):
 TestMemory = machine(False, "")
 TestMemoryAvx2 = pytest.mark.slow(machine(False, "avx512"))
 TestMemorySse = pytest.mark.slow(machine(False, "avx2"))
-TestMemoryScalar = machine(False, "sse42")
+TestMemoryScalar = pytest.mark.slow(machine(False, "sse42"))
 TestDurable = machine(True, "")
 TestDurableAvx2 = pytest.mark.slow(machine(True, "avx512"))
 TestDurableSse = pytest.mark.slow(machine(True, "avx2"))

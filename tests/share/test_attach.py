@@ -96,7 +96,7 @@ def test_memory_that_comes_later(served, view):
     ids = served.create_pages(100_000, 16)
     served.page(ids[-1]).write(b"last")
     assert view.page(ids[-1])[:4] == b"last" and len(view) == 100_003
-    for _ in range(20):  # each in a segment of its own, whose number goes to the next
+    for _ in range(5):  # each in a segment of its own, whose number goes to the next
         big.resize((70 << 20) + 4096)
         big.resize(70 << 20)
         big.write(b"more")

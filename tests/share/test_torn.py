@@ -76,7 +76,7 @@ def read_until_done(owner, view, look):
 
 @pytest.mark.parametrize("kind, page", [("write", "p0"), ("resize", "p0"), ("large", "p1")])
 def test_page_is_whole(process, kind, page):
-    owner = process(OWNER, kind, 2.0)
+    owner = process(OWNER, kind, 1.0)
     assert owner.hear() == "ready"
     with mmsb.attach("torn") as view:
         handle = view.page(page)
@@ -116,7 +116,7 @@ def test_without_redoing_reads_are_torn(process):
 
 
 def test_snapshots_show_one_commit(process):
-    owner = process(OWNER, "set", 2.0)
+    owner = process(OWNER, "set", 1.0)
     owner.hear()
     with mmsb.attach("torn") as view:
         names = [f"p{n}" for n in range(8)]
@@ -136,7 +136,7 @@ def test_snapshots_show_one_commit(process):
 
 def test_waves(process):
     """What is computed is whole as well, and never newer than what it is computed from."""
-    owner = process(OWNER, "wave", 2.0)
+    owner = process(OWNER, "wave", 1.0)
     owner.hear()
     with mmsb.attach("torn") as view:
         view.stale_reads = True
