@@ -6,7 +6,7 @@ import os
 
 from mmsb import messages
 from mmsb._core.files import Files
-from mmsb.errors import NotAStoreError
+from mmsb.errors import NotAStoreError, OwnerGoneError
 from mmsb.rendezvous import key_of_name, key_of_store
 from mmsb.sharedlog import identity_of
 from mmsb.store import explain
@@ -25,7 +25,12 @@ def attach(target: str | os.PathLike[str], *, timeout: float = 5.0, ring_bytes: 
     size = ring_bytes.__index__()
     if not messages.RING_BYTES_LEAST <= size <= messages.RING_BYTES_MOST or size & (size - 1):
         raise ValueError(f"A ring has a power of two of bytes, 4096 to {messages.RING_BYTES_MOST}, not {size}.")
-    return View(key_of(text, is_path=not isinstance(target, str)), text, timeout, size)
+    try:
+        return View(key_of(text, is_path=not isinstance(target, str)), text, timeout, size)
+    except OwnerGoneError as error:
+        if os.sep in text or not os.path.lexists(text) or os.path.lexists(os.path.join(text, "store")):
+            raise
+        raise NotAStoreError(f"{text} is no store, and nobody serves a State of that name.", path=text) from error
 
 
 def key_of(text: str, *, is_path: bool) -> str:

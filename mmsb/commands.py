@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 import os
 import struct
 import weakref
@@ -46,7 +47,7 @@ def _bytes(data: Any) -> bytes:
 
 def _offset(at: Any) -> int:
     """A byte offset. One that no page has becomes the largest that can be said, for the owner to refuse."""
-    number: int = at.__index__()
+    number = operator.index(at)
     if number < 0:
         raise PageRangeError(
             f"Offset {number} is negative. Count bytes from 0 at the start of the page.",

@@ -58,10 +58,14 @@ class Server:
 
     def __init__(self, state: State, *, clients_most: int, commands: Any) -> None:
         self.closed = True  # until it is open
+        if isinstance(clients_most, bool) or not isinstance(clients_most, int):
+            raise TypeError(f"clients is a number (int), not {type(clients_most).__name__}")
         if not 1 <= clients_most <= CLIENTS_MAX:
             raise ValueError(f"A State serves 1 to {CLIENTS_MAX} clients, not {clients_most}.")
         if not callable(commands):
-            rights.checked(commands)
+            allowed = rights.checked(commands)
+            if allowed is not None:
+                rights.parts(state, allowed)  # raises for a page that there is not
         self._state = weakref.ref(state)
         self.rights = commands
         self.clients_most = clients_most

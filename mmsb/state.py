@@ -341,7 +341,7 @@ class State(Propagation):
         whether they may "create" and "delete"; a function: what it says of a client (its pid, uid and number). To
         clients of other users only a function can give anything.
         StoreLockedError when another process serves a State of the name; AttachError where sockets cannot be trusted;
-        ValueError when it has neither path nor name.
+        PageNotFoundError when `commands` names a page that is not there; ValueError when it has neither path nor name.
         """
         from mmsb.serving import Server
 

@@ -497,3 +497,33 @@ def test_states_that_are_dropped_leave_nothing(runtime):
     del state
     until(lambda: gc.collect() is not None and not view.owner_alive)
     view.close()
+
+
+def test_what_is_neither_a_store_nor_a_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").write_text("x")
+    (tmp_path / "folder").mkdir()
+    for target in ("file", "folder", "./file", tmp_path / "folder"):
+        with pytest.raises(mmsb.NotAStoreError):
+            mmsb.attach(target)
+    with mmsb.open(name="file") as state:  # but it may be the name of a State
+        state.serve()
+        with mmsb.attach("file") as view:
+            assert view.uuid == state.uuid
+
+
+@pytest.mark.parametrize(
+    ("how", "error"),
+    [({"clients": "64"}, TypeError), ({"clients": True}, TypeError), ({"commands": {"pages": ["no"]}}, KeyError)],
+)
+def test_serving_refuses_what_cannot_be_meant(how, error):
+    with mmsb.open(name="wrong") as state:
+        with pytest.raises(error):
+            state.serve(**how)
+        state.serve()
+
+
+def test_offsets_that_are_no_numbers(served, view):
+    for at in ("1", 1.0, None):
+        with pytest.raises(TypeError):
+            view.page("a").write(b"x", at=at)
