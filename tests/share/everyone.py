@@ -5,6 +5,7 @@ it is sent. What a process has to say lies in files, so that it is there after a
 which is mapped, and pairs of numbers in notes, each put there by one write().
 """
 
+import ctypes
 import json
 import mmap
 import os
@@ -387,6 +388,8 @@ ROLES = {"owner": owner, "writer": writer, "reader": reader}
 
 # ---- the nursery
 
+LIBC, PR_SET_PDEATHSIG = ctypes.CDLL(None), 1
+
 
 def live(role, place, incarnation, folder, seed):
     """One life. It ends with exit(0) when it was told to stop, and with its failure in a file otherwise."""
@@ -410,6 +413,7 @@ def nursery(parent):
         child = os.fork()
         if child == 0:
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)  # nobody outlives a test that was stopped
             parent.close()
             live(**json.loads(message))
         # A child that died already is reaped, and then its number says nothing.
