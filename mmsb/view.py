@@ -46,14 +46,17 @@ os.register_at_fork(after_in_child=_after_fork_in_child)
 
 
 class Snapshot(Mapping[int, bytes]):
-    """Pages as they all were after commit `seq`: page ids to bytes. Immutable."""
+    """Pages as they all were after commit `seq`: page ids to bytes, also found by page and by name. Immutable.
 
-    def __init__(self, seq: int, pages: dict[int, bytes]) -> None:
+    Names are those that the view knew when it made this.
+    """
+
+    def __init__(self, seq: int, pages: dict[int, bytes], ids: dict[str, int]) -> None:
         self.seq = seq
-        self._pages = pages
+        self._pages, self._ids = pages, ids
 
     def __getitem__(self, page: Any) -> bytes:
-        return self._pages[getattr(page, "page_id", page)]
+        return self._pages[self._ids[page] if isinstance(page, str) else getattr(page, "page_id", page)]
 
     def __iter__(self) -> Iterator[int]:
         return iter(self._pages)
@@ -208,9 +211,9 @@ class View(Asking):
             stale = next((page_id for page_id, flag in flags.items() if flag & STALE), None)
             if stale is not None:
                 ViewPage(self, stale).check_fresh(flags[stale])
-            return Snapshot(seq, contents)
+            return Snapshot(seq, contents, self._known_ids())
         past = self.at(self.seq)
-        return Snapshot(past.seq, {page.page_id: page.read() for page in past.pages()})
+        return Snapshot(past.seq, {page.page_id: page.read() for page in past.pages()}, self._known_ids())
 
     def _epoch_of(self, page_id: int) -> int:
         """A page's epoch. It is not in the log, so a moment is looked for at which the page is not being changed."""
@@ -254,6 +257,11 @@ class View(Asking):
             self._notes.pop(page_id, None)
         elif kind in ("create", "metadata") and change.blob is not None:
             self._notes[page_id] = change.blob
+
+    def _known_ids(self) -> dict[str, int]:
+        """A copy of the ids by name."""
+        self._learn_names()
+        return dict(self._ids)
 
     def _name_of(self, page_id: int) -> str | None:
         self._learn_names()

@@ -140,6 +140,16 @@ def test_ranges(view):
         view.page(-1)
 
 
+def test_snapshots_know_names(served, view):
+    snapshot = view.snapshot()
+    assert snapshot["a"] == snapshot[view.page("a")] == snapshot[view.page("a").page_id]
+    served.page("a").rename("z")
+    assert view.snapshot(["z"])["z"] == snapshot["a"]
+    for unknown in ("nobody", "a"):
+        with pytest.raises(KeyError):
+            view.snapshot()[unknown]
+
+
 def test_snapshots(served, view):
     snapshot = view.snapshot(["b", 1, "a"])
     assert snapshot.seq == view.seq and list(snapshot) == [1, 2] and snapshot[1] == served.page("a").read()

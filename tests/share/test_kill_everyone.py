@@ -327,7 +327,7 @@ def test_what_is_torn_is_noticed():
     pages = {ids[name]: everyone.own(5) for name in OWN} | {ids[name]: everyone.whole(5, SETS[name]) for name in SETS}
 
     def look(seq=1, **changed):
-        now = mmsb.view.Snapshot(seq, pages | {ids[name]: content for name, content in changed.items()})
+        now = mmsb.view.Snapshot(seq, pages | {ids[name]: content for name, content in changed.items()}, ids)
         view, watch = SimpleNamespace(snapshot=lambda ids: now), nullcontext()
         everyone.look_at_all(view, ids, looked, watch)
 
