@@ -161,15 +161,13 @@ class Following(Generic[T]):
         """The next commit, None when there is none yet. RetentionError when it is no longer kept."""
         cursor = self.cursor
         if cursor is not None:
-            offset = self.log.reader.follow_to(cursor.head.number, self.seq)
-            if offset >= 0:  # what is nearly always so, and short: a thread that was woken runs it cold
-                cursor.limit(offset)
-                frame = cursor.commit_after(self.seq)
-                if frame is not None:
-                    self.seq = frame.seq
-                    return frame
-                if cursor.offset >= offset:
-                    return None
+            # Nearly always this is all, and it is short: a thread that was woken runs it cold.
+            frame = self.log.reader.next_commit(cursor, self.seq)
+            if frame:
+                self.seq = frame.seq
+                return frame
+            if frame is None:
+                return None
         view = self.view
         view._keep_up()
         log = view._log

@@ -129,7 +129,8 @@ class Subscription(Following[Event], Wish):
         self.unread = False
         for _ in range(ROUNDS):
             if self._events:
-                return self._given(self._events.popleft())
+                self.delivered += 1
+                return self._events.popleft()
             if not self.advance():
                 return None
         self.unread = True
@@ -164,7 +165,8 @@ class Subscription(Following[Event], Wish):
         if not self._events and not self.advance():
             return False
         while self._events and not self.ended:
-            event = self._given(self._events.popleft())
+            event = self._events.popleft()
+            self.delivered += 1
             error = self.call(event)
             if error is not None:
                 self._listeners.failed(f"{event.kind} {event.seq}: {described(error)}")
@@ -173,11 +175,6 @@ class Subscription(Following[Event], Wish):
     def _keep(self, event: Event) -> None:
         if self.wants(event):
             self._events.append(event)
-
-    def _given(self, event: Event) -> Event:
-        self.delivered += 1
-        self._listeners.delivered += 1
-        return event
 
     def _miss(self, last: int) -> None:
         self._events.append(Missed(last, None, self.seq + 1, last))
@@ -267,8 +264,10 @@ class Listeners:
     def remove(self, subscription: Subscription) -> None:
         """A subscription has ended."""
         with self.lock:
+            if subscription in self.handled or subscription in self.iterated:
+                self.delivered += subscription.delivered
             self.handled = tuple(one for one in self.handled if one is not subscription)
-        self.iterated.discard(subscription)
+            self.iterated.discard(subscription)
 
     def failed(self, text: str) -> None:
         """A handler raised."""
@@ -295,7 +294,7 @@ class Listeners:
         subscriptions = self.all()
         return {
             "subscriptions": len(subscriptions),
-            "delivered": self.delivered,
+            "delivered": self.delivered + sum(one.delivered for one in subscriptions),
             "missed": self.missed,
             "failures": self.failures,
             "errors": list(self.errors),

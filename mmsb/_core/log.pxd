@@ -18,6 +18,8 @@ cdef class Cursor:
     cdef readonly object state
     cdef void note_stop(self, int status)
     cdef Frame next_frame(self)
+    cpdef limit(self, uint64_t available)
+    cpdef Frame commit_after(self, uint64_t seq)
 
 cdef class Frame:
     cdef mmsb_log_frame frame

@@ -140,7 +140,7 @@ cdef class Cursor:
         self.sources = dict(sources)
         self.stopped = None
 
-    def limit(self, uint64_t available):
+    cpdef limit(self, uint64_t available):
         """Reads no byte at or after `available` (an offset in the segment); this is where the frames should end."""
         self.end = available
         self.cursor.available = min(available, <uint64_t>self.view.shape[0])
@@ -154,7 +154,7 @@ cdef class Cursor:
             raise StopIteration
         return frame
 
-    def commit_after(self, uint64_t seq):
+    cpdef Frame commit_after(self, uint64_t seq):
         """The next frame of a commit later than `seq`; None where the iteration ends."""
         cdef Frame frame = self.next_frame()
         while frame is not None and (frame.frame.head.kind != MMSB_FRAME_COMMIT or frame.frame.seq <= seq):

@@ -24,6 +24,7 @@ from mmsb._core.c_mmsb cimport *
 from mmsb._core.c_share cimport *
 from mmsb._core.errors cimport raise_status
 from mmsb._core.files cimport Memory
+from mmsb._core.log cimport Cursor, Frame
 from mmsb._core.sharing cimport Region
 
 from mmsb import errors
@@ -243,19 +244,24 @@ cdef class Reader:
         if seq > self.reader.words.seen_seq and not self.gate & REFUSED:
             self.reader.words.seen_seq = seq
 
-    def follow_to(self, uint64_t number, uint64_t seq):
-        """Where the commits that may be followed end in segment `number` of the log: an offset; and as saw(seq). -1
-        where something else is to be done before they are read: messages wait, the owner is gone, they go on elsewhere.
+    def next_commit(self, Cursor cursor not None, uint64_t seq):
+        """The Frame of the next commit after `seq` that may be followed, read by a cursor in a segment of this log; and
+        as saw(seq). None when there is none yet, and False where something else is to be done before it can be read:
+        messages wait, the owner is gone, it is in another segment.
         """
-        cdef uint64_t position
+        cdef uint64_t position, offset
+        cdef Frame frame
         if self.gate & REFUSED or self.reader.gone or self.reader.shared.grown > self.reader.grown:
-            return -1
+            return False
         position = mmsb_reader_end(&self.reader)
-        if position >> 40 != number:
-            return -1
+        if position >> 40 != cursor.head.head.number:
+            return False
         if seq > self.reader.words.seen_seq:
             self.reader.words.seen_seq = seq
-        return position & ((<uint64_t>1 << 40) - 1)
+        offset = position & ((<uint64_t>1 << 40) - 1)
+        cursor.limit(offset)
+        frame = cursor.commit_after(seq)
+        return False if frame is None and cursor.cursor.offset < offset else frame
 
     def ring(self):
         """Wakes every thread that sleeps in wait(), here and in other clients. One that is about to sleep misses it."""
