@@ -136,7 +136,9 @@ def test_rights():
     assert ask(lambda client: False, refused("commands")) == 2
     assert ask(lambda client: {"pages": ["b"]} if client.pid == os.getpid() else True, refused("change")) == 2
     assert ask(lambda client: 1 / 0, refused("commands")) == 2
-    assert ask({"pages": ["none"]}, refused("commands")) == 2
+    assert ask(lambda client: {"pages": ["none"]}, refused("commands")) == 2
+    with pytest.raises(mmsb.PageNotFoundError):
+        ask({"pages": ["none"]}, None)
     assert ask(lambda client: True, lambda view: view.page("a").write(b"x")) == 3
 
     def limited(view):

@@ -54,12 +54,20 @@ def until(condition, seconds=20.0):
         time.sleep(0.005)
 
 
+# Ctrl-C is ignored by what is started in the background, as tests may be.
+PROGRAM = """
+import runpy, signal
+signal.signal(signal.SIGINT, signal.default_int_handler)
+runpy.run_module("mmsb", run_name="__main__")
+"""
+
+
 class Running:
     """`mmsb tail` as a program of its own. A context manager."""
 
     def __init__(self, *words):
         self.popen = subprocess.Popen(
-            [sys.executable, "-m", "mmsb", "tail", *map(str, words)],
+            [sys.executable, "-c", PROGRAM, "tail", *map(str, words)],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
