@@ -9,7 +9,7 @@ from typing import Any
 
 from mmsb import messages
 from mmsb.errors import MMSBError
-from mmsb.rendezvous import Directory, credentials, dial
+from mmsb.rendezvous import Directory, credentials, dial, dial_key
 
 ANSWER_SECONDS = 2.0
 
@@ -33,9 +33,7 @@ def owners() -> list[dict[str, Any]]:
 
 def owner_of(key: str) -> dict[str, Any] | None:
     """What the owner that serves a key says of itself, None when there is none. AttachError, OSError."""
-    connection = None
-    with suppress(FileNotFoundError), Directory(create=False) as directory:
-        connection = dial(directory, key)
+    connection = dial_key(key)
     return None if connection is None else ask(connection)
 
 

@@ -115,11 +115,11 @@ def credentials(connection: socket.socket) -> tuple[int, int]:
     return pid, uid
 
 
-def dial(directory: Directory, key: str) -> socket.socket | None:
-    """A connection to the owner that serves a key, None when there is none."""
+def call(address: str) -> socket.socket | None:
+    """A connection to who listens at an address, None when nobody does."""
     connection = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     try:
-        connection.connect(directory.address(key))
+        connection.connect(address)
     except (FileNotFoundError, ConnectionRefusedError):
         connection.close()
         return None
@@ -129,39 +129,46 @@ def dial(directory: Directory, key: str) -> socket.socket | None:
     return connection
 
 
+def dial(directory: Directory, key: str) -> socket.socket | None:
+    """A connection to the owner that serves a key, None when there is none."""
+    return call(directory.address(key))
+
+
+def dial_key(key: str) -> socket.socket | None:
+    """The same, in this user's directory of sockets, which may not be there. AttachError."""
+    with suppress(FileNotFoundError), Directory(create=False) as directory:
+        return dial(directory, key)
+    return None
+
+
 def dial_store(path: str) -> socket.socket | None:
     """A connection to the owner that shares a store with a group, None when there is none. AttachError when who
     answers is not the user that the store belongs to.
     """
-    connection = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    fd = -1
     try:
         fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        connection.connect(f"/proc/self/fd/{fd}/{GROUP_SOCKET}")
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    try:
+        connection = call(f"/proc/self/fd/{fd}/{GROUP_SOCKET}")
+        belongs_to = os.fstat(fd).st_uid
+    finally:
+        os.close(fd)
+    if connection is not None:
         _, uid = credentials(connection)
-        if uid != os.fstat(fd).st_uid:
+        if uid != belongs_to:
+            connection.close()
             raise AttachError(
                 f"{path} is served by user {uid}, to whom it does not belong. Ask its owner.",
                 reason="user",
                 target=path,
             )
-    except (FileNotFoundError, ConnectionRefusedError, NotADirectoryError):
-        connection.close()
-        return None
-    except BaseException:
-        connection.close()
-        raise
-    finally:
-        if fd >= 0:
-            os.close(fd)
     return connection
 
 
 def connect(key: str, target: str) -> socket.socket:
     """A connection to the owner that serves a key. OwnerGoneError when nobody does, AttachError."""
-    connection = None
-    with suppress(FileNotFoundError), Directory(create=False) as directory:
-        connection = dial(directory, key)
+    connection = dial_key(key)
     if connection is not None:
         _, uid = credentials(connection)
         if uid != os.getuid():
@@ -212,12 +219,17 @@ class Listener:
                 holder=f"pid {pid}",
             )
         self.directory.remove(key)
+        self.bind(self.directory.address(key), 0o600)
+        self.keys.append((key, os.stat(key + SUFFIX, dir_fd=self.directory.fd).st_ino))
+
+    def bind(self, address: str, mode: int) -> socket.socket:
+        """Listens at an address, whose file gets that mode."""
         made = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_NONBLOCK)
         self.sockets.append(made)
-        made.bind(self.directory.address(key))
-        os.chmod(self.directory.address(key), 0o600)
+        made.bind(address)
+        os.chmod(address, mode)
         made.listen(BACKLOG)
-        self.keys.append((key, os.stat(key + SUFFIX, dir_fd=self.directory.fd).st_ino))
+        return made
 
     def listen_to_group(self, path: str) -> None:
         """Makes the socket in a shared store. What lies there is of a dead owner, for only one has the lock."""
@@ -225,11 +237,7 @@ class Listener:
         try:
             with suppress(FileNotFoundError):
                 os.unlink(GROUP_SOCKET, dir_fd=fd)
-            made = self.group_socket = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_NONBLOCK)
-            self.sockets.append(made)
-            made.bind(f"/proc/self/fd/{fd}/{GROUP_SOCKET}")
-            os.chmod(GROUP_SOCKET, 0o660, dir_fd=fd)
-            made.listen(BACKLOG)
+            self.group_socket = self.bind(f"/proc/self/fd/{fd}/{GROUP_SOCKET}", 0o660)
         finally:
             os.close(fd)
 

@@ -7,6 +7,8 @@ import textwrap
 
 import pytest
 
+import mmsb
+
 
 @pytest.fixture(autouse=True)
 def runtime(tmp_path, monkeypatch):
@@ -15,6 +17,24 @@ def runtime(tmp_path, monkeypatch):
     folder.mkdir(mode=0o700)
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(folder))
     return folder / "mmsb"
+
+
+@pytest.fixture
+def served(request):
+    """A State that this process serves: SERVED of the module has its name, and the sizes of its pages by name."""
+    name, sizes = request.module.SERVED
+    with mmsb.open(name=name) as state:
+        for page, size in sizes.items():
+            state.create_page(size, name=page)
+        state.serve()
+        yield state
+
+
+@pytest.fixture
+def view(served):
+    """A View of it, in the same process."""
+    with mmsb.attach(served.name) as view:
+        yield view
 
 
 class Process:

@@ -6,6 +6,7 @@ import socket
 import threading
 import time
 from contextlib import suppress
+from functools import partial
 from itertools import islice
 
 import numpy
@@ -14,6 +15,8 @@ import pytest
 import mmsb
 from mmsb import messages, rendezvous
 from mmsb._core.reader import PAGES
+from tests.share import common
+from tests.share.common import fds
 
 
 @pytest.fixture
@@ -25,21 +28,7 @@ def served():
         yield state
 
 
-@pytest.fixture
-def view(served):
-    with mmsb.attach("world") as view:
-        yield view
-
-
-def fds():
-    return len(os.listdir("/proc/self/fd"))
-
-
-def until(condition, seconds=5.0):
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "it did not come to that"
-        time.sleep(0.005)
+until = partial(common.until, seconds=5.0)
 
 
 # ---- reading

@@ -2,33 +2,14 @@
 
 import os
 import threading
-import time
 
 import numpy
 import pytest
 
 import mmsb
+from tests.share.common import until
 
-
-def until(condition, seconds=20.0):
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "it did not come to that"
-        time.sleep(0.005)
-
-
-@pytest.fixture
-def served():
-    with mmsb.open(name="world") as state:
-        state.create_page(64, name="a")
-        state.serve()
-        yield state
-
-
-@pytest.fixture
-def view(served):
-    with mmsb.attach("world") as view:
-        yield view
+SERVED = "world", {"a": 64}
 
 
 # ---- what can be asked

@@ -13,31 +13,9 @@ import pytest
 
 import mmsb
 from mmsb import messages
+from tests.share.common import fds, until
 
-
-def until(condition, seconds=20.0):
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "it did not come to that"
-        time.sleep(0.005)
-
-
-def fds():
-    return len(os.listdir("/proc/self/fd"))
-
-
-@pytest.fixture
-def served():
-    with mmsb.open(name="world") as state:
-        state.create_page(64, name="a")
-        state.serve()
-        yield state
-
-
-@pytest.fixture
-def view(served):
-    with mmsb.attach("world") as view:
-        yield view
+SERVED = "world", {"a": 64}
 
 
 # ---- life and death
@@ -330,11 +308,11 @@ def test_clients_that_ask_for_nonsense(served, view):
 
 
 def test_owners_that_answer_nonsense(served):
-    for code, fds in ((0, []), (0, [0, 0, 0])):
+    for code, given in ((0, []), (0, [0, 0, 0])):
         with mmsb.attach("world") as view:
             connection = view._connection
             connection.asked, connection.find_page = True, view.page_id_of
             with pytest.raises(mmsb.AttachError):
-                connection.understand(messages.header(messages.RING, code), fds)
+                connection.understand(messages.header(messages.RING, code), given)
     with mmsb.attach("world") as view, pytest.raises(mmsb.AttachError, match="nobody asked"):
         view._connection.understand(messages.header(messages.RING), [])

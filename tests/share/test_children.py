@@ -1,18 +1,14 @@
 """Children of owners and clients: forked, spawned, put in their place by exec. None of them is taken for its parent."""
 
 import multiprocessing
-import time
+from functools import partial
 
 import pytest
 
 import mmsb
+from tests.share import common
 
-
-def until(condition, seconds=10.0):
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "it did not come to that"
-        time.sleep(0.005)
+until = partial(common.until, seconds=10.0)
 
 
 def change(name, n):

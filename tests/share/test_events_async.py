@@ -2,7 +2,6 @@
 
 import asyncio
 import gc
-import os
 import random
 import threading
 import time
@@ -10,25 +9,9 @@ import time
 import pytest
 
 import mmsb
+from tests.share.common import fds
 
-
-@pytest.fixture
-def served():
-    with mmsb.open(name="told") as state:
-        state.create_page(8, name="a")
-        state.create_page(8, name="b")
-        state.serve()
-        yield state
-
-
-@pytest.fixture
-def view(served):
-    with mmsb.attach("told") as view:
-        yield view
-
-
-def descriptors():
-    return len(os.listdir("/proc/self/fd"))
+SERVED = "told", {"a": 8, "b": 8}
 
 
 def run(main, seconds=30):
@@ -119,7 +102,7 @@ def test_cancelling(served, view):
 
     async def main():
         await asyncio.sleep(0)
-        before = descriptors()
+        before = fds()
         heard = []
         told = view.subscribe("page_changed")
         for n in range(20):
@@ -135,7 +118,7 @@ def test_cancelling(served, view):
             async with asyncio.timeout(0.02):
                 await listen(told, heard)
         assert heard == list(range(3, 23)), "nothing is lost between two tasks"
-        assert descriptors() <= before
+        assert fds() <= before
 
     run(main())
 
@@ -168,7 +151,7 @@ def test_timeout_and_closing(served, view):
 
 def test_a_loop_that_is_closed_in_the_middle(served, view):
     told = view.subscribe("page_changed")
-    before = descriptors()
+    before = fds()
     loop = asyncio.new_event_loop()
     task = loop.create_task(first_of(told))
     loop.run_until_complete(asyncio.sleep(0.01))
@@ -177,7 +160,7 @@ def test_a_loop_that_is_closed_in_the_middle(served, view):
     del task, loop
     gc.collect()
     served.page("a").write(b"x")
-    assert descriptors() <= before
+    assert fds() <= before
     assert run(first_of(told)).seq == served.seq
 
 

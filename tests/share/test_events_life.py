@@ -9,28 +9,9 @@ import pytest
 
 import mmsb
 from mmsb import events
+from tests.share.common import until
 
-
-def until(condition, seconds=20.0):
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "it did not come to that"
-        time.sleep(0.005)
-
-
-@pytest.fixture
-def served():
-    with mmsb.open(name="told") as state:
-        state.create_page(8, name="a")
-        state.create_page(8, name="b")
-        state.serve()
-        yield state
-
-
-@pytest.fixture
-def view(served):
-    with mmsb.attach("told") as view:
-        yield view
+SERVED = "told", {"a": 8, "b": 8}
 
 
 # ---- falling behind

@@ -6,6 +6,7 @@ import random
 import signal
 import socket
 import time
+from functools import partial
 from itertools import islice
 
 import pytest
@@ -13,6 +14,7 @@ import pytest
 import mmsb
 from mmsb import messages, rendezvous
 from mmsb.connection import words
+from tests.share import common
 
 OWNER = """
 path, kind = sys.argv[1:3]
@@ -38,11 +40,7 @@ while True:
 """
 
 
-def until(condition, seconds=10.0):
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "it did not come to that"
-        time.sleep(0.005)
+until = partial(common.until, seconds=10.0)
 
 
 def check(view):

@@ -5,7 +5,7 @@ import os
 import random
 import socket
 import struct
-import time
+from functools import partial
 
 import pytest
 
@@ -13,13 +13,9 @@ import mmsb
 from mmsb import messages, rendezvous
 from mmsb._core.files import Memory
 from mmsb.connection import words
+from tests.share import common
 
-
-def until(condition, seconds=10.0):
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "it did not come to that"
-        time.sleep(0.005)
+until = partial(common.until, seconds=10.0)
 
 
 HELLO = messages.HELLO_BODY.pack(4096, 0, 0)

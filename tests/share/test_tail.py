@@ -4,7 +4,6 @@ import json
 import signal
 import subprocess
 import sys
-import time
 
 import pytest
 from click.testing import CliRunner
@@ -13,6 +12,7 @@ import mmsb
 from mmsb.cli.app import commands
 from mmsb.history import filter_of
 from mmsb.owners import owners
+from tests.share.common import until
 
 OWNER = """
 path = sys.argv[1] if sys.argv[1] != "-" else None
@@ -45,13 +45,6 @@ def run(*words, code=0):
 
 def documents(*words, code=0):
     return [json.loads(line) for line in run(*words, "--json", code=code).stdout.splitlines()]
-
-
-def until(condition, seconds=20.0):
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "it did not come to that"
-        time.sleep(0.005)
 
 
 # Ctrl-C is ignored by what is started in the background, as tests may be.
