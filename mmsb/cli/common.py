@@ -119,6 +119,18 @@ def at_option(function: Function) -> Function:
     return click.option("--at", "place", type=Place(), help=help_text)(function)
 
 
+def interval_option(least: float, default: float, help_text: str) -> Callable[[Function], Function]:
+    """Adds --interval, in seconds."""
+    return click.option(
+        "--interval",
+        type=click.FloatRange(min=least),
+        default=default,
+        show_default=True,
+        metavar="SECONDS",
+        help=help_text,
+    )
+
+
 def state_at(state: State, place: int | str | datetime | None) -> Any:
     """The State itself, or a view of its past."""
     return state if place is None else state.at(place)

@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from mmsb.cli.common import interval_option
 from mmsb.cli.output import human_bytes, human_rate, json_option, print_json, print_table, utc
 
 NUMBERS = ["seq", "pages", "clients", "lag", "log", "kept", "rate", "commands", "failed", "pending"]
@@ -46,14 +47,7 @@ def rows(owner: dict[str, Any]) -> list[list[object]]:
 
 
 @click.command("ps")
-@click.option(
-    "--interval",
-    type=click.FloatRange(min=0),
-    default=INTERVAL_S,
-    show_default=True,
-    metavar="SECONDS",
-    help="How long to look for rates; 0: one look, without rates.",
-)
+@interval_option(0, INTERVAL_S, "How long to look for rates; 0: one look, without rates.")
 @json_option
 def command(interval: float, wants_json: bool) -> None:
     """List the States that your processes serve, and their clients.

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from mmsb.cli.common import served_argument
+from mmsb.cli.common import interval_option, served_argument
 from mmsb.cli.output import (
     human_bytes,
     human_bytes_rate,
@@ -72,14 +72,7 @@ def show_once(picture: Picture) -> None:
 
 @click.command("top")
 @served_argument
-@click.option(
-    "--interval",
-    type=click.FloatRange(min=0.05),
-    default=INTERVAL_S,
-    show_default=True,
-    metavar="SECONDS",
-    help="How often to look.",
-)
+@interval_option(0.05, INTERVAL_S, "How often to look.")
 @click.option("--once", is_flag=True, help="Print what happened in one interval, and end.")
 @click.option(
     "--screenshot",
