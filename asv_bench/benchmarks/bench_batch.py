@@ -15,7 +15,7 @@ class Batch:
 
     def setup(self, writes):
         rng = np.random.default_rng(SEED)
-        self.state = mmsb.open(history=100)
+        self.state = mmsb.open(history=1 << 20)
         pages = self.state.create_pages(64, 4096)
         self.ids = np.resize(np.array(pages, dtype="u8"), writes)
         self.offsets = rng.integers(0, 4096 - 128, writes).astype("u8")
@@ -31,7 +31,7 @@ class Batch:
 @covers("State.apply", "State.create_delta", "State.route_delta", "State.batch_route_deltas")
 class Deltas:
     def setup(self):
-        self.state = mmsb.open(history=1000)
+        self.state = mmsb.open(history=1 << 20)
         page = self.state.create_page(1024)
         self.page_id, self.mask = page.page_id, [n < 10 for n in range(1024)]
         self.deltas = [Delta.from_ranges(page.page_id, [(7, 10)], bytes([n] * 10)) for n in (1, 2)]

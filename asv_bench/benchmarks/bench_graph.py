@@ -11,7 +11,7 @@ from .common import covers
 @covers("State.depend", "State.undepend")
 class Link:
     def setup(self):
-        self.state = mmsb.open(history=1000)
+        self.state = mmsb.open(history=1 << 20)
         self.parent, self.child = self.state.create_page(64), self.state.create_page(64)
 
     def time_depend_and_undepend(self):

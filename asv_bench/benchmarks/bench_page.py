@@ -10,7 +10,7 @@ from .common import DURABILITY, PAGE_BYTES, Folder, contents, covers
 @covers("State.create_page", "State.create_pages", "State.delete_page", "State.page", "State.pages")
 class Life:
     def setup(self):
-        self.state = mmsb.open(history=1000)
+        self.state = mmsb.open(history=1 << 20)
         self.state.create_page(64, name="known")
         self.state.create_pages(1000, 64)
 
@@ -30,7 +30,7 @@ class Life:
 @covers("State.set_metadata")
 class Described:
     def setup(self):
-        self.state = mmsb.open(history=1000)
+        self.state = mmsb.open(history=1 << 20)
         self.page = self.state.create_page(64)
         self.values = itertools.cycle([{"dtype": "f4", "n": 1}, {"dtype": "f8", "n": 2}])
 
@@ -66,7 +66,7 @@ class Update(Folder):
     def setup(self, page_bytes, durability):
         self.state = mmsb.open(None if durability == "none" else self.new_path(), **history(durability))
         self.page_id = self.state.create_page(page_bytes).page_id
-        self.contents = iter(contents(page_bytes))
+        self.contents = contents(page_bytes)
 
     def time_update_page(self, page_bytes, durability):
         self.state.update_page(self.page_id, next(self.contents))
@@ -88,4 +88,4 @@ class Write(Folder):
 
 def history(durability):
     """A State in memory would otherwise keep all that a benchmark writes."""
-    return {"history": 1000} if durability == "none" else {}
+    return {"history": 1 << 20} if durability == "none" else {}

@@ -11,7 +11,7 @@ from .common import POLICY, covers, skip_unless
 
 def linked(policy, shape, count):
     """A State of `count` pages that depend on a first one, as a chain or a fan."""
-    state = mmsb.open(policy=policy, history=100)
+    state = mmsb.open(policy=policy, history=1 << 20)
     ids = np.array(state.create_pages(count + 1, 64), dtype="u8")
     parents = ids[:-1] if shape == "chain" else np.full(count, ids[0])
     state.depend_many(parents, ids[1:], semiring="max-plus", dtype="int64")
@@ -58,7 +58,7 @@ class Function:
     param_names = ["link"]
 
     def setup(self, link):
-        self.state = mmsb.open(history=1000)
+        self.state = mmsb.open(history=1 << 20)
         parent, child = self.state.create_page(1024), self.state.create_page(1024)
         how = {"link": links.passthrough()} if link == "passthrough" else {"fn": lambda parents, out: None}
         self.state.depend(child, on=parent, **how)

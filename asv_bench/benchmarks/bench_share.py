@@ -9,7 +9,7 @@ class Shared:
     """A State in memory that a view of this process is attached to."""
 
     def setup(self):
-        self.state = mmsb.open(name="asv", history=1000)
+        self.state = mmsb.open(name="asv", history=1 << 20)
         self.page = self.state.create_page(4096, name="a")
         self.state.serve()
         self.view = mmsb.attach("asv")
@@ -49,7 +49,7 @@ class Poll:
 @covers("State.subscribe", "State.unsubscribe")
 class Events:
     def setup(self):
-        self.state = mmsb.open(history=1000)
+        self.state = mmsb.open(history=1 << 20)
         self.page, self.n = self.state.create_page(64), 0
         self.state.subscribe("page_changed", lambda event: None)
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import tempfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
 import numpy as np
@@ -89,11 +90,9 @@ def store_with_history(path: str | None, commits: int, pages: int = 100, page_by
     return state
 
 
-def contents(page_bytes: int, count: int = 16) -> Iterable[bytes]:
+def contents(page_bytes: int, count: int = 16) -> Iterator[bytes]:
     """Contents of a page, each one per cent from the next, there and back, for ever."""
     pages = [random_bytes(page_bytes)]
     while len(pages) < count:
         pages.append(changed(pages[-1], 0.01))
-    pages += pages[-2:0:-1]
-    while True:
-        yield from pages
+    return itertools.cycle(pages + pages[-2:0:-1])
