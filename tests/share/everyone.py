@@ -31,6 +31,7 @@ import mmsb.digest
 import mmsb.opening
 import mmsb.past
 import mmsb.serving
+from mmsb._core.files import Files
 
 SEGMENT_BYTES = 1 << 16
 OWN = ("w0", "w1", "o")
@@ -43,6 +44,8 @@ STOP, DONE, OPENED, ACKNOWLEDGED, READS, HELD_NS, WALL_NS, SINCE_NS, LEARNT, FRO
 DIGEST = range(12, 16)
 BURST = 8
 LONG_NS = 20_000_000
+# Of some ten commits of the owner, each with one before its word, one before it is applied, one for each change.
+KILL_POINTS = 100
 
 
 def number_of(incarnation, n):
@@ -144,8 +147,8 @@ class Stopwatch:
 class Player:
     """What every process has."""
 
-    def __init__(self, role, place, incarnation, folder, seed, durability):
-        self.durability = durability
+    def __init__(self, role, place, incarnation, folder, seed, durability, kill_points):
+        self.durability, self.kill_points = durability, kill_points
         self.role, self.place, self.incarnation = role, place, incarnation
         self.store = str(Path(folder) / "store")
         self.dice = random.Random(seed)
@@ -202,8 +205,9 @@ class Player:
 
 
 def owner(me):
-    """Opens the store, serves it, and writes as well."""
-    state = mmsb.open(me.store, durability=me.durability, segment_bytes=SEGMENT_BYTES)
+    """Opens the store, serves it, and writes as well. With kill points it may die by itself, inside a commit."""
+    files = Files(faulty=me.kill_points)
+    state = mmsb.open(me.store, durability=me.durability, segment_bytes=SEGMENT_BYTES, files=files)
     me.note(0, state.seq)  # what it found
     if OWN[0] not in state:
         with state.batch() as batch:
@@ -213,6 +217,8 @@ def owner(me):
                 batch.create_page(size, name=name)
     state.serve()
     me.ledger[OPENED] = 1
+    if me.kill_points and me.dice.random() < 0.8:
+        files.arm("killpoint", me.dice.randrange(1, KILL_POINTS), "kill")
     while not me.stopping:
         number = me.number()
         with state.batch(source="owner") as batch:
@@ -222,7 +228,8 @@ def owner(me):
         me.acknowledged(batch.seq)
         if me.dice.random() < 0.02:
             state.checkpoint()
-        me.pause()
+        if not me.kill_points:
+            me.pause()
     assert not state._server.failures, state._server.failures
     for place, number in zip(DIGEST, struct.unpack("<4Q", state.digest()), strict=True):
         me.ledger[place] = number
@@ -404,11 +411,11 @@ ROLES = {"owner": owner, "writer": writer, "reader": reader}
 LIBC, PR_SET_PDEATHSIG = ctypes.CDLL(None), 1
 
 
-def live(role, place, incarnation, folder, seed, durability):
+def live(role, place, incarnation, folder, seed, **how):
     """One life. It ends with exit(0) when it was told to stop, and with its failure in a file otherwise."""
     status = 1
     try:
-        me = Player(role, place, incarnation, folder, seed, durability)
+        me = Player(role, place, incarnation, folder, seed, **how)
         ROLES[role](me)
         me.ledger[DONE] = 1
         status = 0

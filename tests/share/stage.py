@@ -64,14 +64,23 @@ class Life:
             incarnation=self.incarnation,
             folder=str(self.folder),
             seed=seed,
-            durability=stage.durability,
+            **stage.how,
         )
+
+    def ends(self, seconds):
+        """Whether it ends within so many seconds."""
+        poller = select.poll()
+        poller.register(self.pidfd, select.POLLIN)
+        return bool(poller.poll(seconds * 1000))
 
     @property
     def dead(self):
-        poller = select.poll()
-        poller.register(self.pidfd, select.POLLIN)
-        return bool(poller.poll(0))
+        return self.ends(0)
+
+    @property
+    def told(self):
+        """Where it says how it failed."""
+        return self.folder / f"{self.incarnation}.failure"
 
     @property
     def notes(self):
@@ -87,8 +96,7 @@ class Life:
         assert not since or time.monotonic_ns() - since < PATIENCE_SECONDS * 1e9, "a reader does not come back"
 
     def failure(self):
-        told = self.folder / f"{self.incarnation}.failure"
-        return f"{self.role} {self.place}: {told.read_text() if told.exists() else 'ended without a word'}"
+        return f"{self.role} {self.place}: {self.told.read_text() if self.told.exists() else 'ended without a word'}"
 
     def forget(self):
         """Removes what it left behind."""
@@ -96,9 +104,7 @@ class Life:
             (self.folder / f"{self.incarnation}.{what}").unlink()
 
     def wait(self):
-        poller = select.poll()
-        poller.register(self.pidfd, select.POLLIN)
-        assert poller.poll(PATIENCE_SECONDS * 1000), f"{self.role} {self.place} does not end"
+        assert self.ends(PATIENCE_SECONDS), f"{self.role} {self.place} does not end"
         os.close(self.pidfd)
         self.ended = True
 
@@ -106,8 +112,9 @@ class Life:
 class Stage:
     """One store, and all who live and die around it, in acts: begin(), as many strike() as wanted, end()."""
 
-    def __init__(self, nursery, folder, dice, durability="process"):
-        self.nursery, self.folder, self.dice, self.durability = nursery, folder, dice, durability
+    def __init__(self, nursery, folder, dice, *, cast=CAST, durability="process"):
+        self.nursery, self.folder, self.dice, self.cast = nursery, folder, dice, cast
+        self.how = {"durability": durability, "kill_points": False}
         folder.mkdir()
         self.checked = 0  # the commit up to which all is checked
         self.incarnations = 0
@@ -119,7 +126,7 @@ class Stage:
         for life in self.lives:
             life.forget()
         self.lives = []
-        for who in CAST:
+        for who in self.cast:
             self.start(who)
 
     def start(self, who):
@@ -141,7 +148,8 @@ class Stage:
             owner = self.living["owner", 0]
             self.until(lambda: owner.ledger[everyone.OPENED], "the owner does not begin")
         time.sleep(dice.random() ** 2 * 0.2 if delay is None else delay)
-        victims = [who for who in CAST if dice.random() < (0.5 if who[0] == "owner" else 0.35)] or [dice.choice(CAST)]
+        cast = self.cast
+        victims = [who for who in cast if dice.random() < (0.5 if who[0] == "owner" else 0.35)] or [dice.choice(cast)]
         dice.shuffle(victims)
         for who in victims:
             self.living[who].check_alive()
@@ -156,6 +164,23 @@ class Stage:
         for who in victims:
             self.start(who)
         return len(victims)
+
+    def lose_owner(self, tally, delay, *, kill_points):
+        """The owner dies by itself inside a commit, if it has kill points, or is killed after `delay` seconds. Another
+        one comes, with kill points or without.
+        """
+        life = self.living.pop(("owner", 0))
+        self.until(lambda: life.ledger[everyone.OPENED] or life.dead, "the owner does not begin")
+        inside = life.ends(delay)
+        if not inside:
+            with suppress(ProcessLookupError):  # it was about to
+                life.kill()
+        life.wait()
+        assert life.ledger[everyone.OPENED] and not life.told.exists(), life.failure()
+        tally["killed inside a commit" if inside else "killed after a delay"] += 1
+        self.await_mourners()
+        self.how["kill_points"] = kill_points
+        self.start(("owner", 0))
 
     def await_mourners(self):
         """Every reader that has read of the owner comes to know that it is gone."""
