@@ -6,6 +6,7 @@ and the next act goes on in the same store. After a broken promise it goes on in
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Callable
 from typing import Any
@@ -41,6 +42,7 @@ def kill_acts(
         kills = run.amount(quick, full)
         acts = -(-kills // KILLS_PER_ACT)
         tally: Counter[str] = Counter()
+        os.environ["XDG_RUNTIME_DIR"] = str(run.work)
         nursery, stage = Nursery(), None
         try:
             for act in range(acts):
