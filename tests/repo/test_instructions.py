@@ -1,11 +1,11 @@
 """The guard that counts instructions: dumps are read right, and what grew is named with the functions that did."""
 
-import importlib.util
+import importlib
 from pathlib import Path
 
 import pytest
 
-SOURCE = Path(__file__).parents[2] / "ci/benchmarks/instructions.py"
+SOURCES = Path(__file__).parents[2] / "ci/benchmarks"
 DUMP = """# callgrind format
 desc: Trigger: Client Request: 10:page.write
 
@@ -27,11 +27,9 @@ fn=(1)
 
 
 @pytest.fixture
-def guard():
-    spec = importlib.util.spec_from_file_location("instructions", SOURCE)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+def guard(monkeypatch):
+    monkeypatch.syspath_prepend(SOURCES)
+    return importlib.import_module("instructions")
 
 
 def test_a_dump_gives_costs_by_function_and_allocations(guard, tmp_path):
