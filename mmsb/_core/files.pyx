@@ -216,7 +216,12 @@ cdef class Files:
     def write_file(self, path, data, durable=True):
         """Writes a file so that it is there whole or not at all: aside, synced, renamed, directory synced."""
         aside = os.fspath(path) + ".new"
-        cdef int fd = self.open(aside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+        cdef int fd, flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
+        try:
+            fd = self.open(aside, flags)
+        except FileExistsError:  # a crash left it; or it is somebody else's, who is not to read what we write
+            self.unlink(aside)
+            fd = self.open(aside, flags)
         try:
             self.pwrite(fd, data, 0)
             if durable:
