@@ -1,0 +1,240 @@
+"""R4: power loss on real file systems. A disk's every write and flush is recorded while a writer acknowledges commits;
+then states that the disk may have been in are made, mounted and opened: nothing acknowledged may be gone.
+
+Each recording begins with a crash state of the one before it, so that recovery is cut short, too. The order of blocks
+is the kernel's and not the seed's: of a state that failed, the image is kept beside the results.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import struct
+import traceback
+from pathlib import Path
+from typing import Any
+
+import mmsb
+from tests.rel import disks
+from tests.rel.programme import ROOT, Measure, Part, Run
+
+NAMES = [f"page {n}" for n in range(8)]
+MARK = struct.Struct("<QQ")
+COMMITS = 250
+SESSIONS_OF_A_DISK = 6  # then an empty one: they fill up
+Pages = dict[str, bytes]
+
+
+def step(dice: random.Random, pages: Pages) -> tuple[list[tuple[str, str, Any]], Pages]:
+    """What one commit does, and the pages after it."""
+    after, changes = dict(pages), []
+    for name in dice.sample(NAMES, dice.randrange(1, 4)):
+        choice, old = dice.random(), pages.get(name)
+        if old is None:
+            changes.append((name, "create", dice.randbytes(dice.choice((1, 60, 700, 5000)))))
+            after[name] = changes[-1][2]
+        elif choice < 0.06:
+            changes.append((name, "delete", None))
+            del after[name]
+        elif choice < 0.12:
+            changes.append((name, "resize", dice.randrange(1, 3000)))
+            after[name] = old[: changes[-1][2]].ljust(changes[-1][2], b"\0")
+        else:
+            at = dice.randrange(len(old))
+            data = dice.randbytes(dice.randrange(1, min(len(old) - at, dice.choice((30, 900))) + 1))
+            changes.append((name, "write", (at, data)))
+            after[name] = old[:at] + data + old[at + len(data) :]
+    return changes, after
+
+
+def dice_of(seed: int, session: int, seq: int) -> random.Random:
+    """For the step that makes commit `seq`."""
+    return random.Random(f"{seed}:{session}:{seq}")
+
+
+def commit(state: mmsb.State, changes: list[tuple[str, str, Any]], durability: str | None = None) -> None:
+    """Does a step."""
+    with state.batch(durability=durability, source="writer", label=f"step {state.seq + 1}") as batch:
+        for name, what, value in changes:
+            if what == "create":
+                batch.create_page(name=name, data=value)
+            elif what == "delete":
+                batch.delete_page(name)
+            elif what == "resize":
+                batch.resize(name, value)
+            else:
+                batch.write(name, value[1], at=value[0])
+
+
+def pages_of(state: Any) -> Pages:
+    """What a State (or a past one) holds."""
+    return {page.name: page.read() for page in state.pages()}
+
+
+def open_store(path: Path, session: int, **how: Any) -> mmsb.State:
+    """As writers and checkers open it: with segments so small that they roll all the time."""
+    return mmsb.open(path / "store", segment_bytes=(8192, 32768)[session % 2], checkpoint_bytes=None, **how)
+
+
+def write(path: Path, mark: Path, seed: int, session: int) -> None:
+    """The writer. After each commit it marks (seq, durable_seq): the second is what it acknowledges."""
+    fd = os.open(mark, os.O_WRONLY)
+    durability = ("power", "group", "process")[session % 3]
+    state = open_store(path, session, durability=durability, compress=session % 4 == 3)
+    pages = pages_of(state)
+    os.write(fd, MARK.pack(state.seq, state.durable_seq))
+    for _ in range(COMMITS):
+        dice = dice_of(seed, session, state.seq + 1)
+        changes, pages = step(dice, pages)
+        commit(state, changes, "power" if dice.random() < 0.1 else None)
+        choice = dice.random()
+        if choice < 0.05:
+            state.sync()
+        elif choice < 0.08:
+            state.checkpoint()
+        elif choice < 0.10:
+            state.compact(before=max(state.first_seq, state.seq - 60))
+        os.write(fd, MARK.pack(state.seq, state.durable_seq))
+    if session % 2:
+        state.close()
+        os.write(fd, MARK.pack(state.seq, state.seq))
+
+
+def record(run: Run, kind: str, base: Path, session: int) -> list[disks.Entry]:
+    """Runs the writer of a session on a disk that begins as `base`, which is left as it is."""
+    image = run.work / "image"
+    disks.copy_sparse(base, image)
+    with disks.Recorder(run.work, image) as recorder:
+        with disks.loop_device(recorder.disk) as device, disks.mounted(device, run.work / "mnt", kind) as path:
+            child = os.fork()
+            if child == 0:
+                code = 1
+                try:
+                    write(path, recorder.root / "mark", run.seed, session)
+                    code = 0
+                except BaseException:
+                    traceback.print_exc()
+                finally:
+                    os._exit(code)
+            _, status = os.waitpid(child, 0)
+    if status:
+        run.fail("signals" if os.WIFSIGNALED(status) else "wrong", f"{session}", f"the writer ended with {status}")
+    return disks.read_log(recorder.log)
+
+
+class Past:
+    """What the marks of a recording promise: after entry n, at least `floor[n]` and at most `most[n]` is recovered."""
+
+    def __init__(self, entries: list[disks.Entry], before: Past | None, seed: int, session: int) -> None:
+        marks = [MARK.unpack(entry.data) for entry in entries if entry.kind == disks.MARK]
+        self.states: list[Pages] = before.states[: marks[0][0] + 1] if before is not None and marks else [{}]
+        while marks and len(self.states) <= marks[-1][0] + 1:
+            _, pages = step(dice_of(seed, session, len(self.states)), self.states[-1])
+            self.states.append(pages)
+        floor, most = (before.kept, len(before.states) - 1) if before is not None else (0, 0)
+        self.floors, self.mosts = [], []
+        for entry in entries:
+            if entry.kind == disks.MARK:
+                seq, durable = MARK.unpack(entry.data)
+                floor, most = durable, seq + 1
+            self.floors.append(floor)
+            self.mosts.append(most)
+
+    kept = 0  # what must be found of the state that the next recording begins with
+
+
+def judge(path: Path, past: Past, point: int, session: int, dice: random.Random) -> tuple[str, str] | None:
+    """Opens what the power loss left, reads, verifies, goes on. The kind of promise that is broken, and how."""
+    try:
+        state = open_store(path, session, durability="power")
+    except (mmsb.MMSBError, OSError) as error:
+        return "refused", f"{type(error).__name__}: {error}"
+    with state:
+        seq, floor, most = state.seq, past.floors[point], past.mosts[point]
+        if seq < floor:
+            return "lost", f"commit {floor} was durable, the newest is {seq}"
+        if seq > most or pages_of(state) != past.states[seq]:
+            return "phantom", f"the pages at {seq} (of {floor} to {most}) are those of no commit"
+        then = dice.randint(state.first_seq, seq)
+        if pages_of(state.at(then)) != past.states[then]:
+            return "wrong", f"the pages at {then} are not those of the past"
+        if findings := state.verify().findings:
+            return "wrong", f"verify: {findings[0].sentence}"
+        changes, after = step(dice, past.states[seq])
+        commit(state, changes)
+    with open_store(path, session, read_only=True) as state:
+        if (state.seq, pages_of(state)) != (seq + 1, after):
+            return "lost", f"commit {seq + 1}, made after the recovery, is gone"
+    return None
+
+
+def power_loss(run: Run, kind: str, states: int, of_a_session: int) -> None:
+    """Records sessions and tries `states` distinct states in all."""
+    run.tally.skipped = disks.missing(kind, fuse=True)
+    if run.tally.skipped:
+        return
+    disks.keep_private()
+    empty, base, crashed, next_base = (run.work / name for name in ("empty", "base", "crashed", "next"))
+    disks.make_file_system(kind, empty)
+    past: Past | None = None
+    for session in range(-(-states // of_a_session)):
+        if session % SESSIONS_OF_A_DISK == 0:
+            past = None
+            disks.copy_sparse(empty, base)
+        else:
+            next_base.rename(base)
+        entries = record(run, kind, base, session)
+        past = Past(entries, past, run.seed, session)
+        dice, loss, seen = run.dice(kind, session), disks.PowerLoss(entries, base), set()
+        points = sorted(dice.choices(loss.points(), k=2 * of_a_session))
+        follows = dice.randrange(of_a_session // 2, of_a_session)
+        for number, point in enumerate(points):
+            name = loss.state(point, pick := random.Random(f"{run.seed}:{session}:{number}"), crashed)
+            if name in seen or len(seen) == of_a_session:
+                continue
+            seen.add(name)
+            if len(seen) == follows:
+                past.kept = past.floors[point]
+                disks.copy_sparse(crashed, next_base)
+            case = f"{session}:{number}"
+            if not run.wants(case):
+                continue
+            run.tally.injected += 1
+            try:
+                with disks.loop_device(crashed) as device, disks.mounted(device, run.work / "mnt", kind) as path:
+                    broken = judge(path, past, point, session, pick)
+            except OSError as error:
+                broken = "wrong", f"{kind} cannot be used: {error}"
+            if broken is not None:
+                loss.state(point, random.Random(f"{run.seed}:{session}:{number}"), crashed)
+                kept = ROOT / f"build/rel/R4-{kind}-{session}-{number}.img"
+                disks.copy_sparse(crashed, kept)
+                run.fail(broken[0], case, f"{broken[1]}; the image is {kept.relative_to(ROOT)}")
+            run.progress(run.tally.injected, states)
+
+
+def ext4(run: Run) -> None:
+    """Also what is mapped: segments are appended to through a mapping here."""
+    power_loss(run, "ext4", run.amount(200, 5000), run.amount(70, 250))
+
+
+def xfs(run: Run) -> None:
+    """As ext4, with another order of blocks."""
+    power_loss(run, "xfs", run.amount(60, 1000), run.amount(20, 100))
+
+
+def btrfs(run: Run) -> None:
+    """Nothing is mapped here, and nothing written in place."""
+    power_loss(run, "btrfs", run.amount(60, 1000), run.amount(20, 100))
+
+
+MEASURE = Measure(
+    "R4",
+    "power loss on real file systems",
+    (
+        Part("ext4", ext4, at_least=(200, 5000)),
+        Part("xfs", xfs, at_least=(60, 1000)),
+        Part("btrfs", btrfs, at_least=(60, 1000)),
+    ),
+    files=("tests/rel/disks.py", "tests/rel/blocks.c"),
+)
