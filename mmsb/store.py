@@ -113,16 +113,20 @@ def check_owner(path: str) -> None:
         )
 
 
-def take_lock(files: Files, folder: str) -> int:
+def take_lock(files: Files, folder: str, *, sign: bool = True) -> int:
     """Becomes the one writer of the store in `folder`. Returns the descriptor that holds the lock until it is closed.
+    Without `sign` nothing is written: the lock only keeps writers out.
 
     The lock belongs to the open file and not to the process, so it stays when some other descriptor of the file is
     closed, and goes when its holder dies. StoreLockedError names the holder; ReadOnlyError: see check_owner().
     """
-    check_owner(folder)
-    fd = files.open(os.path.join(folder, "lock"), os.O_RDWR | os.O_CREAT)
+    if sign:
+        check_owner(folder)
+    fd = files.open(os.path.join(folder, "lock"), os.O_RDWR | (os.O_CREAT if sign else 0))
     try:
         files.lock(fd)
+        if not sign:
+            return fd
         since = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime())
         note = f"pid {os.getpid()} on {socket.gethostname()} since {since}"
         files.pwrite(fd, note.encode()[:LOCK_BYTES].ljust(LOCK_BYTES, b"\0"), 0)
@@ -142,12 +146,22 @@ def take_lock(files: Files, folder: str) -> int:
 
 
 class Store:
-    """An existing store on disk. Open with `lock=True` to write, or with the `lock_fd` of create()."""
+    """An existing store on disk. Open with `lock=True` to write, or with the `lock_fd` of create().
+
+    `identity`: stands in for the file `store`, where that may be damaged.
+    """
 
     MAPPABLE = MAPPABLE
 
     def __init__(
-        self, files: Files, path: str, *, lock: bool, anchor_key: bytes | None = None, lock_fd: int = -1
+        self,
+        files: Files,
+        path: str,
+        *,
+        lock: bool,
+        anchor_key: bytes | None = None,
+        lock_fd: int = -1,
+        identity: Identity | None = None,
     ) -> None:
         self.lock_fd = lock_fd
         self.files = files
@@ -155,7 +169,7 @@ class Store:
         self.identity_path = os.path.join(self.path, "store")
         self.anchor_key = anchor_key
         try:
-            self.identity = self.identify(path)
+            self.identity = identity or self.identify(path)
             if lock and self.lock_fd < 0:
                 self.lock_fd = take_lock(files, self.path)
         except BaseException:
