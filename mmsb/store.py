@@ -17,6 +17,7 @@ import socket
 import struct
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -310,15 +311,16 @@ def create(files: Files, path: str, identity: Identity, base: tuple[int, bytes] 
     if not os.path.isdir(path):
         if not os.path.isdir(os.path.dirname(path)):
             raise NotAStoreError(f"There is no directory for a new store at {path}. Make its parent first.", path=path)
-        files.mkdir(path)
-        files.sync_directory(os.path.dirname(path))
+        with suppress(FileExistsError):  # another process is faster
+            files.mkdir(path)
+            files.sync_directory(os.path.dirname(path))
     elif not os.path.exists(os.path.join(path, "store")):
-        refuse_strangers(path)  # before anything is added to a directory that is not ours
+        refuse_strangers(path, locked=False)  # before anything is added to a directory that is not ours
     lock = take_lock(files, path)
     try:
         if os.path.exists(os.path.join(path, "store")):
             return lock  # another process was faster, and has closed it already
-        refuse_strangers(path)
+        refuse_strangers(path, locked=True)
         for name in ("log", "checkpoints"):
             if not os.path.isdir(os.path.join(path, name)):
                 files.mkdir(os.path.join(path, name))
@@ -332,9 +334,14 @@ def create(files: Files, path: str, identity: Identity, base: tuple[int, bytes] 
     return lock
 
 
-def refuse_strangers(path: str) -> None:
-    """Raises unless the directory holds nothing but what a creation that was cut short leaves."""
+def refuse_strangers(path: str, *, locked: bool) -> None:
+    """Raises unless the directory holds nothing but what a creation that was cut short leaves; or, as long as it is not
+    `locked`, what another process leaves that makes a store there just now.
+    """
     names = set(os.listdir(path))
+    known = {"log", "checkpoints", "horizon", "horizon.new", "store.new", "lock"}
+    if not locked and "lock" in names and names <= known | {"store", "torn", "socket"}:
+        return
     held = {
         name: os.listdir(os.path.join(path, name))
         for name in ("log", "checkpoints")
@@ -350,7 +357,7 @@ def refuse_strangers(path: str) -> None:
             seq=None,
             reason="the file is missing",
         )
-    strange = names - {"log", "checkpoints", "horizon", "horizon.new", "store.new", "lock"}
+    strange = names - known
     strange |= {os.path.join(folder, name) for folder, found in held.items() for name in found}
     if strange:
         raise NotAStoreError(
