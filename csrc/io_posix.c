@@ -25,7 +25,12 @@
 
 static int64_t posix_open(void *context, const char *path, int flags, unsigned mode) {
     (void)context;
-    return RETRY(open(path, flags | O_CLOEXEC | O_NOFOLLOW, (mode_t)mode));
+    int64_t fd = RETRY(open(path, flags | O_CLOEXEC | O_NOFOLLOW, (mode_t)mode));
+    if (fd < 0 || !(flags & O_CREAT)) return fd;
+    int64_t result = RETRY(fchmod((int)fd, (mode_t)mode));
+    if (result >= 0 || result == -EPERM) return fd;
+    close((int)fd);
+    return result;
 }
 
 static int64_t posix_close(void *context, int fd) {
@@ -89,7 +94,8 @@ static int64_t posix_unlink(void *context, const char *path) {
 
 static int64_t posix_mkdir(void *context, const char *path, unsigned mode) {
     (void)context;
-    return ONCE(mkdir(path, (mode_t)mode));
+    int64_t result = ONCE(mkdir(path, (mode_t)mode));
+    return result < 0 ? result : ONCE(chmod(path, (mode_t)mode));
 }
 
 static int64_t posix_stat_size(void *context, int fd) {
@@ -132,6 +138,16 @@ static int64_t posix_lock(void *context, int fd) {
     return RETRY(fcntl(fd, F_OFD_SETLK, &whole_file));
 }
 
+static int64_t posix_give(void *context, const char *path, unsigned group, unsigned mode) {
+    (void)context;
+    struct stat status;
+    if (lstat(path, &status) < 0) return -(int64_t)errno;
+    if (!S_ISREG(status.st_mode) && !S_ISDIR(status.st_mode)) return 0;
+    /* In this order: a change of the group takes the bits away that make new files take the directory's. */
+    int64_t result = ONCE(lchown(path, (uid_t)-1, (gid_t)group));
+    return result < 0 ? result : ONCE(chmod(path, (mode_t)mode));
+}
+
 static int64_t posix_append(void *context, int fd, uint8_t *map, uint64_t capacity, uint64_t offset,
                             const uint8_t *frame, uint64_t bytes, bool sync) {
     (void)context;
@@ -158,6 +174,7 @@ const mmsb_io mmsb_io_posix = {
     .filesystem = posix_filesystem,
     .lock = posix_lock,
     .append = posix_append,
+    .give = posix_give,
 };
 
 static inline void at_killpoint(const mmsb_io *io, const char *where) {

@@ -102,12 +102,24 @@ def decode_identity(data: bytes, path: str) -> Identity:
     return Identity(uuid, salt, created, parent, parent_seq, digest, bool(keyed))
 
 
+def check_owner(path: str) -> None:
+    """ReadOnlyError where another user, who can read and exchange what is written there, owns a directory."""
+    owner = os.stat(path).st_uid
+    if os.geteuid() not in (0, owner) and owner != 0:
+        raise ReadOnlyError(
+            f"{path} belongs to user {owner}. Open it with read_only=True, or write to a directory of yours.",
+            path=path,
+            owner=owner,
+        )
+
+
 def take_lock(files: Files, folder: str) -> int:
     """Becomes the one writer of the store in `folder`. Returns the descriptor that holds the lock until it is closed.
 
     The lock belongs to the open file and not to the process, so it stays when some other descriptor of the file is
-    closed, and goes when its holder dies. StoreLockedError names the holder.
+    closed, and goes when its holder dies. StoreLockedError names the holder; ReadOnlyError: see check_owner().
     """
+    check_owner(folder)
     fd = files.open(os.path.join(folder, "lock"), os.O_RDWR | os.O_CREAT)
     try:
         files.lock(fd)
@@ -156,6 +168,15 @@ class Store:
             raise NotAStoreError(f"{path} is a file, not the directory of a store. Check the path.", path=path)
         if not os.path.lexists(self.identity_path) or os.path.isdir(self.identity_path):
             raise NotAStoreError(f"{path} is not an mmsb store: it has no file 'store'. Check the path.", path=path)
+        for folder in (os.path.join(self.path, name) for name in ("log", "checkpoints", "torn")):
+            if os.path.islink(folder):  # files are never opened through one, and no others may be made where it points
+                raise CorruptLogError(
+                    f"{folder} is a link. Put the directory that it points to in its place.",
+                    path=folder,
+                    offset=0,
+                    seq=None,
+                    reason="it is a link",
+                )
         identity = decode_identity(self.files.read_file(self.identity_path, 4096), self.identity_path)
         if identity.keyed != (self.anchor_key is not None):
             need = "needs its anchor_key" if identity.keyed else "has no keyed anchors"

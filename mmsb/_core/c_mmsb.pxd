@@ -1,5 +1,5 @@
 # Every C declaration that the Cython floor uses beside the kernels' own. All noexcept nogil.
-from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
 from mmsb._core.c_semiring cimport mmsb_semiring
 
@@ -274,6 +274,7 @@ cdef extern from "io.h" nogil:
         int64_t (*prefault)(void *context, uint8_t *address, uint64_t bytes) noexcept nogil
         int64_t (*filesystem)(void *context, int fd) noexcept nogil
         int64_t (*lock)(void *context, int fd) noexcept nogil
+        int64_t (*give)(void *context, const char *path, unsigned group, unsigned mode) noexcept nogil
     const mmsb_io mmsb_io_posix
 
 
@@ -291,6 +292,33 @@ cdef extern from "io_fault.h" nogil:
                            int error, bint forever)
     uint64_t mmsb_io_fault_count(const mmsb_io_fault *fault, mmsb_io_kind kind)
     int mmsb_io_kind_of(const char *name)
+
+
+cdef extern from "io_record.h" nogil:
+    ctypedef struct mmsb_io_operation:
+        uint32_t kind
+        int32_t fd
+        uint64_t at, begun
+        uint64_t bytes[2]
+    ctypedef struct mmsb_io_record:
+        mmsb_io io
+        mmsb_buffer written
+        uint64_t count
+        bint lost
+    enum:
+        MMSB_IO_OPEN
+        MMSB_IO_CLOSE
+        MMSB_IO_PWRITE
+        MMSB_IO_FDATASYNC
+        MMSB_IO_FSYNC
+        MMSB_IO_FALLOCATE
+        MMSB_IO_TRUNCATE
+        MMSB_IO_RENAME
+        MMSB_IO_UNLINK
+        MMSB_IO_MKDIR
+        MMSB_IO_APPEND
+    void mmsb_io_record_init(mmsb_io_record *record, const mmsb_io *below)
+    void mmsb_io_record_release(mmsb_io_record *record)
 
 
 cdef extern from "arena.h" nogil:

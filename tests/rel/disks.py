@@ -182,7 +182,9 @@ class Recorder:
 
 WRITE, FLUSH, MARK, FAILED = 1, 2, 3, 4
 ENTRY = struct.Struct("<IIQ")
-SECTORS_BYTES = 4096
+PIECE_BYTES = 4096
+# The index of a flush, and (index of a write, first byte, end) of what is kept of the writes after it.
+Choice = tuple[int, tuple[tuple[int, int, int], ...]]
 
 
 @dataclass(frozen=True)
@@ -231,32 +233,36 @@ class PowerLoss:
         self.entries, self.base, self.flushed = entries, base, 0
 
     def points(self) -> list[int]:
-        """Indexes of the writes: a loss after one of them may leave something by halves."""
-        return [index for index, entry in enumerate(self.entries) if entry.kind == WRITE]
+        """Indexes of the writes, after which a loss may leave something by halves, and of the marks, after which it
+        has to leave the most.
+        """
+        return [index for index, entry in enumerate(self.entries) if entry.kind in (WRITE, MARK)]
 
-    def state(self, point: int, dice: random.Random, to: Path) -> object:
-        """Makes the image of a loss right after entry `point`. What names it: equal names, equal images."""
-        last_flush = max(
-            (at for at in range(self.flushed, point) if self.entries[at].kind == FLUSH), default=self.flushed
-        )
+    def choose(self, point: int, dice: random.Random) -> Choice:
+        """What a loss right after entry `point` may leave."""
+        flushes = (at for at in range(point, self.flushed, -1) if self.entries[at].kind == FLUSH)
+        flushed = next(flushes, self.flushed)
+        pending = [index for index in range(flushed, point + 1) if self.entries[index].kind == WRITE]
+        # A write of several blocks is no unit for a disk.
+        piece_bytes = dice.choice((PIECE_BYTES, 1 << 30))
+        pieces = [
+            (index, at, at + piece_bytes)
+            for index in pending
+            for at in range(0, len(self.entries[index].data), piece_bytes)
+        ]
+        share = dice.choice((0.0, 0.1, 0.5, 0.5, 0.9, 1.0))
+        return flushed, tuple(piece for piece in pieces if dice.random() < share)
+
+    def make(self, choice: Choice, to: Path) -> None:
+        """The image that a choice stands for."""
+        flushed, pieces = choice
         with self.base.open("r+b", buffering=0) as image:
-            for entry in self.entries[self.flushed : last_flush]:
+            for entry in self.entries[self.flushed : flushed]:
                 if entry.kind == WRITE:
                     os.pwrite(image.fileno(), entry.data, entry.offset)
-        self.flushed = last_flush
-        pending = [index for index in range(last_flush, point + 1) if self.entries[index].kind == WRITE]
-        pieces = [(index, 0, len(self.entries[index].data)) for index in pending]
-        if dice.random() < 0.5:  # a write of several blocks is no unit for a disk
-            pieces = [
-                (index, at, min(at + SECTORS_BYTES, size))
-                for index, _, size in pieces
-                for at in range(0, size, SECTORS_BYTES)
-            ]
-        share = dice.choice((0.0, 0.1, 0.5, 0.5, 0.9, 1.0))
-        chosen = [piece for piece in pieces if dice.random() < share]
+        self.flushed = flushed
         copy_sparse(self.base, to)
         with to.open("r+b", buffering=0) as image:
-            for index, start, end in chosen:
+            for index, start, end in pieces:
                 entry = self.entries[index]
                 os.pwrite(image.fileno(), entry.data[start:end], entry.offset + start)
-        return last_flush, tuple(chosen)

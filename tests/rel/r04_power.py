@@ -10,17 +10,19 @@ from __future__ import annotations
 import os
 import random
 import struct
-import traceback
 from pathlib import Path
 from typing import Any
 
 import mmsb
 from tests.rel import disks
+from tests.rel.children import in_child
 from tests.rel.programme import ROOT, Measure, Part, Run
 
 NAMES = [f"page {n}" for n in range(8)]
 MARK = struct.Struct("<QQ")
-COMMITS = 250
+COMMITS = 130  # of each writer
+WRITERS = 2
+UNSYNCED = 40
 SESSIONS_OF_A_DISK = 6  # then an empty one: they fill up
 Pages = dict[str, bytes]
 
@@ -76,18 +78,19 @@ def open_store(path: Path, session: int, **how: Any) -> mmsb.State:
     return mmsb.open(path / "store", segment_bytes=(8192, 32768)[session % 2], checkpoint_bytes=None, **how)
 
 
-def write(path: Path, mark: Path, seed: int, session: int) -> None:
+def write(path: Path, mark: Path, seed: int, session: int, number: int) -> None:
     """The writer. After each commit it marks (seq, durable_seq): the second is what it acknowledges."""
     fd = os.open(mark, os.O_WRONLY)
-    durability = ("power", "group", "process")[session % 3]
+    durability = ("process", "power", "group")[(session + number) % 3]
     state = open_store(path, session, durability=durability, compress=session % 4 == 3)
     pages = pages_of(state)
     os.write(fd, MARK.pack(state.seq, state.durable_seq))
-    for _ in range(COMMITS):
+    for left in range(COMMITS, 0, -1):
         dice = dice_of(seed, session, state.seq + 1)
         changes, pages = step(dice, pages)
-        commit(state, changes, "power" if dice.random() < 0.1 else None)
-        choice = dice.random()
+        # Nothing is synced before the first writer ends, so that it leaves its successor something to sync.
+        choice = 1.0 if number == 0 and left < UNSYNCED else dice.random()
+        commit(state, changes, "power" if 0.9 < choice < 1.0 else None)
         if choice < 0.05:
             state.sync()
         elif choice < 0.08:
@@ -95,30 +98,25 @@ def write(path: Path, mark: Path, seed: int, session: int) -> None:
         elif choice < 0.10:
             state.compact(before=max(state.first_seq, state.seq - 60))
         os.write(fd, MARK.pack(state.seq, state.durable_seq))
-    if session % 2:
+    if number and session % 2:
         state.close()
         os.write(fd, MARK.pack(state.seq, state.seq))
 
 
 def record(run: Run, kind: str, base: Path, session: int) -> list[disks.Entry]:
-    """Runs the writer of a session on a disk that begins as `base`, which is left as it is."""
+    """Runs the writers of a session, one after the other, on a disk that begins as `base`, which is left as it is.
+
+    The first ends without closing: what it did not sync must become durable with what its successor syncs.
+    """
     image = run.work / "image"
     disks.copy_sparse(base, image)
     with disks.Recorder(run.work, image) as recorder:
         with disks.loop_device(recorder.disk) as device, disks.mounted(device, run.work / "mnt", kind) as path:
-            child = os.fork()
-            if child == 0:
-                code = 1
-                try:
-                    write(path, recorder.root / "mark", run.seed, session)
-                    code = 0
-                except BaseException:
-                    traceback.print_exc()
-                finally:
-                    os._exit(code)
-            _, status = os.waitpid(child, 0)
-    if status:
-        run.fail("signals" if os.WIFSIGNALED(status) else "wrong", f"{session}", f"the writer ended with {status}")
+            for number in range(WRITERS):
+                status = in_child(write, path, recorder.root / "mark", run.seed, session, number)
+                if status:
+                    what = "signals" if os.WIFSIGNALED(status) else "wrong"
+                    run.fail(what, f"{session}", f"writer {number} ended with status {status}")
     return disks.read_log(recorder.log)
 
 
@@ -177,7 +175,8 @@ def power_loss(run: Run, kind: str, states: int, of_a_session: int) -> None:
     empty, base, crashed, next_base = (run.work / name for name in ("empty", "base", "crashed", "next"))
     disks.make_file_system(kind, empty)
     past: Past | None = None
-    for session in range(-(-states // of_a_session)):
+    tried = session = 0
+    while tried < states:
         if session % SESSIONS_OF_A_DISK == 0:
             past = None
             disks.copy_sparse(empty, base)
@@ -185,47 +184,54 @@ def power_loss(run: Run, kind: str, states: int, of_a_session: int) -> None:
             next_base.rename(base)
         entries = record(run, kind, base, session)
         past = Past(entries, past, run.seed, session)
-        dice, loss, seen = run.dice(kind, session), disks.PowerLoss(entries, base), set()
-        points = sorted(dice.choices(loss.points(), k=2 * of_a_session))
+        loss, dice, seen = disks.PowerLoss(entries, base), run.dice(kind, session), set()
+        points = sorted(dice.choices(loss.points(), k=of_a_session))
         follows = dice.randrange(of_a_session // 2, of_a_session)
         for number, point in enumerate(points):
-            name = loss.state(point, pick := random.Random(f"{run.seed}:{session}:{number}"), crashed)
-            if name in seen or len(seen) == of_a_session:
-                continue
-            seen.add(name)
-            if len(seen) == follows:
+            choice = loss.choose(point, dice)
+            if number == follows:
                 past.kept = past.floors[point]
-                disks.copy_sparse(crashed, next_base)
-            case = f"{session}:{number}"
-            if not run.wants(case):
+                loss.make(choice, next_base)
+            if tried == states or (choice, past.floors[point]) in seen:
                 continue
-            run.tally.injected += 1
-            try:
-                with disks.loop_device(crashed) as device, disks.mounted(device, run.work / "mnt", kind) as path:
-                    broken = judge(path, past, point, session, pick)
-            except OSError as error:
-                broken = "wrong", f"{kind} cannot be used: {error}"
-            if broken is not None:
-                loss.state(point, random.Random(f"{run.seed}:{session}:{number}"), crashed)
-                kept = ROOT / f"build/rel/R4-{kind}-{session}-{number}.img"
-                disks.copy_sparse(crashed, kept)
-                run.fail(broken[0], case, f"{broken[1]}; the image is {kept.relative_to(ROOT)}")
-            run.progress(run.tally.injected, states)
+            seen.add((choice, past.floors[point]))
+            tried += 1
+            if run.wants(f"{session}:{number}"):
+                loss.make(choice, crashed)
+                try_one(run, kind, crashed, past, point, session, number)
+                run.progress(tried, states)
+        session += 1
+
+
+def try_one(run: Run, kind: str, crashed: Path, past: Past, point: int, session: int, number: int) -> None:
+    """Mounts the image of a power loss and judges what is there. The image of a failure is kept."""
+    kept = run.work / "kept"
+    disks.copy_sparse(crashed, kept)
+    try:
+        with disks.loop_device(crashed) as device, disks.mounted(device, run.work / "mnt", kind) as path:
+            broken = judge(path, past, point, session, run.dice(kind, session, number))
+    except OSError as error:
+        broken = "wrong", f"{kind} cannot be used: {error}"
+    run.tally.injected += 1
+    if broken is not None:
+        image = ROOT / f"build/rel/R4-{kind}-{session}-{number}.img"
+        disks.copy_sparse(kept, image)
+        run.fail(broken[0], f"{session}:{number}", f"{broken[1]}; the image is {image.relative_to(ROOT)}")
 
 
 def ext4(run: Run) -> None:
     """Also what is mapped: segments are appended to through a mapping here."""
-    power_loss(run, "ext4", run.amount(200, 5000), run.amount(70, 250))
+    power_loss(run, "ext4", run.amount(200, 5000), run.amount(90, 270))
 
 
 def xfs(run: Run) -> None:
     """As ext4, with another order of blocks."""
-    power_loss(run, "xfs", run.amount(60, 1000), run.amount(20, 100))
+    power_loss(run, "xfs", run.amount(60, 1000), run.amount(35, 110))
 
 
 def btrfs(run: Run) -> None:
     """Nothing is mapped here, and nothing written in place."""
-    power_loss(run, "btrfs", run.amount(60, 1000), run.amount(20, 100))
+    power_loss(run, "btrfs", run.amount(60, 1000), run.amount(35, 110))
 
 
 MEASURE = Measure(

@@ -26,6 +26,7 @@ import random
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
+from itertools import count
 from pathlib import Path
 
 import mmsb
@@ -59,9 +60,14 @@ class ByHand:
         """There is no thread."""
 
 
-def payload(seq: int, count: int) -> bytes:
+def clock() -> Callable[[], int]:
+    """A clock that is always as late, so that every run writes frames of the same length."""
+    return count(10**18, 10**6).__next__
+
+
+def payload(seq: int, size: int) -> bytes:
     """The bytes that commit `seq` writes."""
-    return random.Random(seq).randbytes(count)
+    return random.Random(seq).randbytes(size)
 
 
 class Story:
@@ -76,7 +82,7 @@ class Story:
 
     def open(self, **how: object) -> mmsb.State:
         """Opens the store, quietly: with segments of one size and no flusher."""
-        self.use(mmsb.open(self.path, **{"files": self.files, "segment_bytes": SEGMENT, **how}))
+        self.use(mmsb.open(self.path, **{"files": self.files, "segment_bytes": SEGMENT, "clock": clock(), **how}))
         return self.state
 
     def use(self, state: mmsb.State) -> None:
@@ -101,9 +107,9 @@ class Story:
         self.committed()
         self.acknowledge()
 
-    def write(self, name: str, count: int, at: int = 0, **how: object) -> None:
-        """A labelled commit that writes `count` bytes, and that is all it does."""
-        data = payload(self.seq + 1, count)
+    def write(self, name: str, size: int, at: int = 0, **how: object) -> None:
+        """A labelled commit that writes `size` bytes, and that is all it does."""
+        data = payload(self.seq + 1, size)
         with self.state.batch(label=f"step {self.seq + 1}", source=f"source {self.seq % 3}", **how) as batch:
             batch.write(name, data, at=at)
         self.wrote(name, data, at)
@@ -116,10 +122,10 @@ class Story:
         assert content is not None
         self.pages[name] = (content[:at] + data + content[at + len(data) :], epoch + 1)
 
-    def many(self, name: str, count: int, sizes: tuple[int, ...] = (9, 300, 40, 700, 90)) -> None:
-        """`count` writes of these sizes in turn, over the whole page. Bodies straddle sectors."""
+    def many(self, name: str, number: int, sizes: tuple[int, ...] = (9, 300, 40, 700, 90)) -> None:
+        """`number` writes of these sizes in turn, over the whole page. Bodies straddle sectors."""
         room = len(self.pages[name][0] or b"")
-        for n in range(count):
+        for n in range(number):
             size = min(sizes[n % len(sizes)], room)
             self.write(name, size, at=self.seq * 97 % (room - size + 1))
 
@@ -199,8 +205,8 @@ def checkpoint(folder: Path, files: object, tell: Tell) -> Histories:
     with story.open(segment_bytes=2 * SEGMENT) as state:
         story.create("a", 700)
         story.create("b", 2000)
-        for count in (4, 3, 2):
-            story.many("a", count, sizes=(60, 300))
+        for number in (4, 3, 2):
+            story.many("a", number, sizes=(60, 300))
             state.checkpoint()
             story.acknowledge()
         story.many("b", 2)
