@@ -38,7 +38,7 @@ static staged_page *find_place(staged_page *pages, uint64_t places, uint64_t pag
 
 static int grow_table(staging *s) {
     const mmsb_alloc *alloc = s->core->alloc;
-    uint64_t places = s->page_places != 0 ? s->page_places * 4 : 64;
+    uint64_t places = s->page_places != 0 ? s->page_places * 4 : 8; /* most batches touch a page or two */
     staged_page *pages = alloc->allocate(alloc->context, places * sizeof *pages);
     if (pages == NULL) return MMSB_NO_MEMORY;
     memset(pages, 0, places * sizeof *pages);

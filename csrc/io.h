@@ -11,7 +11,8 @@ typedef struct mmsb_io {
     uint64_t size_bytes; /* of this struct; larger in a later version, which only appends members */
     void *context;       /* first argument of every operation */
 
-    /* A descriptor. `flags` as in open(2); O_CLOEXEC and O_NOFOLLOW are always added. */
+    /* A descriptor. `flags` as in open(2); O_CLOEXEC and O_NOFOLLOW are always added. With O_CREAT the file has `mode`
+     * whatever the umask, except where it was there and is somebody else's. */
     int64_t (*open)(void *context, const char *path, int flags, unsigned mode);
     int64_t (*close)(void *context, int fd);
     /* The number of bytes read: less than asked for only at the end of the file. */
@@ -25,7 +26,7 @@ typedef struct mmsb_io {
     int64_t (*truncate)(void *context, int fd, uint64_t bytes); /* only of files that nobody maps */
     int64_t (*rename)(void *context, const char *from, const char *to);
     int64_t (*unlink)(void *context, const char *path);
-    int64_t (*mkdir)(void *context, const char *path, unsigned mode);
+    int64_t (*mkdir)(void *context, const char *path, unsigned mode); /* `mode` whatever the umask */
     int64_t (*stat_size)(void *context, int fd); /* bytes of the file */
     /* Maps a range of the file, shared; `offset` is a multiple of 4096. */
     int64_t (*map)(void *context, int fd, uint64_t offset, uint64_t bytes, bool writable, uint8_t **address);
@@ -41,6 +42,7 @@ typedef struct mmsb_io {
      *
      * With a mapping and without `sync` no system call is made. The word is stored last, after a zero word behind the
      * frame, so that a process killed at any instant leaves no frame or a whole one, with the log's end after it.
+     * Where the kernel cannot take a store (SIGBUS) the answer is -EIO.
      * Otherwise the same three steps are writes, and `sync` ends them with fdatasync. Returns 0. */
     int64_t (*append)(void *context, int fd, uint8_t *map, uint64_t capacity, uint64_t offset, const uint8_t *frame,
                       uint64_t bytes, bool sync);
@@ -49,6 +51,9 @@ typedef struct mmsb_io {
      * "append:word" after the word, and by the core "apply" before it changes pages and "apply:change" before each
      * change of a batch. */
     void (*killpoint)(void *context, const char *where);
+
+    /* Gives a file or directory to a group of users, with a mode. Whatever else is there stays as it is. */
+    int64_t (*give)(void *context, const char *path, unsigned group, unsigned mode);
 } mmsb_io;
 
 /* The operating system. No kill points. */

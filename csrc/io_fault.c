@@ -105,6 +105,10 @@ static void fault_killpoint(void *context, const char *where) {
     if (fault->below->killpoint != NULL) fault->below->killpoint(fault->below->context, where);
 }
 
+static int64_t fault_give(void *context, const char *path, unsigned group, unsigned mode) {
+    PASS_ON(GIVE, give(below->context, path, group, mode));
+}
+
 void mmsb_io_fault_init(mmsb_io_fault *fault, const mmsb_io *below) {
     memset(fault, 0, sizeof *fault);
     fault->below = below;

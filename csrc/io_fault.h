@@ -13,7 +13,7 @@
     X(PREAD, pread) X(PWRITE, pwrite) X(FDATASYNC, fdatasync) X(FSYNC, fsync) X(FALLOCATE, fallocate)                 \
         X(TRUNCATE, truncate) X(RENAME, rename) X(UNLINK, unlink) X(MKDIR, mkdir) X(STAT_SIZE, stat_size) X(MAP, map) \
             X(UNMAP, unmap) X(PREFAULT, prefault) X(FILESYSTEM, filesystem) X(LOCK, lock) X(APPEND, append)           \
-                X(KILLPOINT, killpoint)
+                X(KILLPOINT, killpoint) X(GIVE, give)
 /* clang-format on */
 
 typedef enum mmsb_io_kind {

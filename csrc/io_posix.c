@@ -9,6 +9,8 @@
 #include <sys/vfs.h>
 #include <unistd.h>
 
+#include "io_guard.h"
+
 #ifndef MADV_POPULATE_WRITE
 #define MADV_POPULATE_WRITE 23
 #endif
@@ -25,7 +27,12 @@
 
 static int64_t posix_open(void *context, const char *path, int flags, unsigned mode) {
     (void)context;
-    return RETRY(open(path, flags | O_CLOEXEC | O_NOFOLLOW, (mode_t)mode));
+    int64_t fd = RETRY(open(path, flags | O_CLOEXEC | O_NOFOLLOW, (mode_t)mode));
+    if (fd < 0 || !(flags & O_CREAT)) return fd;
+    int64_t result = RETRY(fchmod((int)fd, (mode_t)mode));
+    if (result >= 0 || result == -EPERM) return fd;
+    close((int)fd);
+    return result;
 }
 
 static int64_t posix_close(void *context, int fd) {
@@ -89,7 +96,8 @@ static int64_t posix_unlink(void *context, const char *path) {
 
 static int64_t posix_mkdir(void *context, const char *path, unsigned mode) {
     (void)context;
-    return ONCE(mkdir(path, (mode_t)mode));
+    int64_t result = ONCE(mkdir(path, (mode_t)mode));
+    return result < 0 ? result : ONCE(chmod(path, (mode_t)mode));
 }
 
 static int64_t posix_stat_size(void *context, int fd) {
@@ -103,6 +111,7 @@ static int64_t posix_map(void *context, int fd, uint64_t offset, uint64_t bytes,
     int protection = writable ? PROT_READ | PROT_WRITE : PROT_READ;
     void *mapped = mmap(NULL, bytes, protection, MAP_SHARED, fd, (off_t)offset);
     if (mapped == MAP_FAILED) return -(int64_t)errno;
+    if (writable) mmsb_guard_install();
     *address = mapped;
     return 0;
 }
@@ -132,6 +141,16 @@ static int64_t posix_lock(void *context, int fd) {
     return RETRY(fcntl(fd, F_OFD_SETLK, &whole_file));
 }
 
+static int64_t posix_give(void *context, const char *path, unsigned group, unsigned mode) {
+    (void)context;
+    struct stat status;
+    if (lstat(path, &status) < 0) return -(int64_t)errno;
+    if (!S_ISREG(status.st_mode) && !S_ISDIR(status.st_mode)) return 0;
+    /* In this order: a change of the group takes the bits away that make new files take the directory's. */
+    int64_t result = ONCE(lchown(path, (uid_t)-1, (gid_t)group));
+    return result < 0 ? result : ONCE(chmod(path, (mode_t)mode));
+}
+
 static int64_t posix_append(void *context, int fd, uint8_t *map, uint64_t capacity, uint64_t offset,
                             const uint8_t *frame, uint64_t bytes, bool sync) {
     (void)context;
@@ -158,6 +177,7 @@ const mmsb_io mmsb_io_posix = {
     .filesystem = posix_filesystem,
     .lock = posix_lock,
     .append = posix_append,
+    .give = posix_give,
 };
 
 static inline void at_killpoint(const mmsb_io *io, const char *where) {
@@ -178,17 +198,24 @@ static int64_t append_written(const mmsb_io *io, int fd, uint64_t offset, const 
     return sync ? io->fdatasync(io->context, fd) : 0;
 }
 
-int64_t mmsb_io_append(const mmsb_io *io, int fd, uint8_t *map, uint64_t capacity, uint64_t offset,
-                       const uint8_t *frame, uint64_t bytes, bool sync) {
-    if (MMSB_UNLIKELY(bytes < 8 || offset > capacity || bytes > capacity - offset)) return -EINVAL;
-    bool zero_after = capacity - offset - bytes >= 8;
-    if (map == NULL || sync) return append_written(io, fd, offset, frame, bytes, zero_after, sync);
-    uint8_t *at = map + offset;
+static int64_t append_stored(const mmsb_io *io, uint8_t *at, const uint8_t *frame, uint64_t bytes, bool zero_after) {
+    mmsb_guard guard;
+    if (sigsetjmp(guard.back, 0) != 0) return -EIO;
+    mmsb_guard_enter(&guard, at, bytes + 8);
     if (zero_after) mmsb_store_u64(at + bytes, 0);
     memcpy(at + 8, frame + 8, bytes - 8);
     at_killpoint(io, "append:body");
     /* Frames stand on 8-byte boundaries. The release keeps all stores above before the word. */
     __atomic_store_n((uint64_t *)(void *)at, mmsb_load_u64(frame), __ATOMIC_RELEASE);
+    mmsb_guard_leave();
     at_killpoint(io, "append:word");
     return 0;
+}
+
+int64_t mmsb_io_append(const mmsb_io *io, int fd, uint8_t *map, uint64_t capacity, uint64_t offset,
+                       const uint8_t *frame, uint64_t bytes, bool sync) {
+    if (MMSB_UNLIKELY(bytes < 8 || offset > capacity || bytes > capacity - offset)) return -EINVAL;
+    bool zero_after = capacity - offset - bytes >= 8;
+    if (map == NULL || sync) return append_written(io, fd, offset, frame, bytes, zero_after, sync);
+    return append_stored(io, map + offset, frame, bytes, zero_after);
 }

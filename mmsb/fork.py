@@ -33,9 +33,10 @@ def fork(state: State, at: int | str | datetime, path: Any = None) -> State:
     image = image_at(state, seq, None)
     image.branch = state.branch + 1
     if path is None:
-        return state._opener(_image=image, semirings=state._own_semirings)
+        return state._opener(_image=image, files=state._log.files, semirings=state._own_semirings)
     identity, base = as_base(image, Identity(os.urandom(16), os.urandom(16), time.time_ns()))
-    return state._opener(path, _identity=identity, _base=base, semirings=state._own_semirings)
+    how = {"files": state._log.files, "semirings": state._own_semirings}
+    return state._opener(path, _identity=identity, _base=base, **how)
 
 
 def as_base(image: Image, identity: Identity) -> tuple[Identity, tuple[int, bytes]]:

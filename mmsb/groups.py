@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import grp
 import os
-import stat
 
 from mmsb._core.files import Files
 
@@ -32,19 +31,11 @@ def share(files: Files, path: str, gid: int) -> None:
     """
     try:
         for folder, _, names in os.walk(path):
-            give(folder, gid, DIRECTORY_MODE)
+            files.give(folder, gid, DIRECTORY_MODE)
             for name in names:
-                give(os.path.join(folder, name), gid, FILE_MODE)
+                files.give(os.path.join(folder, name), gid, FILE_MODE)
     except PermissionError as error:
         raise ValueError(
             f"You may not share {path} with group {gid} ({error.strerror}). Take a group that you are in."
         ) from error
     files.shared = os.path.join(os.path.abspath(path), "")
-
-
-def give(path: str, gid: int, mode: int) -> None:
-    """Changes group and mode of a file or directory. Links and sockets stay as they are."""
-    found = os.lstat(path).st_mode
-    if stat.S_ISREG(found) or stat.S_ISDIR(found):
-        os.chown(path, -1, gid)  # first: it takes the bits away that make new files take the group
-        os.chmod(path, mode)

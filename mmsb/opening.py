@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import builtins
 import os
 import time
 import weakref
@@ -124,9 +123,12 @@ def open(
     if os.path.isfile(path):
         from mmsb.checkpoint import MAGIC, read_image
 
-        with builtins.open(path, "rb") as file:
-            if file.read(7) != MAGIC[:7]:
+        fd = files.open(path, os.O_RDONLY)
+        try:
+            if files.pread(fd, 7, 0) != MAGIC[:7]:
                 raise NotAStoreError(f"{path} is a file, and no checkpoint of mmsb. Check the path.", path=path)
+        finally:
+            files.close(fd)
         image = read_image(files, path)
         return _from_image(_state_class(files, **how), files, image, history, segment_bytes, clock)
     if not os.path.isdir(path) or not os.path.exists(os.path.join(path, "store")):

@@ -289,6 +289,7 @@ class State(Propagation):
         return epoch_of_delta(self, delta)
 
     def _deltas_of(self, seq: int) -> list[Delta]:
+        self._indexes.of(self._log.segment_of(seq), seq)  # so that frames() begins near the commit
         for frame in self._log.frames(since=seq, until=seq):
             if frame.kind == "commit":
                 return frame.deltas()

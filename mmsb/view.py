@@ -26,7 +26,7 @@ from mmsb.pastpage import PastPage
 from mmsb.sharedlog import ReadStore, SharedBases, SharedFileLog, SharedMemoryLog
 from mmsb.subscribing import Listeners, Subscription
 from mmsb.viewpage import ViewPage
-from mmsb.waiting import Waker
+from mmsb.waiting import SLICE_SECONDS, Waker
 
 if TYPE_CHECKING:
     from mmsb.history import Commit
@@ -378,7 +378,7 @@ class View(Asking):
             if self._reader.gone:
                 raise self._gone()
             place = self._reader.place()
-            left = 1.0 if deadline is None else min(1.0, deadline - time.monotonic())
+            left = SLICE_SECONDS if deadline is None else min(SLICE_SECONDS, deadline - time.monotonic())
             if left <= 0:
                 return False
             if self.seq < seq:

@@ -2,6 +2,7 @@
 
 import ast
 import fcntl
+import os
 import shlex
 import shutil
 import subprocess
@@ -29,7 +30,8 @@ def compiler_line(sanitized: bool) -> list[str]:
     """The compiler and its flags."""
     compiler = shutil.which("cc") or shutil.which("gcc")
     assert compiler is not None
-    return [compiler, *setup_flags(), "-Werror", *(SANITIZED if sanitized else [])]
+    environment = shlex.split(os.environ.get("CFLAGS", ""))  # comes last, as in setup.py
+    return [compiler, *setup_flags(), "-Werror", *(SANITIZED if sanitized else []), *environment]
 
 
 def library(shared: Path, sanitized: bool) -> Path:

@@ -1,5 +1,5 @@
 # Every C declaration that the Cython floor uses beside the kernels' own. All noexcept nogil.
-from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
 from mmsb._core.c_semiring cimport mmsb_semiring
 
@@ -141,6 +141,10 @@ cdef extern from "frame.h" nogil:
         uint64_t source
         uint32_t prev_crc
         uint8_t kind
+    uint64_t MMSB_FRAME_HEAD_BYTES_MAX
+    uint32_t mmsb_frame_seed(const mmsb_kernels *kernels, const uint8_t *salt)
+    uint8_t *mmsb_frame_put_head(uint8_t *frame, const mmsb_frame_head *head)
+    int64_t mmsb_frame_close(const mmsb_kernels *kernels, uint32_t seed, uint8_t *frame, uint8_t *end, uint32_t *crc)
     ctypedef struct mmsb_change:
         uint8_t kind
         uint8_t page_kind
@@ -198,6 +202,7 @@ cdef extern from "segment.h" nogil:
                                const uint8_t *name, uint64_t name_bytes, uint8_t *out, uint64_t room)
     uint64_t mmsb_log_stranded(const mmsb_log_cursor *cursor, const mmsb_kernels *kernels, uint64_t *frames,
                                uint64_t *seq_max)
+    bint mmsb_log_resume(mmsb_log_cursor *cursor, const mmsb_kernels *kernels)
 
 
 cdef extern from "batch.h" nogil:
@@ -274,6 +279,7 @@ cdef extern from "io.h" nogil:
         int64_t (*prefault)(void *context, uint8_t *address, uint64_t bytes) noexcept nogil
         int64_t (*filesystem)(void *context, int fd) noexcept nogil
         int64_t (*lock)(void *context, int fd) noexcept nogil
+        int64_t (*give)(void *context, const char *path, unsigned group, unsigned mode) noexcept nogil
     const mmsb_io mmsb_io_posix
 
 
@@ -291,6 +297,33 @@ cdef extern from "io_fault.h" nogil:
                            int error, bint forever)
     uint64_t mmsb_io_fault_count(const mmsb_io_fault *fault, mmsb_io_kind kind)
     int mmsb_io_kind_of(const char *name)
+
+
+cdef extern from "io_record.h" nogil:
+    ctypedef struct mmsb_io_operation:
+        uint32_t kind
+        int32_t fd
+        uint64_t at, begun
+        uint64_t bytes[2]
+    ctypedef struct mmsb_io_record:
+        mmsb_io io
+        mmsb_buffer written
+        uint64_t count
+        bint lost
+    enum:
+        MMSB_IO_OPEN
+        MMSB_IO_CLOSE
+        MMSB_IO_PWRITE
+        MMSB_IO_FDATASYNC
+        MMSB_IO_FSYNC
+        MMSB_IO_FALLOCATE
+        MMSB_IO_TRUNCATE
+        MMSB_IO_RENAME
+        MMSB_IO_UNLINK
+        MMSB_IO_MKDIR
+        MMSB_IO_APPEND
+    void mmsb_io_record_init(mmsb_io_record *record, const mmsb_io *below)
+    void mmsb_io_record_release(mmsb_io_record *record)
 
 
 cdef extern from "arena.h" nogil:

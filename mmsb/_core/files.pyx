@@ -4,11 +4,19 @@ import errno
 import os
 
 cimport cython
+from libc.string cimport memcpy
 from cpython.buffer cimport PyBuffer_FillInfo
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 
 from mmsb._core.c_mmsb cimport *
 from mmsb._core.errors cimport raise_status
+
+
+RECORDED = {
+    MMSB_IO_OPEN: "open", MMSB_IO_CLOSE: "close", MMSB_IO_PWRITE: "pwrite", MMSB_IO_APPEND: "store",
+    MMSB_IO_FDATASYNC: "fdatasync", MMSB_IO_FSYNC: "fsync", MMSB_IO_FALLOCATE: "fallocate",
+    MMSB_IO_TRUNCATE: "truncate", MMSB_IO_RENAME: "rename", MMSB_IO_UNLINK: "unlink", MMSB_IO_MKDIR: "mkdir",
+}
 
 
 cdef int64_t checked(int64_t result, object path) except -1:
@@ -26,11 +34,19 @@ cdef bytes path_bytes(object path):
 
 
 cdef class Files:
-    """The operating system's files. With `faulty`, one that a test can arm to lie (see arm())."""
+    """The operating system's files. For tests: with `faulty` they can be armed to lie (see arm()), with `recorded` they
+    write down what was done (see operations()).
+    """
 
-    def __cinit__(self, bint faulty=False):
+    def __cinit__(self, bint faulty=False, bint recorded=False):
+        if faulty and recorded:
+            raise ValueError("files are faulty or recorded, not both")
         self.faulty = faulty
+        self.recorded = recorded
         self.table = &mmsb_io_posix
+        if recorded:
+            mmsb_io_record_init(&self.record, &mmsb_io_posix)
+            self.table = &self.record.io
         if faulty:
             mmsb_io_fault_init(&self.fault, &mmsb_io_posix)
             self.table = &self.fault.io
@@ -46,8 +62,49 @@ cdef class Files:
                           forever)
 
     def count(self, str kind="any"):
-        """Operations of a kind so far."""
+        """Operations of a kind so far; of files that are recorded, of all kinds."""
+        if self.recorded:
+            return self.record.count
         return mmsb_io_fault_count(&self.fault, <mmsb_io_kind>mmsb_io_kind_of(kind.encode()))
+
+    def __dealloc__(self):
+        if self.recorded:
+            mmsb_io_record_release(&self.record)
+
+    def operations(self):
+        """What was done so far, in order, as (kind, path, at, what, begun): "open" (`at`: its flags) and "close",
+        "pwrite" and "store" (into a mapping) of the bytes `what`, "fallocate" of `what` bytes from `at` on, "truncate"
+        to `at` bytes, "rename" to `what`, "unlink", "mkdir"; and "fdatasync" and "fsync", which cover the first `begun`
+        entries of this list. A file that is renamed while it is open goes on under its new name; what is done to one
+        that has no name any more has the path None. Not while another thread uses the files.
+        """
+        if self.record.lost:
+            raise MemoryError()
+        cdef uint64_t at = 0
+        cdef mmsb_io_operation one
+        cdef char *data = <char *>self.record.written.data
+        found, names = [], {}
+        while at < self.record.written.size:
+            memcpy(&one, data + at, sizeof(one))
+            at += sizeof(one)
+            kind, path, what = RECORDED[one.kind], names.get(one.fd), None
+            if kind == "fallocate":
+                what = one.bytes[0]
+            else:
+                what = data[at : at + one.bytes[0]]
+                at += one.bytes[0]
+            if kind == "open":
+                path = names[one.fd] = os.fsdecode(what)
+            elif one.fd < 0:
+                path, what = os.fsdecode(what), os.fsdecode(data[at : at + one.bytes[1]])
+                at += one.bytes[1]
+                if kind in ("rename", "unlink"):
+                    for fd in [fd for fd in names if names[fd] in (path, what)]:
+                        names[fd] = what if names[fd] == path and kind == "rename" else None
+            found.append((kind, path, one.at, what, one.begun))
+            if kind == "close":
+                names.pop(one.fd, None)
+        return found
 
     cdef bint is_shared(self, path):
         return self.shared is not None and os.fsdecode(path).startswith(self.shared)
@@ -58,13 +115,7 @@ cdef class Files:
         """
         if flags & os.O_CREAT and self.is_shared(path):
             mode |= 0o040
-        cdef int fd = <int>checked(self.table.open(self.table.context, path_bytes(path), flags, mode), path)
-        if flags & os.O_CREAT:
-            try:
-                os.fchmod(fd, mode)
-            except PermissionError:
-                pass  # somebody else's file, which was there before
-        return fd
+        return <int>checked(self.table.open(self.table.context, path_bytes(path), flags, mode), path)
 
     def close(self, int fd):
         checked(self.table.close(self.table.context, fd), None)
@@ -120,8 +171,12 @@ cdef class Files:
 
     def mkdir(self, path):
         """A directory with mode 0700 whatever the umask, or 2750 in the directory `shared`."""
-        checked(self.table.mkdir(self.table.context, path_bytes(path), 0o700), path)
-        os.chmod(path, 0o2750 if self.is_shared(path) else 0o700)
+        mode = 0o2750 if self.is_shared(path) else 0o700
+        checked(self.table.mkdir(self.table.context, path_bytes(path), mode), path)
+
+    def give(self, path, unsigned group, unsigned mode):
+        """Gives a file or directory to a group of users, with a mode. Links and sockets stay as they are."""
+        checked(self.table.give(self.table.context, path_bytes(path), group, mode), path)
 
     def size(self, int fd):
         return checked(self.table.stat_size(self.table.context, fd), None)
@@ -161,7 +216,12 @@ cdef class Files:
     def write_file(self, path, data, durable=True):
         """Writes a file so that it is there whole or not at all: aside, synced, renamed, directory synced."""
         aside = os.fspath(path) + ".new"
-        cdef int fd = self.open(aside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+        cdef int fd, flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
+        try:
+            fd = self.open(aside, flags)
+        except FileExistsError:  # a crash left it; or it is somebody else's, who is not to read what we write
+            self.unlink(aside)
+            fd = self.open(aside, flags)
         try:
             self.pwrite(fd, data, 0)
             if durable:

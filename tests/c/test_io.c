@@ -138,6 +138,7 @@ static int64_t workload(mmsb_io_fault *fault) {
     }
     STEP(io->fsync(context, (int)fd));
     STEP(io->mkdir(context, "folder", 0700));
+    STEP(io->give(context, "folder", getgid(), 0700));
     STEP(io->rename(context, "work", "folder/work"));
     STEP(io->unlink(context, "folder/work"));
     STEP(io->close(context, (int)fd));

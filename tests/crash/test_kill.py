@@ -1,4 +1,7 @@
-"""SIGKILL at random moments: no acknowledged commit is lost, none is invented, recovery can be repeated."""
+"""SIGKILL at random moments: no acknowledged commit is lost, none is invented, recovery can be repeated.
+
+Measure R2 of the reliability programme does it ten thousand times, with readers and writers of other processes.
+"""
 
 import os
 import random
@@ -70,18 +73,8 @@ def check(path, acknowledged):
 
 @pytest.mark.parametrize("durability", ["process", "group", "power"])
 def test_kill_loop(tmp_path, durability):
-    """20 kills per level; the slow test has 200."""
     dice = random.Random(1)
     for _ in range(20):
         check(tmp_path / "s", kill_once(tmp_path / "s", durability, dice.random() * 0.05))
-    with mmsb.open(tmp_path / "s") as state:
-        assert not state.verify().findings
-
-
-@pytest.mark.slow
-def test_two_hundred_kills(tmp_path):
-    dice = random.Random(2)
-    for _ in range(200):
-        check(tmp_path / "s", kill_once(tmp_path / "s", "process", dice.random() * 0.08))
     with mmsb.open(tmp_path / "s") as state:
         assert not state.verify().findings

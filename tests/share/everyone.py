@@ -1,4 +1,4 @@
-"""Everyone of test_kill_everyone.py: an owner, writers and checked readers, each in a process that dies at any instant.
+"""Everyone on the stage of stage.py: an owner, writers and checked readers, each a process that dies at any instant.
 
 Run as a script this is the nursery: it has imported mmsb, owns nothing of it, and forks one of them for each line that
 it is sent. What a process has to say lies in files, so that it is there after a SIGKILL as well: numbers in a ledger,
@@ -31,6 +31,7 @@ import mmsb.digest
 import mmsb.opening
 import mmsb.past
 import mmsb.serving
+from mmsb._core.files import Files
 
 SEGMENT_BYTES = 1 << 16
 OWN = ("w0", "w1", "o")
@@ -42,6 +43,9 @@ LEDGER_BYTES = 4096
 STOP, DONE, OPENED, ACKNOWLEDGED, READS, HELD_NS, WALL_NS, SINCE_NS, LEARNT, FROZEN, FOUND, FOLLOWED = range(12)
 DIGEST = range(12, 16)
 BURST = 8
+LONG_NS = 20_000_000
+# Of some ten commits of the owner, each with one before its word, one before it is applied, one for each change.
+KILL_POINTS = 100
 
 
 def number_of(incarnation, n):
@@ -90,13 +94,15 @@ class Stopwatch:
     """How long a read keeps its reader: the time that passes, less that in which the process could run and had no
     processor. Its threads count together, as one may hold what the other waits for.
 
-    So a machine that is busy is discounted, by what the kernel counts as waiting for a processor, and nothing else is:
-    sleeping, spinning, a lock, a retry, a wait for the owner show in full.
+    So a machine that is busy is discounted, by what the kernel counts as waiting for a processor and as stolen from a
+    virtual machine, and nothing else is: sleeping, spinning, a lock, a retry, a wait for the owner show in full.
     """
 
     def __init__(self, ledger):
         self.ledger = ledger
         self.files = []
+        self.stat = os.open("/proc/stat", os.O_RDONLY)
+        self.looked = self.stolen = 0
         self.renew()
 
     def renew(self):
@@ -115,13 +121,22 @@ class Stopwatch:
                 waited += int(os.pread(file, 96, 0).split()[1])
         return waited
 
+    def stolen_ns(self):
+        """What somebody else had of all processors. It costs more than a read: only a long one is asked about."""
+        return int(os.pread(self.stat, 256, 0).split()[8]) * 10**9 // os.sysconf("SC_CLK_TCK")
+
     def __enter__(self):
+        if time.monotonic_ns() - self.looked > LONG_NS:
+            self.looked, self.stolen = time.monotonic_ns(), self.stolen_ns()
         self.waited = self.without_processor()
         self.began = self.ledger[SINCE_NS] = time.monotonic_ns()
 
     def __exit__(self, *_):
         passed = time.monotonic_ns() - self.began
-        held = max(0, passed - max(0, self.without_processor() - self.waited))
+        held = passed - max(0, self.without_processor() - self.waited)
+        if held > LONG_NS:
+            held -= self.stolen_ns() - self.stolen
+        held = max(0, held)
         ledger = self.ledger
         ledger[SINCE_NS] = 0
         ledger[READS] += 1
@@ -132,7 +147,8 @@ class Stopwatch:
 class Player:
     """What every process has."""
 
-    def __init__(self, role, place, incarnation, folder, seed):
+    def __init__(self, role, place, incarnation, folder, seed, durability, kill_points):
+        self.durability, self.kill_points = durability, kill_points
         self.role, self.place, self.incarnation = role, place, incarnation
         self.store = str(Path(folder) / "store")
         self.dice = random.Random(seed)
@@ -189,8 +205,9 @@ class Player:
 
 
 def owner(me):
-    """Opens the store, serves it, and writes as well."""
-    state = mmsb.open(me.store, segment_bytes=SEGMENT_BYTES)
+    """Opens the store, serves it, and writes as well. With kill points it may die by itself, inside a commit."""
+    files = Files(faulty=me.kill_points)
+    state = mmsb.open(me.store, durability=me.durability, segment_bytes=SEGMENT_BYTES, files=files)
     me.note(0, state.seq)  # what it found
     if OWN[0] not in state:
         with state.batch() as batch:
@@ -200,6 +217,8 @@ def owner(me):
                 batch.create_page(size, name=name)
     state.serve()
     me.ledger[OPENED] = 1
+    if me.kill_points and me.dice.random() < 0.8:
+        files.arm("killpoint", me.dice.randrange(1, KILL_POINTS), "kill")
     while not me.stopping:
         number = me.number()
         with state.batch(source="owner") as batch:
@@ -209,7 +228,8 @@ def owner(me):
         me.acknowledged(batch.seq)
         if me.dice.random() < 0.02:
             state.checkpoint()
-        me.pause()
+        if not me.kill_points:
+            me.pause()
     assert not state._server.failures, state._server.failures
     for place, number in zip(DIGEST, struct.unpack("<4Q", state.digest()), strict=True):
         me.ledger[place] = number
@@ -391,11 +411,11 @@ ROLES = {"owner": owner, "writer": writer, "reader": reader}
 LIBC, PR_SET_PDEATHSIG = ctypes.CDLL(None), 1
 
 
-def live(role, place, incarnation, folder, seed):
+def live(role, place, incarnation, folder, seed, **how):
     """One life. It ends with exit(0) when it was told to stop, and with its failure in a file otherwise."""
     status = 1
     try:
-        me = Player(role, place, incarnation, folder, seed)
+        me = Player(role, place, incarnation, folder, seed, **how)
         ROLES[role](me)
         me.ledger[DONE] = 1
         status = 0

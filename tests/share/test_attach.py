@@ -259,10 +259,10 @@ def test_follow(served, view):
     for n in range(3):
         time.sleep(0.02)
         served.page("b").write(bytes([n + 1]))
-    thread.join(5)
+    thread.join(20)
     assert got == [3, 4, 5]
     begun = time.monotonic()
-    assert list(view.follow(timeout=0.05)) == [] and time.monotonic() - begun < 2
+    assert list(view.follow(timeout=0.05)) == [] and time.monotonic() - begun < 10
     assert view.wait(5) and not view.wait(6, timeout=0.01)
     for wrong in (0, -1, "x", True):
         with pytest.raises(ValueError):
@@ -278,29 +278,27 @@ def test_closing_ends_followers(served):
     time.sleep(0.05)
     view.close()
     for thread in threads:
-        thread.join(0.8)
+        thread.join(20)
     assert got == [[], [], []]
 
 
-def test_waiting_wakes_at_once(served, view):
-    """The bell rings through a mapping that is for reading only."""
-    delays = []
+def test_waiting_wakes_at_once(served, view, monkeypatch):
+    """The bell rings through a mapping that is for reading only: nobody would look up in time without it."""
+    monkeypatch.setattr("mmsb.view.SLICE_SECONDS", 60.0)
+    first, woken = view.seq + 1, []
 
     def wait():
-        for _ in range(20):
-            view.wait(view.seq + 1, timeout=10)
-            delays.append(time.monotonic() - written[0])
+        for seq in range(first, first + 20):
+            woken.append(view.wait(seq, timeout=40))
 
-    written = [0.0]
     thread = threading.Thread(target=wait)
     thread.start()
-    n = 0
-    while thread.is_alive():
-        time.sleep(0.01)
-        n += 1
-        written[0] = time.monotonic()
-        served.page("b").write(n.to_bytes(4, "big"))
-    assert sorted(delays)[len(delays) // 2] < 0.05
+    for n in range(1, 21):
+        time.sleep(0.01)  # it goes to sleep
+        served.page("b").write(bytes([n]))
+        until(lambda n=n: len(woken) == n)
+    thread.join()
+    assert all(woken)
 
 
 # ---- the memory is read-only

@@ -89,7 +89,7 @@ def test_the_owner_is_killed_and_comes_back(process, tmp_path):
         with pytest.raises(mmsb.OwnerGoneError):
             for n in range(1 << 40):
                 acknowledged = page.write(n.to_bytes(8, "big")).seq or acknowledged
-        assert time.monotonic() - begun < 5 and acknowledged > 2
+        assert time.monotonic() - begun < 20 and acknowledged > 2
         with pytest.raises(mmsb.OwnerGoneError):
             client.write("a", b"y")
         killer.join()
@@ -141,7 +141,7 @@ def test_closing_while_clients_hammer(process, tmp_path, how):
         until(lambda state=state: state.seq > 200)
         begun = time.monotonic()
         state.close()
-        assert time.monotonic() - begun < 5
+        assert time.monotonic() - begun < 20
         assert [client.hear() for client in clients] == ["gone"] * 2
         assert [client.end() for client in clients] == [0] * 2
         if how == "stored":
@@ -241,7 +241,7 @@ def test_a_view_is_closed_while_a_thread_waits():
         thread.start()
         time.sleep(0.1)
         view.close()
-        thread.join(5)
+        thread.join(20)
         assert len(raised) == 1 and "closed" in str(raised[0])
         until(lambda: state.poll() is not None and state.seq == 2)
 

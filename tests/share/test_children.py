@@ -1,14 +1,11 @@
 """Children of owners and clients: forked, spawned, put in their place by exec. None of them is taken for its parent."""
 
 import multiprocessing
-from functools import partial
 
 import pytest
 
 import mmsb
-from tests.share import common
-
-until = partial(common.until, seconds=10.0)
+from tests.share.common import until
 
 
 def change(name, n):

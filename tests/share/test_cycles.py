@@ -6,6 +6,7 @@ import threading
 import pytest
 
 import mmsb
+from tests.share.common import until
 
 OWNER = """
 state = mmsb.open(name="cycles")
@@ -58,12 +59,14 @@ def test_cycles_leave_nothing(process, times):
         return owner.hear(), [facts(one.pid) for one in (owner, client)]
 
     _, before = cycle(100)
-    (seq, slots, failures, drops), after = cycle(times)
+    (seq, slots, failures, drops), _ = cycle(times)
     assert (seq, slots, failures, drops) == (2 + 100 + times, 0, 0, 0)
-    for (held, resident), (held_before, resident_before), grows in zip(after, before, (1, 0), strict=True):
+    for one, (most, resident_before), grows in zip((owner, client), before, (1, 0), strict=True):
+        # The socket of a client that is no longer counted is closed a little later.
+        until(lambda one=one, most=most: all(facts(one.pid)[0][what] <= most[what] for what in ("fds", "threads")))
+        held, resident = facts(one.pid)
         # Memory of the allocator comes in a few maps more or less.
-        assert held["maps"] <= held_before["maps"] + 8
-        assert (held["fds"], held["threads"]) == (held_before["fds"], held_before["threads"])
+        assert held["maps"] <= most["maps"] + 8
         # The owner keeps the history: less than 200 bytes for such a commit.
         assert resident - resident_before < (4 << 20) + grows * times * 200
 

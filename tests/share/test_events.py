@@ -106,14 +106,14 @@ def test_handlers_are_called_in_order_in_one_thread(served, view):
         threads.add(threading.current_thread())
         heard.append((event.seq, 2))
 
-    before = threading.active_count()
+    before = set(threading.enumerate())
     one, two = view.subscribe("page_changed", first), view.subscribe("page_changed", second)
     for n in range(500):
         served.page("a").write((n + 1).to_bytes(8, "little"))
     until(lambda: len(heard) >= 2 * (served.seq - 2))
     for who in (1, 2):
         assert [seq for seq, number in heard if number == who] == list(range(3, served.seq + 1))
-    assert len(threads) == 1 and threading.active_count() == before + 1
+    assert len(threads) == 1 and set(threading.enumerate()) - before == threads
     assert one.delivered == two.delivered == served.seq - 2 and one.failures == 0 and not one.closed
     stats = view.stats()["events"]
     assert stats == {
@@ -148,7 +148,7 @@ def test_filters_that_let_nothing_through_end_in_time(process):
     with mmsb.attach("fast") as view:
         begun = time.monotonic()
         assert list(view.subscribe("page_created", timeout=0.2)) == []
-        assert time.monotonic() - begun < 5
+        assert time.monotonic() - begun < 20
         quiet = view.subscribe("page_created")
 
         async def main():
@@ -161,7 +161,7 @@ def test_filters_that_let_nothing_through_end_in_time(process):
         async def collect(told):
             return [event async for event in told]
 
-        asyncio.run(asyncio.wait_for(main(), 10))
+        asyncio.run(asyncio.wait_for(main(), 20))
 
 
 def test_handlers_that_raise_and_handlers_that_close(served, view):

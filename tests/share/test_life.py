@@ -6,7 +6,6 @@ import random
 import signal
 import socket
 import time
-from functools import partial
 from itertools import islice
 
 import pytest
@@ -14,7 +13,7 @@ import pytest
 import mmsb
 from mmsb import messages, rendezvous
 from mmsb.connection import words
-from tests.share import common
+from tests.share.common import fds, until
 
 OWNER = """
 path, kind = sys.argv[1:3]
@@ -38,9 +37,6 @@ while True:
         state.page("a").resize(24000)
         state.page("a").resize(20000)
 """
-
-
-until = partial(common.until, seconds=10.0)
 
 
 def check(view):
@@ -69,7 +65,7 @@ def test_owner_is_killed(process, tmp_path, kind):
         began = time.monotonic()
         until(lambda view=view: not view.owner_alive)
         n = check(view)
-        assert time.monotonic() - began < 5
+        assert time.monotonic() - began < 20
         assert check(view) == n and not view.owner_alive and "life" in repr(view)
         seq = view.seq
         assert [commit.seq for commit in islice(view.follow(since=seq), 1)] == [seq]
@@ -158,7 +154,7 @@ while True:
 
 def test_clients_are_killed(process):
     gc.collect()
-    before = len(os.listdir("/proc/self/fd"))
+    before = fds()
     with mmsb.open(name="served", max_bytes=64 << 20) as state:
         page = state.create_page(1 << 20, name="a")
         state.create_page(8, name="b")
@@ -174,7 +170,7 @@ def test_clients_are_killed(process):
         until(lambda: state.stats()["sharing"]["clients"] == 0)
         assert state.stats()["sharing"]["kept_bytes"] == 0
         assert state.stats()["arena"]["bytes_held"] < 2 << 20
-        assert len(os.listdir("/proc/self/fd")) < before + 60, "there were sixteen clients, each with several"
+        until(lambda: fds() < before + 60)  # there were sixteen clients, each with several"
 
 
 def test_a_client_that_never_goes_on_is_dropped(process):

@@ -5,32 +5,28 @@ import os
 import random
 import socket
 import struct
-from functools import partial
 
 import pytest
 
 import mmsb
-from mmsb import messages, rendezvous
+from mmsb import messages, rendezvous, serving
 from mmsb._core.files import Memory
 from mmsb.connection import words
-from tests.share import common
-
-until = partial(common.until, seconds=10.0)
-
+from tests.share.common import fds, until
 
 HELLO = messages.HELLO_BODY.pack(4096, 0, 0)
 
 
-def hello(body=HELLO, fds=None, kind=messages.HELLO, layout=1, magic=messages.MAGIC):
+def hello(body=HELLO, given=None, kind=messages.HELLO, layout=1, magic=messages.MAGIC):
     """What an owner answers to a hello: (header, body)."""
     connection = rendezvous.connect(rendezvous.key_of_name("served"), "served")
     try:
         connection.settimeout(10)
         memory = words()
         data = messages.HEADER.pack(magic, kind, 0, 0, layout) + body
-        socket.send_fds(connection, [data], [memory.fd] if fds is None else fds)
-        data, given, _, _ = socket.recv_fds(connection, 65536, 253)
-        for fd in given:
+        socket.send_fds(connection, [data], [memory.fd] if given is None else given)
+        data, received, _, _ = socket.recv_fds(connection, 65536, 253)
+        for fd in received:
             os.close(fd)
         return messages.split(data) if data else None
     except ConnectionError:
@@ -49,7 +45,7 @@ def test_owner_hears_nonsense():
         zeros = Memory(4096)
         pipe = os.pipe()
         plain = words().fd  # closed with its memory
-        before = len(os.listdir("/proc/self/fd"))
+        before = fds()
         wrong = [
             {"body": b""},
             {"body": bytes(1000)},
@@ -57,12 +53,12 @@ def test_owner_hears_nonsense():
             {"body": messages.HELLO_BODY.pack(0, 0, 0)},
             {"body": messages.HELLO_BODY.pack(4096, 1, 0)},
             {"body": messages.HELLO_BODY.pack(4096, 0, 4096)},
-            {"fds": []},
-            {"fds": [unsealed]},
-            {"fds": [small]},
-            {"fds": [pipe[0]]},
-            {"fds": [zeros.fd]},
-            {"fds": [zeros.fd] * 100},
+            {"given": []},
+            {"given": [unsealed]},
+            {"given": [small]},
+            {"given": [pipe[0]]},
+            {"given": [zeros.fd]},
+            {"given": [zeros.fd] * 100},
             {"kind": 77},
             {"kind": messages.WELCOME},
             {"magic": b"GET / HT"},
@@ -87,22 +83,24 @@ def test_owner_hears_nonsense():
             view._connection.socket.send(b"x" * 1000)
             assert view.page("a").read() == bytes(8)
         del view
-        until(lambda: gc.collect() is not None and len(os.listdir("/proc/self/fd")) <= before)
-        assert state.stats()["sharing"]["clients"] == 0 and plain is not None
+        until(lambda: gc.collect() is not None and fds() <= before)
+        assert plain is not None and state.stats()["sharing"]["clients"] == 0
         for fd in (unsealed, small, *pipe):
             os.close(fd)
 
 
 def test_those_who_say_nothing_are_forgotten(monkeypatch):
-    monkeypatch.setattr("mmsb.serving.HELLO_SECONDS", 0.1)
+    patience = serving.HELLO_SECONDS
+    monkeypatch.setattr(serving, "HELLO_SECONDS", 0.1)
     with mmsb.open(name="served") as state:
         state.serve()
         silent = [rendezvous.connect(rendezvous.key_of_name("served"), "served") for _ in range(20)]
         until(lambda: len(state._server.peers) == 0)
         for one in silent:
-            one.settimeout(5)
+            one.settimeout(20)
             assert one.recv(100) == b""
             one.close()
+        monkeypatch.setattr(serving, "HELLO_SECONDS", patience)
         mmsb.attach("served").close()
 
 
@@ -122,14 +120,14 @@ class Liar:
             made.settimeout(10)
             connection, _ = made.accept()
             connection.recv(4096)
-            for data, fds in self.answers:
-                socket.send_fds(connection, [data], fds)
+            for data, given in self.answers:
+                socket.send_fds(connection, [data], given)
             connection.close()
 
         thread = threading.Thread(target=answer)
         thread.start()
         try:
-            return mmsb.attach("liar", timeout=5)
+            return mmsb.attach("liar", timeout=20)
         finally:
             thread.join()
             self.listener.close()
@@ -182,12 +180,12 @@ def test_client_hears_nonsense():
         "names that lie": [hello_to, (names, [lying_names.fd])],
         "refused for no reason": [(messages.header(messages.REFUSED, 99) + b"\xff", [])],
     }
-    before = len(os.listdir("/proc/self/fd"))
+    before = fds()
     for what, answers in wrong.items():
         with pytest.raises(mmsb.AttachError):
             Liar(*answers).attach()
             pytest.fail(what)
-    until(lambda: gc.collect() is not None and len(os.listdir("/proc/self/fd")) <= before)
+    until(lambda: gc.collect() is not None and fds() <= before)
     with pytest.raises(mmsb.FormatVersionError):
         Liar((welcome(), [newer.fd])).attach()
     with pytest.raises(mmsb.FormatVersionError):

@@ -160,7 +160,7 @@ def test_every_panel_of_a_busy_state(busy, target):
             assert re.fullmatch(r"[\d.]+ (B|KiB|MiB)/s, [\d.]+ \w+ in 1 segment", text(app, "#log .number"))
             for name in ("#commits", "#log"):
                 history = app.screen.query_one(f"{name} Sparkline", Sparkline).data
-                assert len(history) == app.looks and min(history) > 0
+                assert len(history) == app.looks and min(history) >= 0 < max(history)
 
     asyncio.run(look())
 
@@ -302,10 +302,10 @@ def test_bars():
 
 def test_once_and_json(busy):
     owner, writer, follower = busy
-    shown = run("world", "--once", "--interval", 0.3).stdout
+    shown = run("world", "--once", "--interval", 1).stdout
     assert f"{owner.pid} (alive)" in shown and "pages per wave  2" in shown
-    assert re.search(r"^ *4 +shared +4\.0 KiB +\d+/s", shown, re.MULTILINE)
-    facts = json.loads(run("world", "--json", "--interval", 0.3).stdout)
+    assert re.search(r"^ *4 +shared +4\.0 KiB +[\d.]+/s", shown, re.MULTILINE)
+    facts = json.loads(run("world", "--json", "--interval", 1).stdout)
     assert facts["alive"] and facts["state"] == "world" and facts["owner"]["pid"] == owner.pid
     assert {page["name"] for page in facts["pages"]} == {"a", "b", "c", "shared"}
     assert facts["waves"]["pages_per_wave"] == 2 and facts["commits_per_s"] > facts["waves"]["per_s"] > 0

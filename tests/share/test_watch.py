@@ -34,12 +34,12 @@ def test_commits_that_are_no_longer_kept_are_skipped():
 
 
 def test_an_owner_that_does_not_answer(monkeypatch):
-    monkeypatch.setattr("mmsb.owners.ANSWER_SECONDS", 0.05)
     with mmsb.open(name="mute") as state:
         state.create_page(8)
         state.serve()
         watch = Watch("mute", budget_s=1.0)
         assert watch.look().owner["pages"] == 1
+        monkeypatch.setattr("mmsb.owners.ANSWER_SECONDS", 0.05)
         server = state._server
         with server.lock:
             picture = watch.look()

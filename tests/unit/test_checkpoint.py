@@ -9,6 +9,7 @@ import pytest
 import zstandard
 
 import mmsb
+from mmsb import checkpoint
 from mmsb._core.files import Files
 from mmsb._core.log import crc32c
 from mmsb.checkpoint import BLOCK, CHAIN_MOST, HEAD_BYTES, decode_image, encode_image, image_at, take
@@ -250,3 +251,101 @@ def test_a_failed_one_is_reported_and_costs_nothing(tmp_path):
         page.write(b"goes on")
         state.checkpoint()
         assert state.verify().findings == []
+
+
+def test_pages_of_more_than_a_block_come_back(tmp_path):
+    with mmsb.open(tmp_path / "s") as state:
+        for n in range(3):
+            state.create_page(700_000, data=random.Random(n).randbytes(700_000))
+        image, pages = take(state)
+        data = encode_image(image, pages)
+        assert struct.unpack_from("<Q", data, 168) == (2,)
+        assert {key: bytes(page[3]) for key, page in decode_image(data, "c").pages.items()} == {
+            key: page[3] for key, page in pages.items()
+        }
+
+
+COUNT_AT = 72  # of the pages, in the header
+
+
+@pytest.mark.parametrize(
+    ("words", "change"),
+    [
+        ("number of pages", lambda image, pages: pages.pop(1)),
+        ("ranges of live pages", lambda image, pages: setattr(image, "live", [(1, 7), (7, 41)])),
+        ("ranges of live pages", lambda image, pages: setattr(image, "live", [(0, 7), (8, 41)])),
+        ("ranges of live pages", lambda image, pages: setattr(image, "live", [(1, 7), (8, 8), (9, 41)])),
+        ("ranges of live pages", lambda image, pages: setattr(image, "live", [(1, 7), (8, 42)])),
+        ("number of live pages", lambda image, pages: setattr(image, "live", [(1, 7), (9, 41)])),
+        ("number of live pages", lambda image, pages: image.live.append((image.next_page_id + 1, 90)) or widen(image)),
+        ("a page is wrong", lambda image, pages: pages.update({1: (0, 0, 0, b"")})),
+        ("a page is wrong", lambda image, pages: pages.update({1: (1, 0, 256, b"x")})),
+        ("two have one name", lambda image, pages: image.names.update({1: "one", 2: "one"})),
+    ],
+)
+def test_contents_that_contradict_each_other(state, words, change):
+    image, pages = take(state)
+    assert decode_image(encode_image(image, pages), "c").seq == image.seq
+    change(image, pages)
+    data = bytearray(encode_image(image, pages))
+    if words == "number of pages":
+        data[COUNT_AT : COUNT_AT + 8] = (len(pages) + 1).to_bytes(8, "little")
+    with pytest.raises(mmsb.CorruptCheckpointError, match=words):
+        decode_image(seal(data), "c")
+
+
+def widen(image):
+    image.next_page_id = 90
+
+
+@pytest.mark.parametrize(("words", "repeat", "fewer"), [("there twice", 2, 0), ("goes on after", 1, 1)])
+def test_blocks_that_do_not_hold_what_they_say(state, monkeypatch, words, repeat, fewer):
+    image, pages = take(state)
+    [(count, raw)] = checkpoint._blocks(pages)
+    monkeypatch.setattr(checkpoint, "_blocks", lambda pages: iter([(count * repeat - fewer, raw * repeat)]))
+    with pytest.raises(mmsb.CorruptCheckpointError, match=words):
+        decode_image(encode_image(image, pages), "c")
+
+
+@pytest.mark.parametrize(("parent", "flags"), [(1 << 40, 0), (0, 4), (0, 128)])
+def test_headers_that_contradict_themselves(state, parent, flags):
+    data = bytearray(encode_image(*take(state)))
+    data[40:48] = parent.to_bytes(8, "little")
+    data[176] |= flags
+    with pytest.raises(mmsb.CorruptCheckpointError, match="contradicts itself"):
+        decode_image(seal(data), "c")
+
+
+def test_an_increment_alone_is_no_state(tmp_path, state):
+    state.checkpoint()
+    state.page(3).write(b"x")
+    state.checkpoint()
+    newest = paths(state)[-1]
+    state.close()
+    with pytest.raises(mmsb.CorruptCheckpointError, match="needs the store"):
+        mmsb.open(newest)
+
+
+def test_an_increment_whose_parent_lacks_a_page_is_refused(state):
+    state.checkpoint()
+    (first,) = paths(state)
+    state.page(3).write(b"x")
+    state.checkpoint()
+    image = decode_image(read(first), first)
+    image.live = [(1, 7), (8, 40)]
+    del image.pages[40]
+    with open(first, "wb") as file:
+        file.write(encode_image(image, image.pages))
+    state._checkpoints.images.clear()
+    with pytest.raises(mmsb.CorruptCheckpointError, match="page 40"):
+        state._checkpoints.load(state.seq)
+
+
+def test_a_checkpoint_after_the_asked_seq_is_passed_over(tmp_path, state):
+    state.checkpoint()
+    middle = state.seq
+    state.page(3).write(b"x")
+    state.checkpoint()
+    assert state._checkpoints.before(middle).seq == middle
+    assert state._checkpoints.before(middle + 1).seq == middle + 1
+    assert state._checkpoints.before(middle - 1) is None

@@ -305,7 +305,7 @@ def test_a_full_ring_is_busy(state):
     begin = time.monotonic()
     with pytest.raises(TimeoutError):
         pair.client.write(1, b"x" * 60, timeout=0.05)
-    assert 0.04 < time.monotonic() - begin < 5
+    assert 0.04 < time.monotonic() - begin < 20
     with pair as client:
         client.flush()
         assert client.ring.acknowledged == sent
