@@ -42,6 +42,7 @@ typedef struct mmsb_io {
      *
      * With a mapping and without `sync` no system call is made. The word is stored last, after a zero word behind the
      * frame, so that a process killed at any instant leaves no frame or a whole one, with the log's end after it.
+     * Where the kernel cannot take a store (SIGBUS) the answer is -EIO.
      * Otherwise the same three steps are writes, and `sync` ends them with fdatasync. Returns 0. */
     int64_t (*append)(void *context, int fd, uint8_t *map, uint64_t capacity, uint64_t offset, const uint8_t *frame,
                       uint64_t bytes, bool sync);

@@ -9,6 +9,8 @@
 #include <sys/vfs.h>
 #include <unistd.h>
 
+#include "io_guard.h"
+
 #ifndef MADV_POPULATE_WRITE
 #define MADV_POPULATE_WRITE 23
 #endif
@@ -109,6 +111,7 @@ static int64_t posix_map(void *context, int fd, uint64_t offset, uint64_t bytes,
     int protection = writable ? PROT_READ | PROT_WRITE : PROT_READ;
     void *mapped = mmap(NULL, bytes, protection, MAP_SHARED, fd, (off_t)offset);
     if (mapped == MAP_FAILED) return -(int64_t)errno;
+    if (writable) mmsb_guard_install();
     *address = mapped;
     return 0;
 }
@@ -195,17 +198,24 @@ static int64_t append_written(const mmsb_io *io, int fd, uint64_t offset, const 
     return sync ? io->fdatasync(io->context, fd) : 0;
 }
 
-int64_t mmsb_io_append(const mmsb_io *io, int fd, uint8_t *map, uint64_t capacity, uint64_t offset,
-                       const uint8_t *frame, uint64_t bytes, bool sync) {
-    if (MMSB_UNLIKELY(bytes < 8 || offset > capacity || bytes > capacity - offset)) return -EINVAL;
-    bool zero_after = capacity - offset - bytes >= 8;
-    if (map == NULL || sync) return append_written(io, fd, offset, frame, bytes, zero_after, sync);
-    uint8_t *at = map + offset;
+static int64_t append_stored(const mmsb_io *io, uint8_t *at, const uint8_t *frame, uint64_t bytes, bool zero_after) {
+    mmsb_guard guard;
+    if (sigsetjmp(guard.back, 0) != 0) return -EIO;
+    mmsb_guard_enter(&guard, at, bytes + 8);
     if (zero_after) mmsb_store_u64(at + bytes, 0);
     memcpy(at + 8, frame + 8, bytes - 8);
     at_killpoint(io, "append:body");
     /* Frames stand on 8-byte boundaries. The release keeps all stores above before the word. */
     __atomic_store_n((uint64_t *)(void *)at, mmsb_load_u64(frame), __ATOMIC_RELEASE);
+    mmsb_guard_leave();
     at_killpoint(io, "append:word");
     return 0;
+}
+
+int64_t mmsb_io_append(const mmsb_io *io, int fd, uint8_t *map, uint64_t capacity, uint64_t offset,
+                       const uint8_t *frame, uint64_t bytes, bool sync) {
+    if (MMSB_UNLIKELY(bytes < 8 || offset > capacity || bytes > capacity - offset)) return -EINVAL;
+    bool zero_after = capacity - offset - bytes >= 8;
+    if (map == NULL || sync) return append_written(io, fd, offset, frame, bytes, zero_after, sync);
+    return append_stored(io, map + offset, frame, bytes, zero_after);
 }
