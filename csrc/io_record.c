@@ -1,10 +1,9 @@
 #include "io_record.h"
 
 #include <errno.h>
-#include <sched.h>
 
 static void lock(mmsb_io_record *record) {
-    while (__atomic_test_and_set(&record->busy, __ATOMIC_ACQUIRE)) sched_yield();
+    while (__atomic_test_and_set(&record->busy, __ATOMIC_ACQUIRE)) __builtin_ia32_pause();
 }
 
 static void unlock(mmsb_io_record *record) { __atomic_clear(&record->busy, __ATOMIC_RELEASE); }

@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from mmsb.state import State
 
 
+BLANK = bytes(1 << 16)
+
+
 @dataclass
 class Recovered:
     """What opening found: bytes cut off a torn tail and where they were saved; damage that a read-only open passed.
@@ -46,6 +49,13 @@ def damaged(path: Any, offset: int, seq: int, reason: str | None, durable: int) 
         seq=seq,
         reason=reason,
     )
+
+
+def is_blank(buffer: Any, offset: int) -> bool:
+    """Whether only zeros follow: no body of a later session's first commit, whose word a crash took."""
+    view = memoryview(buffer)[offset:]
+    starts = range(0, len(view), len(BLANK))
+    return all(view[at : at + len(BLANK)].tobytes() == BLANK[: len(view) - at] for at in starts)
 
 
 class Recovery:
@@ -183,7 +193,7 @@ class Recovery:
         assert cursor is not None
         here = (segment.number, cursor.offset)
         if mark is not None and mark.clean and not later and cursor.stopped == END:
-            if mark.place == here and mark.last_crc == cursor.last_crc:
+            if mark.place == here and mark.last_crc == cursor.last_crc and is_blank(buffer, cursor.offset):
                 return  # closed in order, and everything is there
         durable = max(self.durable_claims(cursor, later), mark.durable_seq if mark is not None else 0)
         if durable > self.state.seq or (mark is not None and mark.place > here):

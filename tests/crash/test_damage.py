@@ -105,3 +105,20 @@ def test_a_frame_cut_out_of_a_crashed_log_is_missed(tmp_path):
     segment.write_bytes((data[:begin] + data[end:]).ljust(len(data), b"\0"))
     with pytest.raises(mmsb.CorruptLogError, match="durable up to commit 2"):
         mmsb.open(tmp_path / "crashed")
+
+
+def test_a_body_without_its_word_behind_a_clean_close_is_cut_off(tmp_path):
+    """A crash in the first commit of a session: the horizon still says that the log was closed in order."""
+    path = tmp_path / "s"
+    with mmsb.open(path, segment_bytes=8192) as state:
+        state.create_page(100, name="a")
+        state.close()
+        tail = state._log.active.tail
+    (segment,) = (path / "log").iterdir()
+    data = bytearray(segment.read_bytes())
+    data[tail + 8 : tail + 40] = bytes(range(1, 33))
+    segment.write_bytes(data)
+    for opening in range(2):
+        with mmsb.open(path) as state:
+            assert (state.recovered.torn_bytes > 0) == (opening == 0)
+            assert state.seq == 1 and not state.verify().findings

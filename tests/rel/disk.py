@@ -260,7 +260,7 @@ class Cut:
         for key, (_, choices) in self.files.items():
             if not choices:
                 continue
-            lean, chance = dice.choice((0.0, 0.05, 0.3, 0.7, 0.95, 1.0)), dice.random
+            lean, chance = dice.choice((0.0, 0.05, dice.random(), dice.random(), 0.95, 1.0)), dice.random
             chosen[key] = {
                 number: first + int(chance() * (last - first + 1))
                 if chance() < 0.15

@@ -31,6 +31,7 @@ from pathlib import Path
 
 import mmsb
 from mmsb import links
+from mmsb._core.files import Files
 
 SEGMENT = 4096
 Picture = dict[str, tuple[bytes | None, int]]  # by name: bytes (None: stale) and epoch
@@ -73,7 +74,7 @@ def payload(seq: int, size: int) -> bytes:
 class Story:
     """One store and its model in step: whatever is committed goes into both."""
 
-    def __init__(self, folder: Path, store: str, files: object, tell: Tell) -> None:
+    def __init__(self, folder: Path, store: str, files: Files, tell: Tell) -> None:
         self.path, self.store, self.files, self.tell = folder / store, store, files, tell
         self.seq = 0
         self.pages: Picture = {}
@@ -148,12 +149,12 @@ class Story:
 # ---- the scenarios
 
 
-def append(folder: Path, files: object, tell: Tell) -> Histories:
+def append(folder: Path, files: Files, tell: Tell) -> Histories:
     """Commits that survive the process, two syncs among them."""
     story = Story(folder, "s", files, tell)
-    with story.open(segment_bytes=3 * SEGMENT):
+    with story.open(segment_bytes=4 * SEGMENT):
         story.create("a", 900)
-        story.many("a", 8)
+        story.many("a", 22)
         story.sync()
         story.create("b", 50, metadata={"unit": "m"})
         story.many("b", 5, sizes=(1, 7, 50))
@@ -163,7 +164,7 @@ def append(folder: Path, files: object, tell: Tell) -> Histories:
     return {"s": story.history}
 
 
-def group(folder: Path, files: object, tell: Tell, size: int = 16) -> Histories:
+def group(folder: Path, files: Files, tell: Tell, size: int = 16) -> Histories:
     """Commits that become durable `size` at a time, and a horizon now and then."""
     story = Story(folder, "s", files, tell)
     with story.open(durability="group", segment_bytes=4 * SEGMENT if size < 64 else 8 * SEGMENT):
@@ -176,7 +177,7 @@ def group(folder: Path, files: object, tell: Tell, size: int = 16) -> Histories:
     return {"s": story.history}
 
 
-def power(folder: Path, files: object, tell: Tell) -> Histories:
+def power(folder: Path, files: Files, tell: Tell) -> Histories:
     """Commits that are synced one by one, also where only some are, and where the log is not mapped."""
     story = Story(folder, "s", files, tell)
     with story.open(durability="power"):
@@ -199,7 +200,7 @@ def power(folder: Path, files: object, tell: Tell) -> Histories:
     return {"s": story.history}
 
 
-def checkpoint(folder: Path, files: object, tell: Tell) -> Histories:
+def checkpoint(folder: Path, files: Files, tell: Tell) -> Histories:
     """A chain of incremental checkpoints, opened from, and a full one."""
     story = Story(folder, "s", files, tell)
     with story.open(segment_bytes=2 * SEGMENT) as state:
@@ -220,7 +221,7 @@ def checkpoint(folder: Path, files: object, tell: Tell) -> Histories:
     return {"s": story.history}
 
 
-def rotate(folder: Path, files: object, tell: Tell, **how: object) -> Histories:
+def rotate(folder: Path, files: Files, tell: Tell, **how: object) -> Histories:
     """A log of many small segments, one of them made for a large frame; some are sealed before they are synced."""
     story = Story(folder, "s", files, tell)
     with story.open(**how):
@@ -237,7 +238,7 @@ def rotate(folder: Path, files: object, tell: Tell, **how: object) -> Histories:
     return {"s": story.history}
 
 
-def compress(folder: Path, files: object, tell: Tell) -> Histories:
+def compress(folder: Path, files: Files, tell: Tell) -> Histories:
     """Sealed segments are compressed, while the scenario waits for it."""
     story = Story(folder, "s", files, tell)
 
@@ -259,7 +260,7 @@ def compress(folder: Path, files: object, tell: Tell) -> Histories:
     return {"s": story.history}
 
 
-def compact(folder: Path, files: object, tell: Tell) -> Histories:
+def compact(folder: Path, files: Files, tell: Tell) -> Histories:
     """History is forgotten twice, with checkpoints before, at and behind the place."""
     story = Story(folder, "s", files, tell)
     with story.open() as state:
@@ -279,7 +280,7 @@ def compact(folder: Path, files: object, tell: Tell) -> Histories:
     return {"s": story.history}
 
 
-def torn(folder: Path, files: object, tell: Tell) -> Histories:
+def torn(folder: Path, files: Files, tell: Tell) -> Histories:
     """A store is opened behind whose last commit half a frame lies, as a crash leaves it, and another behind that."""
     story = Story(folder, "s", files, tell)
     for garbage in (300, 900):
@@ -300,7 +301,7 @@ def torn(folder: Path, files: object, tell: Tell) -> Histories:
     return {"s": story.history}
 
 
-def attach(folder: Path, files: object, tell: Tell) -> Histories:
+def attach(folder: Path, files: Files, tell: Tell) -> Histories:
     """An owner serves, and a client's commands change its pages."""
     story = Story(folder, "s", files, tell)
     os.environ["XDG_RUNTIME_DIR"] = str(folder / "run")
@@ -321,7 +322,7 @@ def attach(folder: Path, files: object, tell: Tell) -> Histories:
     return {"s": story.history}
 
 
-def plugin(folder: Path, files: object, tell: Tell) -> Histories:
+def plugin(folder: Path, files: Files, tell: Tell) -> Histories:
     """Pages that are computed from others by native links, and a merge page: each commit is followed by its wave."""
     story = Story(folder, "s", files, tell)
 
@@ -365,7 +366,7 @@ def plugin(folder: Path, files: object, tell: Tell) -> Histories:
     return {"s": story.history}
 
 
-def fork(folder: Path, files: object, tell: Tell) -> Histories:
+def fork(folder: Path, files: Files, tell: Tell) -> Histories:
     """A store goes on from another one's past, and a third one from a file that holds one state."""
     parent, child, third = (Story(folder, name, files, tell) for name in "sft")
     with parent.open() as state:
@@ -388,7 +389,7 @@ def fork(folder: Path, files: object, tell: Tell) -> Histories:
     return {"s": parent.history, "f": child.history, "t": third.history}
 
 
-def close(folder: Path, files: object, tell: Tell) -> Histories:
+def close(folder: Path, files: Files, tell: Tell) -> Histories:
     """Sessions that follow each other, each closed in order, and every other kind of change to a page."""
     story = Story(folder, "s", files, tell)
     with story.open() as state:
@@ -420,7 +421,7 @@ def close(folder: Path, files: object, tell: Tell) -> Histories:
     return {"s": story.history}
 
 
-SCENARIOS: dict[str, Callable[[Path, object, Tell], Histories]] = {
+SCENARIOS: dict[str, Callable[[Path, Files, Tell], Histories]] = {
     scenario.__name__: scenario
     for scenario in (
         append, group, power, checkpoint, rotate, compress, compact, torn, attach, plugin, fork, close
@@ -450,10 +451,17 @@ def seen(state: mmsb.State) -> Picture:
 
 
 def judge(
-    folder: Path, histories: Histories, least: dict[str, int], *, go_on: bool = True, files: object = None
+    folder: Path,
+    histories: Histories,
+    least: dict[str, int],
+    *,
+    go_on: bool = True,
+    files: Files | None = None,
+    found: dict[str, int] | None = None,
 ) -> tuple[str, str] | None:
     """Opens the stores after a crash. None when each shows a prefix of its history that reaches its `least` seq (a
     store that is not in `least` may be missing), and, with `go_on`, when each takes a commit, verifies and opens again.
+    Without it they are left as if their process had died. `found` gets the seq of each store that is there.
     """
     for store, history in histories.items():
         path = folder / store
@@ -464,36 +472,38 @@ def judge(
             if store != "s":
                 continue  # a fork that was cut short is made again elsewhere
         try:
-            broken = judge_one(path, history, promised, go_on, files)
+            broken, seq = judge_one(path, history, promised, go_on, files or Files())
         except (mmsb.MMSBError, OSError) as error:
             return "refused", f"store {store}: {type(error).__name__}: {error}"
         if broken is not None:
             return broken[0], f"store {store}: {broken[1]}"
+        if found is not None:
+            found[store] = seq
     return None
 
 
 def judge_one(
-    path: Path, history: dict[int, Picture], promised: int, go_on: bool, files: object
-) -> tuple[str, str] | None:
-    """As judge() of one store, which is there or may be made. MMSBError, OSError: it does not open."""
-    files = files or mmsb._core.files.Files()
+    path: Path, history: dict[int, Picture], promised: int, go_on: bool, files: Files
+) -> tuple[tuple[str, str] | None, int]:
+    """As judge() of one store, which is there or may be made; its seq, too. MMSBError, OSError: it does not open."""
     with mmsb.open(path, files=files, segment_bytes=SEGMENT) as state:
         state._log.flusher = ByHand()
         seq, found = state.seq, seen(state)
         if seq < promised:
-            return "lost", f"commit {promised} was promised, and the log ends at {seq}"
+            return ("lost", f"commit {promised} was promised, and the log ends at {seq}"), seq
         if found != history.get(seq):
-            return "phantom", f"what is there at seq {seq} was never there"
+            return ("phantom", f"what is there at seq {seq} was never there"), seq
         if not go_on:
-            return None
+            state._poison(5)
+            return None, seq
         after = payload(seq, 700)
         state.create_page(700, name="after", data=after)
     with mmsb.open(path, files=files, segment_bytes=SEGMENT) as state:
         state._log.flusher = ByHand()
         if state.seq < seq + 1:
-            return "lost", f"a commit after recovery, at seq {seq + 1}"
+            return ("lost", f"a commit after recovery, at seq {seq + 1}"), seq
         if state.seq > seq + 1 or seen(state) != found | {"after": (after, 0)}:
-            return "phantom", f"recovered at seq {seq}, committed, closed, opened at {state.seq}: something else"
+            return ("phantom", f"recovered at seq {seq}, committed, closed, opened at {state.seq}: not the same"), seq
         if findings := state.verify().findings:
-            return "wrong", f"verify finds: {findings[0]}"
-    return None
+            return ("wrong", f"verify finds: {findings[0]}"), seq
+    return None, seq
