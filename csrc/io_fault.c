@@ -28,7 +28,15 @@ static int64_t fault_open(void *context, const char *path, int flags, unsigned m
     PASS_ON(OPEN, open(below->context, path, flags, mode));
 }
 
-static int64_t fault_close(void *context, int fd) { PASS_ON(CLOSE, close(below->context, fd)); }
+/* A close that fails has closed the descriptor all the same, as that of Linux has. */
+static int64_t fault_close(void *context, int fd) {
+    mmsb_io_fault *fault = context;
+    const mmsb_io *below = fault->below;
+    bool tear;
+    int64_t failed = strike(fault, MMSB_IO_CLOSE, &tear);
+    int64_t result = below->close(below->context, fd);
+    return failed < 0 ? failed : result;
+}
 
 static int64_t fault_pread(void *context, int fd, void *to, uint64_t bytes, uint64_t offset) {
     PASS_ON(PREAD, pread(below->context, fd, to, bytes, offset));

@@ -25,7 +25,7 @@ typedef enum mmsb_io_kind {
 } mmsb_io_kind;
 
 typedef enum mmsb_fault_effect {
-    MMSB_FAULT_FAIL, /* nothing is done; the operation returns -error. Passes a kill point unharmed */
+    MMSB_FAULT_FAIL, /* nothing is done, but a close closes; the operation returns -error. No harm to a kill point */
     MMSB_FAULT_TEAR, /* a pwrite or append puts half of its bytes, then returns -error; others as FAIL */
     MMSB_FAULT_KILL, /* SIGKILL to this process, before the operation */
 } mmsb_fault_effect;

@@ -32,6 +32,12 @@ KINDS = {
         "Compare with a replica, a backup, or the anchor that you kept elsewhere. `mmsb salvage {store} OUT` takes "
         "only what the anchors prove.",
     ),
+    "kept anchor": (
+        FAULT,
+        "Commits that were there when this anchor was kept were changed since, or taken away, by somebody who made "
+        "everything else fit; or it is the anchor of another store.",
+        "Compare with a replica or a backup that has it. Nothing in this store can say which commit it was.",
+    ),
     "header": (
         FAULT,
         "The file was changed or replaced while it was open. What was read of it so far was right.",
@@ -123,7 +129,10 @@ class Finding:
 
 @dataclass
 class Report:
-    """What was checked, and what was found wrong. No `findings` are a clean bill. `store`: its path, for advice."""
+    """What was checked, and what was found wrong. No `findings` are a clean bill.
+
+    `anchored`: the last commit that an anchor covers. `heads`: the anchors. `store`: its path, for advice.
+    """
 
     store: str = "STORE"
     findings: list[Finding] = field(default_factory=list)
@@ -131,8 +140,10 @@ class Report:
     frames: int = 0
     commits: int = 0
     anchors: int = 0
+    anchored: int = 0
     checkpoints: int = 0
     recomputed: int = 0
+    heads: set[bytes] = field(default_factory=set, repr=False)
 
     def add(self, kind: str, sentence: str, **where: Any) -> None:
         """Notes a finding."""

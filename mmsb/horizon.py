@@ -107,9 +107,9 @@ class Horizon:
 
     def close(self) -> None:
         """Closes the file."""
-        if self.fd >= 0:
-            self.files.close(self.fd)
-            self.fd = -1
+        fd, self.fd = self.fd, -1
+        if fd >= 0:
+            self.files.close(fd)
 
 
 FIRST = Mark(0, 1, HEADER_BYTES, 0, 0, bytes(32), False)

@@ -409,16 +409,31 @@ class State(Propagation):
             raise ReadOnlyError("The State is open for reading only. Open it without read_only=True.")
         return self._checkpoints.write(self)
 
-    def verify(self, progress: Callable[[int, int], None] | None = None, *, recompute: bool = False) -> Report:
+    @property
+    def anchor(self) -> bytes:
+        """The newest anchor (32 bytes; zeros when there is none): a hash of all commits before it. Kept elsewhere, it
+        proves later, with verify(head=), that they are still the same. sync() first, so that it covers every commit.
+        """
+        head: bytes = self._log.anchor_head
+        return head
+
+    def verify(
+        self,
+        progress: Callable[[int, int], None] | None = None,
+        *,
+        recompute: bool = False,
+        head: bytes | None = None,
+    ) -> Report:
         """Checks every frame, anchor and checkpoint, and replays the log against the pages. See mmsb.verify.Report.
 
         `recompute`: also computes every page that is computed from others once more, functions and native links alike,
-        and reports the first that differs. Stale pages are left out.
+        and reports the first that differs. Stale pages are left out. `head`: an `anchor` that was kept elsewhere, which
+        the log must have.
         """
         from mmsb.verify import verify
 
         self._check_idle()
-        return verify(self, progress, recompute=recompute)
+        return verify(self, progress, recompute=recompute, head=head)
 
     def compact(self, before: int | str | datetime, *, keep_labels: bool = True, dry_run: bool = False) -> Any:
         """Forgets the history before a seq, label or datetime; see mmsb.compact.CompactReport. Explicit, never by

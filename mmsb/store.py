@@ -218,9 +218,10 @@ class Store:
 
     def unlock(self) -> None:
         """Lets the next writer in."""
-        if self.lock_fd >= 0:
-            self.files.close(self.lock_fd)
-            self.lock_fd = -1
+        # A close that fails has closed all the same: repeated, it would hit whoever has the number by then.
+        fd, self.lock_fd = self.lock_fd, -1
+        if fd >= 0:
+            self.files.close(fd)
 
     def folder(self, name: str) -> str:
         """Path of one of the store's folders, made when missing."""

@@ -35,9 +35,12 @@ class Picture:
         self.digest = core_digest(core)
 
 
-def verify(state: State, progress: Progress | None = None, *, recompute: bool = False) -> Report:
+def verify(
+    state: State, progress: Progress | None = None, *, recompute: bool = False, head: bytes | None = None
+) -> Report:
     """Checks a State from its first kept frame to its head. `progress(done, total)` is called with log bytes.
-    `recompute`: computes the pages that are computed from others once more, too.
+    `recompute`: computes the pages that are computed from others once more, too. `head`: an anchor that the log must
+    have.
 
     Other threads may go on; what they commit meanwhile is left out. No checkpoint is written meanwhile.
     """
@@ -51,6 +54,8 @@ def verify(state: State, progress: Progress | None = None, *, recompute: bool = 
                 report = state._store.steadily(
                     lambda: Verification(state, progress).run(), lambda report: not report.findings
                 )
+    if head is not None and head not in report.heads:
+        report.add("kept anchor", f"The anchor {head.hex()} is not in the log, which is at commit {state.seq}.")
     if recompute:
         report.recomputed = _recompute(state, report)
     return report
@@ -101,6 +106,7 @@ class Verification:
         self.checkpoints = self.read_heads()
         self.hasher = self.first_hasher()
         self.last_anchor = self.base.anchor if isinstance(self.base, Image) else bytes(32)
+        self.report.heads.add(self.last_anchor)
 
     def first_segment(self) -> int:
         """Number of the segment that holds the first kept commit."""
@@ -271,6 +277,8 @@ class Verification:
     def anchor(self, segment: Segment, frame: Any, cursor: Any, feeder: Any, tail: int) -> None:
         """Recomputes one anchor from the commits since the one before."""
         self.report.anchors += 1
+        self.report.anchored = frame.seq
+        self.report.heads.add(frame.anchor)
         self.last_anchor = frame.anchor
         if self.store is None:
             return

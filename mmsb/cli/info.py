@@ -27,6 +27,7 @@ def command(store: str, wants_json: bool) -> None:
             "pages": len(pages),
             "page_bytes": page_bytes,
             "digest": state.digest().hex(),
+            "anchor": state.anchor.hex(),
             "stats": state.stats(),
         }
     if wants_json:
@@ -41,5 +42,6 @@ def command(store: str, wants_json: bool) -> None:
             ("branch", facts["branch"]),
             ("pages", f"{len(pages)}, {human_bytes(page_bytes)}"),
             ("digest", facts["digest"]),
+            ("anchor", facts["anchor"]),
         ]
     )

@@ -11,21 +11,27 @@ from mmsb.cli.output import json_option, print_json, printable, progress
 @click.command("verify")
 @store_argument
 @click.option("--recompute", is_flag=True, help="Also compute pages that native links compute once more.")
+@click.option("--head", metavar="HEX", help="An anchor that was kept elsewhere, as `mmsb info` prints it.")
 @json_option
 @click.pass_context
-def command(ctx: click.Context, store: str, recompute: bool, wants_json: bool) -> None:
+def command(ctx: click.Context, store: str, recompute: bool, head: str | None, wants_json: bool) -> None:
     """Check all of STORE, and that a replay equals its head.
 
     Every frame, anchor, checkpoint and file is read. Nothing is changed. Of what is found three things are said: what
     it is and where, what it means, and what to do about it.
     """
+    try:
+        kept = None if head is None else bytes.fromhex(head)
+    except ValueError:
+        raise click.BadParameter("It is no hexadecimal number.", param_hint="--head") from None
     with open_store(store) as state, progress(f"verify {store}") as show:
         seq = state.seq
-        report = state.verify(progress=show, recompute=recompute)
+        report = state.verify(progress=show, recompute=recompute, head=kept)
     ctx.find_root().meta.pop(DAMAGE, None)  # it is one of the findings
     if wants_json:
         findings = [vars(finding) for finding in report.findings]
-        print_json({"store": store, "seq": seq, **vars(report), "findings": findings})
+        facts = {name: value for name, value in vars(report).items() if name != "heads"}
+        print_json({**facts, "store": store, "seq": seq, "findings": findings})
     else:
         for finding in report.findings:
             for words in (

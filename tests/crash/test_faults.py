@@ -1,71 +1,56 @@
-"""Every file operation fails once: a typed error, no acknowledgement after a failed sync, nothing acknowledged lost."""
+"""File operations that fail. tests/rel/r07_errors.py tries all of them; here are a few of each scenario."""
 
 import errno
 import gc
-import shutil
+import os
+from functools import partial
 
 import pytest
 
 import mmsb
 from mmsb._core.files import Files
+from tests.rel import r07_errors
+from tests.rel.programme import Run
+from tests.rel.scenarios import SCENARIOS, Told
 
 
-def scenario(path, files, acknowledged):
-    """Opens, commits, rolls, checkpoints, closes; appends to `acknowledged` what returned."""
-    state = mmsb.open(path, files=files, segment_bytes=4096, durability="power")
-    try:
-        if "a" not in state:
-            state.create_page(500, name="a")
-        acknowledged.append(state.seq)
-        for n in range(25):
-            state.page("a").write(bytes([n + 1]) * 300)
-            acknowledged.append(state.seq)
-        state.checkpoint()
-        for n in range(3):
-            state.page("a").write(bytes([n + 101]) * 300)
-            acknowledged.append(state.seq)
-    finally:
-        state.close()
+@pytest.mark.parametrize("name", ["append", "rotate", "compact"])
+def test_a_few_operations_of_a_scenario_fail(tmp_path, name):
+    run, files = Run("quick", 1, tmp_path), Files(faulty=True)
+    (tmp_path / "undisturbed").mkdir()
+    histories = SCENARIOS[name](tmp_path / "undisturbed", files, Told())
+    dice = run.dice(name)
+    for error, effect in r07_errors.EFFECTS:
+        for often in r07_errors.OFTEN:
+            how = ("any", dice.randrange(files.count()) + 1, error, effect, often)
+            verdict = r07_errors.scenario_case(run, name, histories, *how)
+            assert isinstance(verdict, str), (how, verdict)
 
 
-def operations(tmp_path):
-    """How many operations the scenario makes."""
+@pytest.mark.parametrize("kind", ["fallocate", "pwrite", "fdatasync", "rename"])
+def test_a_program_goes_on(tmp_path, kind):
+    attempt = partial(r07_errors.going_on_case, Run("quick", 1, tmp_path), kind)
+    verdicts = [attempt(nth, error, "fail", "for ever") for nth in (2, 5) for error in ("ENOSPC", "EIO")]
+    assert all(isinstance(verdict, str) for verdict in verdicts), verdicts
+
+
+def test_a_close_that_fails_is_not_repeated(tmp_path):
+    """The descriptor is closed all the same, and by then its number may be somebody else's."""
     files = Files(faulty=True)
-    scenario(tmp_path / "count", files, [])
-    shutil.rmtree(tmp_path / "count")
-    return files.count("any")
-
-
-@pytest.mark.parametrize("error", [errno.EIO, pytest.param(errno.ENOSPC, marks=pytest.mark.slow)])
-@pytest.mark.parametrize("effect", ["fail", pytest.param("tear", marks=pytest.mark.slow)])
-@pytest.mark.parametrize("first", [1, pytest.param(2, marks=pytest.mark.slow), pytest.param(3, marks=pytest.mark.slow)])
-def test_each_operation_fails_once(tmp_path, error, effect, first):
-    total = operations(tmp_path)
-    for nth in range(first, total + 1, 3):
-        path = tmp_path / "s"
-        shutil.rmtree(path, ignore_errors=True)
-        files, acknowledged = Files(faulty=True), []
-        files.arm("any", nth, effect, error)
-        failure = None
-        try:
-            scenario(path, files, acknowledged)
-        except (mmsb.MMSBError, OSError) as caught:
-            failure = caught
-        if not path.exists():
-            continue
-        # A close that the fault swallows leaves the lock held; the kernel's own close never does.
-        del files
-        gc.collect()
-        try:
-            state = mmsb.open(path)
-        except mmsb.StoreLockedError:
-            assert nth == total, failure
-            continue
-        with state:
-            last = acknowledged[-1] if acknowledged else 0
-            assert state.seq >= last, (nth, failure)
-            findings = state.verify().findings
-            assert not [finding for finding in findings if not (finding.path or "").endswith(".new")], nth
+    state = mmsb.open(tmp_path / "s", files=files)
+    state.create_page(3)
+    taken = {state._store.lock_fd, state._log.horizon.fd}
+    files.arm("close", 1, "fail", errno.EIO, True)
+    with pytest.raises(OSError, match="Input/output"):
+        state.close()
+    files.arm("any", 0)
+    others = [os.open(tmp_path, os.O_RDONLY) for _ in range(6)]
+    assert taken <= set(others)
+    del state
+    gc.collect()
+    for fd in others:
+        os.fstat(fd)
+        os.close(fd)
 
 
 def test_a_failed_sync_poisons_for_good(tmp_path):

@@ -18,7 +18,7 @@ _spec = importlib.util.spec_from_file_location("golden_make", GOLDEN / "make.py"
 make = importlib.util.module_from_spec(_spec)
 _spec.loader.exec_module(make)
 
-OPTIONS = {"plain": {}, "compacted": {}, "keyed": {"anchor_key": make.KEY}, "graph": {}}
+OPTIONS = {"plain": {}, "compacted": {}, "keyed": {"anchor_key": make.KEY}, "graph": {}, "every": {}}
 
 
 def expected(name):

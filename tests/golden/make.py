@@ -111,6 +111,22 @@ def write_graph(state: mmsb.State) -> None:
     state.page("watched").write(b"seen")
 
 
+def write_every(state: mmsb.State) -> None:
+    """Every kind of change and every kind of page in one store."""
+    write_history(state)
+    x = state.create_page(data=bytes(range(16)), name="x")
+    state.create_page(16, name="y")
+    least = state.create_page(16, name="least", merge="min-plus", dtype="int64")
+    state.depend("y", on=x, link=links.passthrough(), source="maker")
+    for lanes in ((5, 9), (7, 3)):
+        least.write(b"".join(lane.to_bytes(8, "little") for lane in lanes), source="merger")
+    state.depend("y", on=least, kind="control")
+    x.write(b"\xff", at=3)
+    state.checkpoint()
+    state.undepend("y", on=least, kind="control")
+    x.write(b"\xee", at=4)
+
+
 def facts(state: mmsb.State) -> dict[str, object]:
     """What a reader of the store must find."""
     state.stale_reads = True
@@ -193,7 +209,20 @@ def make_graph(path: Path) -> dict[str, object]:
         return facts(state)
 
 
-STORES = {"plain": make_plain, "compacted": make_compacted, "keyed": make_keyed, "graph": make_graph}
+def make_every(path: Path) -> dict[str, object]:
+    """All that the format has, in one store."""
+    with open_store(path, 9) as state:
+        write_every(state)
+        return facts(state)
+
+
+STORES = {
+    "plain": make_plain,
+    "compacted": make_compacted,
+    "keyed": make_keyed,
+    "graph": make_graph,
+    "every": make_every,
+}
 
 
 def make(folder: Path) -> list[str]:

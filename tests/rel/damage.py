@@ -1,27 +1,24 @@
-"""Stores, ways in which their files can be damaged, and trying these one by one in child processes."""
+"""Stores, ways in which their files can be damaged, and trying these one by one."""
 
 from __future__ import annotations
 
-import json
-import os
 import shutil
-import signal
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from itertools import combinations
 from pathlib import Path
 from random import Random
 
 import mmsb
 from mmsb.testing.model import picture_of
+from tests.rel.children import Verdict, try_each
 from tests.rel.programme import Run
 from tests.rel.scenarios import ByHand
 
-CHUNK = 100  # cases of one child process
-CHUNK_SECONDS = 300  # it is stuck after that, and ends by a signal
 Contents = dict[str, bytes]
 Changes = dict[str, bytes | None]
-Judge = Callable[[Changes], "str | tuple[str, str]"]
+Judge = Callable[[Changes], Verdict]
 
 
 # ---- stores
@@ -237,52 +234,16 @@ def put(path: Path, changes: Changes) -> None:
 
 
 def attempt(run: Run, name: str, path: Path, damages: list[Damage], judge: Judge) -> None:
-    """Damages the store at `path` in each way, one after the other, and has it judged: with a word that is counted, or
-    with (kind, what) for a broken promise. Child processes do it, so that a signal is a result. `name`: of the store.
-    """
+    """Damages the store at `path` in each way, one after the other, and has it judged. `name`: of the store."""
     contents = contents_of(path)
-    left = [(f"{name} {damage.case}", damage) for damage in damages if run.wants(f"{name} {damage.case}")]
-    total = len(left)
-    while left:
-        run.progress(total - len(left), total)
-        verdicts = verdicts_of_child(path, contents, left[:CHUNK], judge)
-        for (case, _), (kind, what) in zip(left, verdicts, strict=False):
-            run.tally.injected += 1
-            if what:
-                run.fail(kind, case, what)
-            else:
-                run.tally.figures[kind] = run.tally.figures.get(kind, 0) + 1
-        if len(verdicts) < len(left[:CHUNK]):
-            case = left[len(verdicts)][0]
-            run.tally.injected += 1
-            verdicts.append(("signals", case))
-            run.fail("signals", case, "the process that looked at it ended by a signal")
-            put(path, contents)
-        left = left[len(verdicts) :]
 
+    def one(damage: Damage) -> Verdict:
+        changes = damage.changes(contents)
+        put(path, changes)
+        try:
+            return judge(changes)
+        finally:
+            put(path, {name: contents[name] for name in changes})
 
-def verdicts_of_child(
-    path: Path, contents: Contents, cases: list[tuple[str, Damage]], judge: Judge
-) -> list[tuple[str, str]]:
-    """What a child process finds, (kind, what) for each case: fewer when it ended early."""
-    reading, writing = os.pipe()
-    child = os.fork()
-    if child == 0:
-        signal.alarm(CHUNK_SECONDS)
-        with os.fdopen(writing, "w", buffering=1) as out:
-            for _, damage in cases:
-                changes = damage.changes(contents)
-                put(path, changes)
-                try:
-                    verdict = judge(changes)
-                except Exception as error:  # anything but an error that mmsb raises on purpose
-                    verdict = ("wrong", f"{type(error).__name__}: {error}")
-                put(path, {name: contents[name] for name in changes})
-                kind, what = verdict if isinstance(verdict, tuple) else (verdict, "")
-                out.write(json.dumps([kind, what]) + "\n")
-        os._exit(0)
-    os.close(writing)
-    with os.fdopen(reading) as lines:
-        verdicts = [json.loads(line) for line in lines]
-    os.waitpid(child, 0)
-    return [(kind, what) for kind, what in verdicts]
+    cases = [(f"{name} {damage.case}", partial(one, damage)) for damage in damages]
+    try_each(run, cases, after_death=lambda: put(path, contents))

@@ -197,5 +197,5 @@ MEASURE = Measure(
         Part("salvage", salvage, at_least=(140, 10_000)),
         Part("crashed", after_a_crash, at_least=(1_000, 100_000)),
     ),
-    files=("tests/rel/damage.py",),
+    files=("tests/rel/damage.py", "tests/rel/children.py"),
 )

@@ -70,6 +70,12 @@ def anchor(path):
     return reopened(path, anchor_key=bytes(32))
 
 
+def kept_anchor(path):
+    made(path)
+    with mmsb.open(path, read_only=True) as state:
+        return state.verify(head=bytes(range(32)))
+
+
 def header(path):
     state = made(path, close=False)
     changed(segment(path), 50)
@@ -174,6 +180,7 @@ MAKERS = {
     "log": log,
     "damage": damage,
     "anchor": anchor,
+    "kept anchor": kept_anchor,
     "header": header,
     "base": base,
     "checkpoint": checkpoint_differs,

@@ -5,6 +5,7 @@ import shutil
 
 import blake3
 import pytest
+from click.testing import CliRunner
 
 import mmsb
 from mmsb._core.log import crc32c
@@ -177,3 +178,21 @@ def test_a_checkpoint_that_points_to_no_place_at_all(tmp_path, offset):
     with pytest.raises(mmsb.CorruptLogError, match="no frame can stand"):
         mmsb.open(tmp_path / "s")
     assert findings_of(tmp_path / "s", read_only=True)
+
+
+def test_an_anchor_that_was_kept(tmp_path):
+    from mmsb.cli.app import commands
+
+    make(tmp_path / "s")
+    with mmsb.open(tmp_path / "s", segment_bytes=4096) as state:
+        kept = state.anchor
+        assert state.verify(head=kept).anchored == state.seq
+        state.page("a").write(b"later")
+        state.sync()
+        assert state.anchor != kept and not state.verify(head=kept).findings
+        (finding,) = state.verify(head=bytes(range(32))).findings
+        assert finding.kind == "kept anchor"
+    runs = [CliRunner().invoke(commands, ["verify", str(tmp_path / "s"), "--head", text]) for text in
+            (kept.hex(), bytes(range(32)).hex(), "nonsense")]  # fmt: skip
+    assert [run.exit_code for run in runs] == [0, 1, 2]
+    assert mmsb.open().anchor == bytes(32)
