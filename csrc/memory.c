@@ -42,7 +42,7 @@ int mmsb_memory_create(mmsb_memory *memory, uint64_t bytes, bool huge) {
     }
     if (huge) (void)madvise(base, bytes, MADV_HUGEPAGE);
     /* Sealed only now: the mapping just made stays the one writable mapping there will ever be. */
-    if (fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_FUTURE_WRITE) != 0) {
+    if (fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_FUTURE_WRITE | F_SEAL_SEAL) != 0) {
         munmap(base, bytes);
         close(fd);
         return MMSB_NO_MEMORY;

@@ -50,6 +50,13 @@ static uint64_t log_place(const mmsb_reader *reader, uint32_t number) {
     return place;
 }
 
+/* The log segment of that number; NULL: it is not mapped. */
+static const mmsb_reader_log *log_of(const mmsb_reader *reader, uint32_t number) {
+    uint64_t count, place = log_place(reader, number);
+    const mmsb_reader_log *logs = logs_of(reader, &count);
+    return place < count && logs[place].number == number ? &logs[place] : NULL;
+}
+
 int mmsb_reader_set_log(mmsb_reader *reader, uint32_t number, const uint8_t *base, uint64_t bytes) {
     uint64_t count;
     uint64_t place = log_place(reader, number);
@@ -115,10 +122,9 @@ static int window_next(window *w) {
     const mmsb_reader *reader = w->reader;
     while (w->position < w->end) {
         uint32_t number = NUMBER_OF(w->position);
-        uint64_t offset = OFFSET_OF(w->position), count;
-        uint64_t place = log_place(reader, number);
-        const mmsb_reader_log *log = logs_of(reader, &count) + place;
-        if (place == count || log->number != number) return MMSB_BEHIND;
+        uint64_t offset = OFFSET_OF(w->position);
+        const mmsb_reader_log *log = log_of(reader, number);
+        if (log == NULL) return MMSB_BEHIND;
         bool last = number == NUMBER_OF(w->end);
         uint64_t limit = last ? OFFSET_OF(w->end) : log->region.bytes;
         if (limit > log->region.bytes || offset > limit) return MMSB_BAD_LENGTH;
@@ -144,9 +150,8 @@ static int window_moment(const window *w, mmsb_moment *moment) {
     moment->seq = w->seq;
     if (w->seq != UINT64_MAX) return MMSB_OK;
     /* It led into a segment that has no frame yet. */
-    uint64_t count, place = log_place(w->reader, NUMBER_OF(w->end));
-    const mmsb_reader_log *log = logs_of(w->reader, &count) + place;
-    if (place == count || log->number != NUMBER_OF(w->end)) return MMSB_BEHIND;
+    const mmsb_reader_log *log = log_of(w->reader, NUMBER_OF(w->end));
+    if (log == NULL) return MMSB_BEHIND;
     moment->seq = log->base_seq;
     return MMSB_OK;
 }
@@ -502,11 +507,11 @@ void mmsb_reader_owner_went(mmsb_reader *reader) {
     uint64_t tail = __atomic_load_n(&reader->shared->tail, __ATOMIC_ACQUIRE);
     window w = {.reader = reader, .position = applied, .end = tail, .seq = reader->shared->seq};
     while (window_next(&w) == MMSB_OK) continue;
-    uint64_t seq = w.seq, count, place = log_place(reader, NUMBER_OF(tail));
-    const mmsb_reader_log *log = logs_of(reader, &count) + place;
+    uint64_t seq = w.seq;
+    const mmsb_reader_log *log = log_of(reader, NUMBER_OF(tail));
     reader->last = tail;
     reader->gone = true;
-    if (place == count || log->number != NUMBER_OF(tail)) return;
+    if (log == NULL) return;
     uint64_t offset = OFFSET_OF(tail);
     while (offset < log->region.bytes) {
         mmsb_frame_head head;

@@ -114,31 +114,49 @@ int64_t mmsb_log_canonical(mmsb_log_cursor *cursor, const mmsb_kernels *kernels,
     return p - out;
 }
 
+/* Searches [offset, cursor.available) on every 8-byte boundary for an intact frame of this store that is not older than
+ * the cursor. Returns its bytes (0: there is none) and sets *at and *head. */
+static uint64_t find_intact(const mmsb_log_cursor *cursor, const mmsb_kernels *kernels, uint64_t offset, uint64_t *at,
+                            mmsb_frame_head *head) {
+    for (; offset + MMSB_FRAME_WORD_BYTES + MMSB_FRAME_UNIT_BYTES <= cursor->available;
+         offset += MMSB_FRAME_UNIT_BYTES) {
+        const uint8_t *frame = cursor->bytes + offset;
+        /* A frame's kind is the one byte that is known beforehand; it spares most checksums over arbitrary bytes. */
+        uint8_t kind = frame[MMSB_FRAME_WORD_BYTES + 4];
+        if (mmsb_load_u64(frame) == 0 || (kind != MMSB_FRAME_COMMIT && kind != MMSB_FRAME_ANCHOR)) continue;
+        const uint8_t *changes, *end;
+        uint32_t crc;
+        int64_t bytes =
+            mmsb_frame_open(kernels, cursor->seed, frame, cursor->available - offset, head, &changes, &end, &crc);
+        uint64_t seq = cursor->base_seq + head->seq_rel;
+        if (bytes > 0 && seq != 0 && seq >= cursor->seq && head->durable_lag <= seq) {
+            *at = offset;
+            return (uint64_t)bytes;
+        }
+    }
+    return 0;
+}
+
 uint64_t mmsb_log_stranded(const mmsb_log_cursor *cursor, const mmsb_kernels *kernels, uint64_t *frames,
                            uint64_t *seq_max) {
-    uint64_t durable = 0;
+    uint64_t durable = 0, offset = cursor->offset, bytes;
+    mmsb_frame_head head = {0};
     *frames = *seq_max = 0;
-    uint64_t offset = cursor->offset + MMSB_FRAME_UNIT_BYTES;
-    while (offset + MMSB_FRAME_WORD_BYTES + MMSB_FRAME_UNIT_BYTES <= cursor->available) {
-        const uint8_t *at = cursor->bytes + offset;
-        uint64_t step = MMSB_FRAME_UNIT_BYTES;
-        /* A frame's kind is the one byte that is known beforehand; it spares most checksums over arbitrary bytes. */
-        uint8_t kind = at[MMSB_FRAME_WORD_BYTES + 4];
-        if (mmsb_load_u64(at) != 0 && (kind == MMSB_FRAME_COMMIT || kind == MMSB_FRAME_ANCHOR)) {
-            mmsb_frame_head head = {0};
-            const uint8_t *changes, *end;
-            uint32_t crc;
-            int64_t bytes =
-                mmsb_frame_open(kernels, cursor->seed, at, cursor->available - offset, &head, &changes, &end, &crc);
-            uint64_t seq = cursor->base_seq + head.seq_rel;
-            if (bytes > 0 && seq >= cursor->seq && head.durable_lag <= seq) {
-                *frames += 1;
-                *seq_max = mmsb_max_u64(*seq_max, seq);
-                durable = mmsb_max_u64(durable, seq - head.durable_lag);
-                step = (uint64_t)bytes;
-            }
-        }
-        offset += step;
+    for (; (bytes = find_intact(cursor, kernels, offset, &offset, &head)) != 0; offset += bytes) {
+        uint64_t seq = cursor->base_seq + head.seq_rel;
+        *frames += 1;
+        *seq_max = mmsb_max_u64(*seq_max, seq);
+        durable = mmsb_max_u64(durable, seq - head.durable_lag);
     }
     return durable;
+}
+
+bool mmsb_log_resume(mmsb_log_cursor *cursor, const mmsb_kernels *kernels) {
+    mmsb_frame_head head = {0};
+    if (find_intact(cursor, kernels, cursor->offset, &cursor->offset, &head) == 0) return false;
+    uint64_t seq = cursor->base_seq + head.seq_rel;
+    cursor->seq = head.kind == MMSB_FRAME_COMMIT ? seq - 1 : seq;
+    cursor->time_ns = cursor->base_time_ns + head.time_rel_ns;
+    cursor->last_crc = head.prev_crc;
+    return true;
 }

@@ -17,6 +17,7 @@ _HOMES = {
     "attach": "mmsb.attaching",
     "start": "mmsb.first",
     "export": "mmsb.exporting",
+    "salvage": "mmsb.salvaging",
     "State": "mmsb.state",
     "Page": "mmsb._core.page",
     "Delta": "mmsb._core.delta",

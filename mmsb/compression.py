@@ -79,6 +79,20 @@ def decompress(data: bytes, limit: int, path: str) -> bytes:
         ) from error
 
 
+def decompress_readable(data: bytes, limit: int) -> tuple[bytes, bool]:
+    """What can be had of a compressed segment, at most `limit` bytes, and whether that is all of it."""
+    import zstandard
+
+    out = bytearray()
+    stream = zstandard.ZstdDecompressor(max_window_size=1 << 27).stream_reader(data)
+    try:
+        while len(out) < limit and (some := stream.read(min(1 << 17, limit - len(out)))):
+            out += some
+        return bytes(out), len(out) == zstandard.frame_content_size(data)
+    except zstandard.ZstdError:
+        return bytes(out), False
+
+
 def decompress_head(files: Files, path: str, count: int) -> bytes:
     """The first `count` bytes of a compressed segment."""
     import zstandard

@@ -62,6 +62,7 @@ class Directory:
             with suppress(FileExistsError):
                 os.makedirs(os.path.dirname(self.path), exist_ok=True)
                 os.mkdir(self.path, 0o700)
+                os.chmod(self.path, 0o700)  # whatever the umask took away
         try:
             self.fd = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
         except OSError as error:

@@ -17,6 +17,7 @@ import socket
 import struct
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -113,16 +114,20 @@ def check_owner(path: str) -> None:
         )
 
 
-def take_lock(files: Files, folder: str) -> int:
+def take_lock(files: Files, folder: str, *, sign: bool = True) -> int:
     """Becomes the one writer of the store in `folder`. Returns the descriptor that holds the lock until it is closed.
+    Without `sign` nothing is written: the lock only keeps writers out.
 
     The lock belongs to the open file and not to the process, so it stays when some other descriptor of the file is
     closed, and goes when its holder dies. StoreLockedError names the holder; ReadOnlyError: see check_owner().
     """
-    check_owner(folder)
-    fd = files.open(os.path.join(folder, "lock"), os.O_RDWR | os.O_CREAT)
+    if sign:
+        check_owner(folder)
+    fd = files.open(os.path.join(folder, "lock"), os.O_RDWR | (os.O_CREAT if sign else 0))
     try:
         files.lock(fd)
+        if not sign:
+            return fd
         since = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime())
         note = f"pid {os.getpid()} on {socket.gethostname()} since {since}"
         files.pwrite(fd, note.encode()[:LOCK_BYTES].ljust(LOCK_BYTES, b"\0"), 0)
@@ -142,12 +147,22 @@ def take_lock(files: Files, folder: str) -> int:
 
 
 class Store:
-    """An existing store on disk. Open with `lock=True` to write, or with the `lock_fd` of create()."""
+    """An existing store on disk. Open with `lock=True` to write, or with the `lock_fd` of create().
+
+    `identity`: stands in for the file `store`, where that may be damaged.
+    """
 
     MAPPABLE = MAPPABLE
 
     def __init__(
-        self, files: Files, path: str, *, lock: bool, anchor_key: bytes | None = None, lock_fd: int = -1
+        self,
+        files: Files,
+        path: str,
+        *,
+        lock: bool,
+        anchor_key: bytes | None = None,
+        lock_fd: int = -1,
+        identity: Identity | None = None,
     ) -> None:
         self.lock_fd = lock_fd
         self.files = files
@@ -155,7 +170,7 @@ class Store:
         self.identity_path = os.path.join(self.path, "store")
         self.anchor_key = anchor_key
         try:
-            self.identity = self.identify(path)
+            self.identity = identity or self.identify(path)
             if lock and self.lock_fd < 0:
                 self.lock_fd = take_lock(files, self.path)
         except BaseException:
@@ -296,15 +311,16 @@ def create(files: Files, path: str, identity: Identity, base: tuple[int, bytes] 
     if not os.path.isdir(path):
         if not os.path.isdir(os.path.dirname(path)):
             raise NotAStoreError(f"There is no directory for a new store at {path}. Make its parent first.", path=path)
-        files.mkdir(path)
-        files.sync_directory(os.path.dirname(path))
+        with suppress(FileExistsError):  # another process is faster
+            files.mkdir(path)
+            files.sync_directory(os.path.dirname(path))
     elif not os.path.exists(os.path.join(path, "store")):
-        refuse_strangers(path)  # before anything is added to a directory that is not ours
+        refuse_strangers(path, locked=False)  # before anything is added to a directory that is not ours
     lock = take_lock(files, path)
     try:
         if os.path.exists(os.path.join(path, "store")):
             return lock  # another process was faster, and has closed it already
-        refuse_strangers(path)
+        refuse_strangers(path, locked=True)
         for name in ("log", "checkpoints"):
             if not os.path.isdir(os.path.join(path, name)):
                 files.mkdir(os.path.join(path, name))
@@ -318,9 +334,14 @@ def create(files: Files, path: str, identity: Identity, base: tuple[int, bytes] 
     return lock
 
 
-def refuse_strangers(path: str) -> None:
-    """Raises unless the directory holds nothing but what a creation that was cut short leaves."""
+def refuse_strangers(path: str, *, locked: bool) -> None:
+    """Raises unless the directory holds nothing but what a creation that was cut short leaves; or, as long as it is not
+    `locked`, what another process leaves that makes a store there just now.
+    """
     names = set(os.listdir(path))
+    known = {"log", "checkpoints", "horizon", "horizon.new", "store.new", "lock"}
+    if not locked and "lock" in names and names <= known | {"store", "torn", "socket"}:
+        return
     held = {
         name: os.listdir(os.path.join(path, name))
         for name in ("log", "checkpoints")
@@ -336,7 +357,7 @@ def refuse_strangers(path: str) -> None:
             seq=None,
             reason="the file is missing",
         )
-    strange = names - {"log", "checkpoints", "horizon", "horizon.new", "store.new", "lock"}
+    strange = names - known
     strange |= {os.path.join(folder, name) for folder, found in held.items() for name in found}
     if strange:
         raise NotAStoreError(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from mmsb._core.log import END, HEADER_BYTES
@@ -13,6 +12,7 @@ from mmsb.bases import copy_core
 from mmsb.checkpoint import Image
 from mmsb.digest import core_digest
 from mmsb.errors import CorruptLogError, MMSBError, RetentionError
+from mmsb.findings import Report
 from mmsb.horizon import HORIZON_BYTES, SLOTS_AT, read_slots
 from mmsb.segments import Segment, cursor_of
 
@@ -21,40 +21,6 @@ if TYPE_CHECKING:
     from mmsb.state import State
 
 Progress = Callable[[int, int], None]
-FAULT = "fault"  # history or state is not what it was
-OUTSIDE = "The memory was changed from outside."
-WARNING = "warning"  # something else is wrong, and nothing is lost
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One fault: where it is, and a sentence that says what to do. `start`, `end`: bytes of page `page_id`."""
-
-    sentence: str
-    path: str | None = None
-    offset: int | None = None
-    seq: int | None = None
-    page_id: int | None = None
-    start: int | None = None
-    end: int | None = None
-    severity: str = FAULT
-
-
-@dataclass
-class Report:
-    """What was checked, and what was found wrong. An empty `findings` is a clean bill."""
-
-    findings: list[Finding] = field(default_factory=list)
-    segments: int = 0
-    frames: int = 0
-    commits: int = 0
-    anchors: int = 0
-    checkpoints: int = 0
-    recomputed: int = 0
-
-    def add(self, sentence: str, **where: Any) -> None:
-        """Notes a fault."""
-        self.findings.append(Finding(sentence, **where))
 
 
 class Picture:
@@ -104,7 +70,8 @@ def _recompute(state: State, report: Report) -> int:
         else f"Bytes {start} to {end} of page {page_id} come out different when it is computed once more."
     )
     report.add(
-        f"{what} What computes it must be a pure function of its parents; register the right one with state.depend().",
+        "recompute",
+        what,
         seq=state.seq,
         page_id=page_id,
         start=start,
@@ -118,11 +85,10 @@ class Verification:
 
     def __init__(self, state: State, progress: Progress | None) -> None:
         self.state, self.progress = state, progress
-        self.report = Report()
         self.log, self.store, self.base = state._log, state._store, state._log.base
-        damage = state.recovered.damage
-        if damage is not None:
-            self.report.add(str(damage), **{fact: damage.facts[fact] for fact in ("path", "offset", "seq")})
+        self.report = Report(self.store.path) if self.store is not None else Report()
+        if state.recovered.damage is not None:
+            self.damaged(state.recovered.damage.facts)
         with state._exclusive():
             self.log.settle()
             self.head = state.seq
@@ -157,9 +123,8 @@ class Verification:
             except RetentionError:
                 raise  # compacted away by the writer of the store
             except (MMSBError, OSError) as error:
-                self.report.add(
-                    str(error), path=segment.path, offset=getattr(error, "offset", None), seq=self.scratch.seq + 1
-                )
+                facts = error.facts if isinstance(error, CorruptLogError) else {"reason": str(error)}
+                self.damaged({**facts, "path": segment.path, "seq": self.scratch.seq + 1})
                 return self.finish()
             self.report.segments += 1
             done += self.tails[segment.number]
@@ -167,17 +132,27 @@ class Verification:
                 self.progress(done, total)
         if self.scratch.seq != self.head:
             self.report.add(
-                f"The log ends at commit {self.scratch.seq} and the State is at {self.head}. "
-                "Close it and open the store again.",
+                "head",
+                f"The log ends at commit {self.scratch.seq} and the State is at {self.head}.",
                 seq=self.scratch.seq + 1,
             )
         else:
             replayed = Picture(self.scratch)
             if replayed.digest != self.live.digest:
-                self.report.findings.append(
-                    self.difference(self.live, replayed, "The memory was changed from outside.")
-                )
+                sentence, where = self.difference(self.live, replayed)
+                self.report.add("memory", sentence, **where)
         return self.finish()
+
+    def damaged(self, facts: dict[str, Any]) -> None:
+        """Notes damage that ends what can be replayed, once for each place."""
+        path, offset, seq, reason = (facts.get(name) for name in ("path", "offset", "seq", "reason"))
+        if any((known.path, known.offset) == (path, offset) for known in self.report.findings):
+            return
+        where = f"{path or 'The log in memory'} is damaged at offset {offset or 0}"
+        commit = "" if seq is None else f", commit {seq}"
+        self.report.add(
+            "damage" if seq is None else "log", f"{where}{commit}: {reason}.", path=path, offset=offset, seq=seq
+        )
 
     def finish(self) -> Report:
         """Checks what does not lie on the way along the log."""
@@ -202,8 +177,9 @@ class Verification:
                 self.report.checkpoints += 1
             if core_digest(self.scratch) != self.base.digest:
                 self.report.add(
+                    "base",
                     f"The base of the history, the checkpoint at {self.base.seq}, does not have the digest that it "
-                    "states. Restore it from a backup.",
+                    "states.",
                     path=self.state._checkpoints.path(self.base.seq) if self.store is not None else None,
                     seq=self.base.seq,
                 )
@@ -217,7 +193,8 @@ class Verification:
         data = self.log.read_anew(segment)
         if data[:HEADER_BYTES] != segment.head.encode():
             self.report.add(
-                f"The header of {segment.path} changed since it was opened. Restore the file.",
+                "header",
+                f"The header of {segment.path} changed since it was opened.",
                 path=segment.path,
                 offset=0,
             )
@@ -236,11 +213,10 @@ class Verification:
         if rest.strip(b"\0"):
             offset = tail + len(rest) - len(rest.lstrip(b"\0"))
             self.report.add(
-                f"{segment.path} has bytes after the end of the log, at offset {offset}. They count for nothing: "
-                "zero them, or open the store for writing and close it.",
+                "leftover",
+                f"{segment.path} has bytes after the end of the log, from offset {offset} on.",
                 path=segment.path,
                 offset=offset,
-                severity=WARNING,
             )
         return data
 
@@ -277,6 +253,7 @@ class Verification:
                     self.scratch._replay(applier, frame.seq)
                     self.checkpoint(frame.seq)
             self.check_place(segment, cursor)
+        self.scratch._replay(applier, self.head)
         if cursor.offset != tail or (segment is not self.segments[-1] and cursor.stopped != END):
             raise CorruptLogError(
                 f"{segment.path or 'The log in memory'} is damaged at offset {cursor.offset} (commit "
@@ -287,7 +264,6 @@ class Verification:
                 seq=cursor.seq + 1,
                 reason=cursor.stopped,
             )
-        self.scratch._replay(applier, self.head)
         if self.hasher is not None:
             feeder.canonical(self.hasher.update)
         return cursor.seq, cursor.last_crc
@@ -303,8 +279,9 @@ class Verification:
             feeder.canonical(self.hasher.update)
             if self.hasher.digest() != frame.anchor:
                 self.report.add(
-                    f"The anchor after commit {frame.seq} does not match the commits before it: the history was "
-                    "changed, or the anchor key is another one. Compare with a replica or a backup.",
+                    "anchor",
+                    f"The anchor after commit {frame.seq}, at offset {frame.offset} of {segment.path}, does not match "
+                    "the commits before it.",
                     path=segment.path,
                     offset=frame.offset,
                     seq=frame.seq,
@@ -328,7 +305,15 @@ class Verification:
 
     def unusable(self, seq: int, path: str, error: Exception) -> None:
         """Notes a checkpoint that cannot be read."""
-        self.report.add(f"The checkpoint {path} cannot be used: {error}", path=path, seq=seq, severity=WARNING)
+        reason, offset = getattr(error, "reason", error), getattr(error, "offset", None)
+        where = "" if offset is None else f" (offset {offset})"
+        self.report.add(
+            "unusable checkpoint",
+            f"The checkpoint {path} cannot be used: {reason}{where}.",
+            path=path,
+            seq=seq,
+            offset=offset,
+        )
 
     def load(self, seq: int) -> Image | None:
         """A complete checkpoint, None (and a finding) when it cannot be used."""
@@ -351,15 +336,9 @@ class Verification:
         copy = self.state.scratch()
         image.load_into(copy)
         if core_digest(copy) != head.digest or core_digest(self.scratch) != head.digest:
-            found = self.difference(Picture(copy), Picture(self.scratch), "")
-            self.report.add(
-                f"The checkpoint at {seq} differs from the log, which is the truth. Delete it. {found.sentence}",
-                path=self.state._checkpoints.path(seq),
-                seq=seq,
-                page_id=found.page_id,
-                start=found.start,
-                end=found.end,
-            )
+            sentence, where = self.difference(Picture(copy), Picture(self.scratch))
+            where.update(path=self.state._checkpoints.path(seq), seq=seq)
+            self.report.add("checkpoint", f"The checkpoint at {seq} differs from the log. {sentence}", **where)
 
     def check_place(self, segment: Segment, cursor: Any) -> None:
         """Compares what a checkpoint says about its place in the log with the log."""
@@ -376,7 +355,8 @@ class Verification:
     def misplaced(self, seq: int) -> None:
         """Notes a checkpoint that points to a wrong place."""
         self.report.add(
-            f"The checkpoint at {seq} points to a place in the log that is not its own. Delete it.",
+            "checkpoint",
+            f"The checkpoint at {seq} points to a place in the log that is not its own.",
             path=self.state._checkpoints.path(seq),
             seq=seq,
         )
@@ -386,43 +366,33 @@ class Verification:
         taken_since = self.state.read_only and seq > self.head
         if self.load(seq) is not None and seq > self.scratch.seq and not taken_since:
             self.report.add(
-                f"There is a checkpoint at {seq}, and the log could be followed up to commit {self.scratch.seq} only. "
-                "Opened with read_only=True the store shows it.",
+                "checkpoint ahead",
+                f"There is a checkpoint at {seq}, and the log could be followed up to commit {self.scratch.seq} only.",
                 path=self.state._checkpoints.path(seq),
                 seq=seq,
-                severity=WARNING,
             )
 
     # ---- differences, files
 
-    def difference(self, one: Picture, log: Picture, reason: str) -> Finding:
-        """Names the first page, byte range and delta in which pages differ from the replayed log."""
+    def difference(self, one: Picture, log: Picture) -> tuple[str, dict[str, Any]]:
+        """The first page, byte range and delta in which pages differ from the replayed log: a sentence, and where."""
         for page_id in sorted(one.facts.keys() | log.facts.keys()):
+            where: dict[str, Any] = {"page_id": page_id}
             if (page_id in one.facts) != (page_id in log.facts):
-                where = "log" if page_id in log.facts else "pages"
-                return Finding(f"Page {page_id} is only in the {where}. {reason}", page_id=page_id)
+                return f"Page {page_id} is only in the {'log' if page_id in log.facts else 'pages'}.", where
             if one.facts[page_id] != log.facts[page_id]:
-                return Finding(f"Page {page_id} has another size or epoch than the log says. {reason}", page_id=page_id)
+                return f"Page {page_id} has another size or epoch than the log says.", where
             if one.notes[page_id] != log.notes[page_id]:
-                return Finding(
-                    f"Page {page_id} has another name or other metadata than the log says. {reason}", page_id=page_id
-                )
+                return f"Page {page_id} has another name or other metadata than the log says.", where
             content, other = one.contents[page_id], log.contents[page_id]
             if content != other:
                 start = next(index for index in range(len(content)) if content[index] != other[index])
                 end = next(index for index in range(len(content), 0, -1) if content[index - 1] != other[index - 1])
                 delta = self.state.last_write(page_id, at=start, length=end - start)
-                return Finding(
-                    f"Bytes {start} to {end} of page {page_id} differ from the log; commit "
-                    f"{delta.seq if delta is not None else 'of its creation'} wrote them last. {reason}",
-                    seq=delta.seq if delta is not None else None,
-                    page_id=page_id,
-                    start=start,
-                    end=end,
-                )
-        if one.links != log.links:
-            return Finding(f"The graph differs from the log. {reason}")
-        return Finding(f"The next page id differs from the log. {reason}")
+                writer = f"commit {delta.seq} wrote" if delta is not None else "the commit that created it wrote"
+                where.update(seq=delta.seq if delta is not None else None, start=start, end=end)
+                return f"Bytes {start} to {end} of page {page_id} differ from the log; {writer} them last.", where
+        return "The graph differs from the log." if one.links != log.links else "The next page id differs.", {}
 
     def files(self) -> None:
         """The identity file, the horizon's slots, and files that do not belong."""
@@ -432,14 +402,14 @@ class Verification:
         for number, slot in enumerate(read_slots(data, store.uuid)):
             if slot is None or len(data) != HORIZON_BYTES:
                 self.report.add(
-                    f"Slot {number} of {path} is damaged. It is written anew when the store is next closed.",
+                    "horizon",
+                    f"Slot {number} of {path}, at offset {SLOTS_AT[number]}, is damaged.",
                     path=path,
                     offset=SLOTS_AT[number],
-                    severity=WARNING,
                 )
         if store.identity.encode() != files.read_file(store.identity_path, 4096):
             self.report.add(
-                f"{store.identity_path} changed since it was opened. Restore it.", path=store.identity_path, offset=0
+                "identity", f"{store.identity_path} changed since it was opened.", path=store.identity_path, offset=0
             )
         known = {
             "": r"store|lock|horizon|log|checkpoints|torn",
@@ -451,6 +421,4 @@ class Verification:
             for name in sorted(os.listdir(where)) if os.path.isdir(where) else []:
                 if not re.fullmatch(pattern, name):
                     strange = os.path.join(where, name)
-                    self.report.add(
-                        f"{strange} does not belong to the store. Move it away.", path=strange, severity=WARNING
-                    )
+                    self.report.add("stranger", f"{strange} does not belong to the store.", path=strange)

@@ -142,6 +142,10 @@ cdef extern from "frame.h" nogil:
         uint64_t source
         uint32_t prev_crc
         uint8_t kind
+    uint64_t MMSB_FRAME_HEAD_BYTES_MAX
+    uint32_t mmsb_frame_seed(const mmsb_kernels *kernels, const uint8_t *salt)
+    uint8_t *mmsb_frame_put_head(uint8_t *frame, const mmsb_frame_head *head)
+    int64_t mmsb_frame_close(const mmsb_kernels *kernels, uint32_t seed, uint8_t *frame, uint8_t *end, uint32_t *crc)
     ctypedef struct mmsb_change:
         uint8_t kind
         uint8_t page_kind
@@ -199,6 +203,7 @@ cdef extern from "segment.h" nogil:
                                const uint8_t *name, uint64_t name_bytes, uint8_t *out, uint64_t room)
     uint64_t mmsb_log_stranded(const mmsb_log_cursor *cursor, const mmsb_kernels *kernels, uint64_t *frames,
                                uint64_t *seq_max)
+    bint mmsb_log_resume(mmsb_log_cursor *cursor, const mmsb_kernels *kernels)
 
 
 cdef extern from "batch.h" nogil:

@@ -34,7 +34,9 @@ cdef dict TABLE = {
 
 cdef object raise_status(int status, str context="", dict facts=None):
     """Raises the exception of a negative status. `context` comes before the text of the status; `facts` become
-    attributes of the error."""
+    attributes of the error, unless it is Python's own, which has none."""
     text = mmsb_status_text(status).decode()
     cls, advice = TABLE.get(status, (errors.MMSBError, "Please report this."))
+    if not issubclass(cls, errors.MMSBError):
+        facts = None
     raise cls(f"{context}: {text}. {advice}" if context else f"{text[0].upper()}{text[1:]}. {advice}", **(facts or {}))

@@ -68,6 +68,13 @@ cdef class SegmentHead:
             return head, ""
         return None, f"newer version {version}" if status == MMSB_NEWER_VERSION else "damaged"
 
+    def resized(self, uint64_t capacity):
+        """The same header of a segment with so many bytes."""
+        cdef SegmentHead head = SegmentHead.__new__(SegmentHead)
+        head.head = self.head
+        head.head.capacity = capacity
+        return head
+
     def encode(self):
         """The 128 bytes of the header."""
         out = bytearray(MMSB_SEGMENT_HEADER_BYTES)
@@ -220,7 +227,8 @@ cdef class Cursor:
         if source not in self.sources:
             next(self)
             self.cursor = before
-        return self.sources[source].encode("utf-8", "surrogateescape")
+        # A foreign writer may have left the definition out.
+        return self.sources.get(source, "").encode("utf-8", "surrogateescape")
 
     def stranded(self):
         """Looks for intact frames after the place where the cursor stopped. (frames, highest seq, highest durable)."""
@@ -230,6 +238,18 @@ cdef class Cursor:
         with nogil:
             durable = mmsb_log_stranded(&self.cursor, &KERNELS, &frames, &seq_max)
         return frames, seq_max, durable
+
+    def resume(self):
+        """After a stop: stands before the next intact frame, wherever it is, as if it followed. False: there is none.
+
+        The state that its commit was made in is not known then.
+        """
+        cdef bint found
+        with nogil:
+            found = mmsb_log_resume(&self.cursor, &KERNELS)
+        if found:
+            self.stopped = None
+        return found
 
     @property
     def offset(self):
@@ -357,6 +377,11 @@ cdef class Frame:
         return self.sources.get(self.frame.head.source)
 
     @property
+    def source_id(self):
+        """The id of the source in its segment, 0 for none."""
+        return self.frame.head.source
+
+    @property
     def offset(self):
         """Where the frame begins in its segment, bytes."""
         return self.frame.offset
@@ -405,6 +430,33 @@ cdef class Frame:
                 index += 1
             result.append(change)
         return result
+
+    def copy(self, SegmentHead to not None, uint32_t prev_crc, bytes definition=b""):
+        """(bytes, CRC) of this commit or anchor as a frame of another segment, which follows one of that CRC.
+
+        `definition`: a SOURCE change to put before the others. ValueError when the segment begins after the frame.
+        """
+        cdef mmsb_frame_head head = self.frame.head
+        cdef uint64_t count = self.frame.end - self.frame.changes
+        cdef uint64_t defined = len(definition)
+        cdef bytearray out = bytearray(MMSB_FRAME_HEAD_BYTES_MAX + defined + count + 8)
+        cdef uint8_t[::1] view = out
+        cdef uint8_t *end
+        cdef uint32_t crc = 0
+        cdef int64_t size
+        if self.frame.seq < to.head.base_seq or self.frame.time_ns < to.head.base_time_ns:
+            raise ValueError(f"commit {self.frame.seq} is older than the segment that is to hold it")
+        head.seq_rel = self.frame.seq - to.head.base_seq
+        head.time_rel_ns = self.frame.time_ns - to.head.base_time_ns
+        head.prev_crc = prev_crc
+        end = mmsb_frame_put_head(&view[0], &head)
+        memcpy(end, PyBytes_AS_STRING(definition), defined)
+        memcpy(end + defined, self.frame.changes, count)
+        size = mmsb_frame_close(&KERNELS, mmsb_frame_seed(&KERNELS, to.head.salt), &view[0], end + defined + count,
+                                &crc)
+        if size < 0:
+            raise ValueError(f"commit {self.frame.seq} is too large for a frame")
+        return bytes(view[:size]), crc
 
     def written_pages(self):
         """The pages whose bytes the commit changes, ascending by their first change (dict, its values mean nothing).

@@ -13,6 +13,7 @@ BUILT_IN = {
     "verify": "mmsb.cli.verify",
     "checkpoint": "mmsb.cli.checkpoint",
     "compact": "mmsb.cli.compact",
+    "salvage": "mmsb.cli.salvage",
     "import": "mmsb.cli.import_",
     "ps": "mmsb.cli.ps",
     "tail": "mmsb.cli.tail",

@@ -16,7 +16,8 @@ from mmsb.cli.output import json_option, print_json, printable, progress
 def command(ctx: click.Context, store: str, recompute: bool, wants_json: bool) -> None:
     """Check all of STORE, and that a replay equals its head.
 
-    Every frame, anchor, checkpoint and file is read. Nothing is changed.
+    Every frame, anchor, checkpoint and file is read. Nothing is changed. Of what is found three things are said: what
+    it is and where, what it means, and what to do about it.
     """
     with open_store(store) as state, progress(f"verify {store}") as show:
         seq = state.seq
@@ -27,7 +28,12 @@ def command(ctx: click.Context, store: str, recompute: bool, wants_json: bool) -
         print_json({"store": store, "seq": seq, **vars(report), "findings": findings})
     else:
         for finding in report.findings:
-            click.echo(printable(finding.sentence))
+            for words in (
+                f"{finding.severity}: {finding.sentence}",
+                f"  {finding.meaning}",
+                f"  To do: {finding.advice}",
+            ):
+                click.echo(printable(words))
         names = ("segments", "commits", "anchors", "checkpoints")
         checked = ", ".join(f"{getattr(report, name)} {name}" for name in names)
         click.echo(f"{store}: {len(report.findings) or 'nothing'} found in {checked}")

@@ -150,3 +150,20 @@ def test_a_torn_tail_is_saved_zeroed_and_gone_on_from(tmp_path):
         state.page("a").write(b"goes on")
     with mmsb.open(tmp_path / "crashed") as state:
         assert state.seq == 2 and state.page("a")[0:7] == b"goes on"
+
+
+def test_a_frame_cut_out_of_a_crashed_log_is_missed(tmp_path):
+    """The frame that stands in its place does not follow, and calls it durable."""
+    state = mmsb.open(tmp_path / "s", segment_bytes=8192, durability="power")
+    page = state.create_page(100, name="a")
+    begin = state._active_tail
+    page.write(b"cut out")
+    end = state._active_tail
+    page.write(b"moved up")
+    shutil.copytree(tmp_path / "s", tmp_path / "crashed")
+    state.close()
+    (segment,) = (tmp_path / "crashed" / "log").iterdir()
+    data = segment.read_bytes()
+    segment.write_bytes((data[:begin] + data[end:]).ljust(len(data), b"\0"))
+    with pytest.raises(mmsb.CorruptLogError, match="durable up to commit 2"):
+        mmsb.open(tmp_path / "crashed")

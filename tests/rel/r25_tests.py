@@ -89,6 +89,7 @@ KILLERS = (
     "tests/unit/test_checkpoint.py",
     "tests/unit/test_compact.py",
     "tests/unit/test_appends.py",
+    "tests/crash/test_opening.py",
     "tests/crash/test_damage.py",
     "tests/crash/test_faults.py",
     "tests/unit/test_verify.py",
@@ -124,7 +125,7 @@ class Killer:
 
     def try_one(self, mutant: Mutant) -> str | None:
         """Who noticed a mutant ("": nobody); None when it does not compile, and is none."""
-        text = (ROOT / mutant.file).read_text()
+        text = (self.tree.folder / mutant.file).read_text()
         try:
             with self.tree.changed(mutant.file, mutant.apply(text)):
                 return self.notice(mutant.file)

@@ -6,6 +6,8 @@ import shutil
 import pytest
 
 import mmsb
+from mmsb import store
+from mmsb._core.files import Files
 
 FOLDERS = ("log", "checkpoints", "torn")
 
@@ -62,3 +64,58 @@ def test_another_user_s_directory_is_only_read(tmp_path, monkeypatch):
     assert os.listdir(tmp_path / "empty") == []
     with mmsb.open(tmp_path / "s", read_only=True) as state:
         assert state.seq == 1
+
+
+def test_the_directory_of_a_new_store_comes_just_then(tmp_path):
+    mkdir = Files.mkdir
+
+    class Late(Files):
+        def mkdir(self, path):
+            if not os.path.exists(path) and str(path) == str(tmp_path / "s"):
+                os.mkdir(path)
+            mkdir(self, path)
+
+    with mmsb.open(tmp_path / "s", files=Late()) as state:
+        state.create_page(8)
+    with mmsb.open(tmp_path / "s") as state:
+        assert state.seq == 1
+
+
+@pytest.mark.parametrize("mask", [0o277, 0o777])
+def test_the_directory_of_sockets_is_its_owners_whatever_the_umask(tmp_path, monkeypatch, mask):
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    before = os.umask(mask)
+    try:
+        with mmsb.open(name="masked") as state:
+            state.serve()
+            assert os.stat(tmp_path / "mmsb").st_mode & 0o777 == 0o700
+            mmsb.attach("masked").close()
+    finally:
+        os.umask(before)
+
+
+@pytest.mark.parametrize("then", [lambda state: None, lambda state: state.create_page(8)])
+def test_another_process_makes_the_store_just_then(tmp_path, monkeypatch, then):
+    """Between the looks for an identity and for files of others: what it has made is no stranger's."""
+    refuse_strangers = store.refuse_strangers
+
+    def too_late(path, *, locked):
+        monkeypatch.undo()
+        faster.append(mmsb.open(path))
+        then(faster[0])
+        refuse_strangers(path, locked=locked)
+
+    faster = []
+    (tmp_path / "s").mkdir()
+    monkeypatch.setattr(store, "refuse_strangers", too_late)
+    with pytest.raises(mmsb.StoreLockedError):
+        mmsb.open(tmp_path / "s")
+    faster[0].close()
+
+
+def test_a_lock_file_of_somebody_else_is_left_alone(tmp_path):
+    (tmp_path / "lock").write_bytes(b"theirs")
+    (tmp_path / "data").write_bytes(b"")
+    with pytest.raises(mmsb.NotAStoreError):
+        mmsb.open(tmp_path)
+    assert (tmp_path / "lock").read_bytes() == b"theirs"
