@@ -157,8 +157,15 @@ int mmsb_core_publish(mmsb_core *core, uint8_t *end, bool sync) {
     int64_t result = core->io->append(core->io->context, active->fd, append_through(core, (uint64_t)bytes),
                                       active->capacity, active->tail, frame, (uint64_t)bytes, sync);
     if (MMSB_UNLIKELY(result < 0)) {
-        core->poisoned = true;
         core->io_errno = (int)-result;
+        core->frame_needs = (uint64_t)bytes;
+        if (mmsb_io_is_full(result)) {
+            /* What was put of the frame goes again, as far as it came. */
+            memset(frame, 0, (size_t)bytes);
+            (void)core->io->pwrite(core->io->context, active->fd, frame, (uint64_t)bytes, active->tail);
+            return MMSB_DISK_FULL;
+        }
+        core->poisoned = true;
         return MMSB_IO;
     }
     const mmsb_building *building = &core->building;

@@ -44,12 +44,12 @@ typedef struct mmsb_core {
     uint64_t seq, time_ns, branch;
     uint64_t next_page_id, page_count;
     uint32_t seed, last_crc;
-    int io_errno;        /* of the failure that poisoned the core */
+    int io_errno;        /* of MMSB_DISK_FULL, or of the failure that poisoned the core */
     bool poisoned;       /* a write or sync failed: no further commit */
     mmsb_buffer frame;   /* the frame under construction */
     mmsb_buffer scratch; /* what a delta from outside or a merge would leave, while it is compared with the page */
     mmsb_building building;
-    uint64_t frame_needs; /* after MMSB_NO_SPACE: bytes of the frame that did not fit */
+    uint64_t frame_needs; /* after MMSB_NO_SPACE and MMSB_DISK_FULL: bytes of the frame */
     mmsb_buffer handles;  /* slots taken for the commit under construction, in the order of use */
     uint64_t handles_used;
     mmsb_buffer touched;       /* mmsb_touched: changes to pages with children since the last wave */

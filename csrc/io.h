@@ -3,6 +3,8 @@
 #ifndef MMSB_IO_H
 #define MMSB_IO_H
 
+#include <errno.h>
+
 #include "base.h"
 
 /* Every operation returns 0 or more, or -errno. Calls interrupted by a signal are taken up again, except close and the
@@ -43,7 +45,8 @@ typedef struct mmsb_io {
      * With a mapping and without `sync` no system call is made. The word is stored last, after a zero word behind the
      * frame, so that a process killed at any instant leaves no frame or a whole one, with the log's end after it.
      * Where the kernel cannot take a store (SIGBUS) the answer is -EIO.
-     * Otherwise the same three steps are writes, and `sync` ends them with fdatasync. Returns 0. */
+     * Otherwise the same three steps are writes, and `sync` ends them with fdatasync. Returns 0; when mmsb_io_is_full()
+     * holds of a failure, the log still ends at `offset`, and the frame may be appended once more. */
     int64_t (*append)(void *context, int fd, uint8_t *map, uint64_t capacity, uint64_t offset, const uint8_t *frame,
                       uint64_t bytes, bool sync);
 
@@ -58,6 +61,11 @@ typedef struct mmsb_io {
 
 /* The operating system. No kill points. */
 extern const mmsb_io mmsb_io_posix;
+
+/* Whether a failure means that there is no room: on the disk, in a quota, below the limit of a file's size. */
+static inline bool mmsb_io_is_full(int64_t result) {
+    return result == -ENOSPC || result == -EDQUOT || result == -EFBIG;
+}
 
 /* `append` in terms of the pwrite, fdatasync and killpoint of `io`: for tables that stand before another one. */
 int64_t mmsb_io_append(const mmsb_io *io, int fd, uint8_t *map, uint64_t capacity, uint64_t offset,

@@ -12,7 +12,7 @@ static void on_bus(int number, siginfo_t *info, void *context) {
     const uint8_t *at = info->si_addr;
     if (guard != NULL && at >= guard->start && at < guard->end) {
         current = NULL;
-        siglongjmp(guard->back, 1);
+        longjmp(guard->back, 1);
     }
     if (before.sa_flags & SA_SIGINFO) {
         before.sa_sigaction(number, info, context);

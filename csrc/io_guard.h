@@ -7,9 +7,9 @@
 
 #include "base.h"
 
-/* Lives in the function that stores: `sigsetjmp(guard.back, 0)` there returns 0, and once more when a store failed. */
+/* Lives in the function that stores: `setjmp(guard.back)` there returns 0, and once more when a store failed. */
 typedef struct mmsb_guard {
-    sigjmp_buf back;
+    jmp_buf back;
     const uint8_t *start, *end;
 } mmsb_guard;
 

@@ -193,14 +193,17 @@ static int64_t append_written(const mmsb_io *io, int fd, uint64_t offset, const 
     if (result < 0) return result;
     at_killpoint(io, "append:body");
     result = io->pwrite(io->context, fd, frame, 8, offset);
-    if (result < 0) return result;
-    at_killpoint(io, "append:word");
-    return sync ? io->fdatasync(io->context, fd) : 0;
+    if (result >= 0) {
+        at_killpoint(io, "append:word");
+        result = sync ? io->fdatasync(io->context, fd) : 0;
+    }
+    /* A part of the word may be there, or all of it: too late to say that nothing happened. */
+    return mmsb_io_is_full(result) ? -EIO : result;
 }
 
 static int64_t append_stored(const mmsb_io *io, uint8_t *at, const uint8_t *frame, uint64_t bytes, bool zero_after) {
     mmsb_guard guard;
-    if (sigsetjmp(guard.back, 0) != 0) return -EIO;
+    if (setjmp(guard.back) != 0) return -EIO;
     mmsb_guard_enter(&guard, at, bytes + 8);
     if (zero_after) mmsb_store_u64(at + bytes, 0);
     memcpy(at + 8, frame + 8, bytes - 8);

@@ -19,6 +19,7 @@ from mmsb._core.varint import Reader, put_text, put_varint
 from mmsb.compression import compress_block, decompress_block
 from mmsb.errors import CorruptCheckpointError, FormatVersionError, MMSBError
 from mmsb.linktable import NO_LINKS, StoredLinks, decode_links, encode_links
+from mmsb.log import room_for
 
 if TYPE_CHECKING:
     from mmsb._core.state import Core
@@ -375,7 +376,9 @@ def image_at(state: State, seq: int, keeper: Segment | None) -> Image:
 def write_image(state: State, path: Any) -> None:
     """Writes the State as one full file that mmsb.open() can start from."""
     image, pages = take(state)
-    state._log.files.write_file(os.path.abspath(os.fspath(path)), encode_image(image, pages))
+    path, data = os.path.abspath(os.fsdecode(path)), encode_image(image, pages)
+    with room_for(path, len(data)):
+        state._log.files.write_file(path, data)
 
 
 def read_image(files: Files, path: str) -> Image:
@@ -554,8 +557,10 @@ class Checkpoints:
             image.base = isinstance(base, Image) and base.seq == image.seq
             # The log up to here must be as durable as the checkpoint that points into it.
             state._log.sync(state)
-            self.store.folder("checkpoints")
-            self.files.write_file(self.path(image.seq), encode_image(image, pages))
+            path, data = self.path(image.seq), encode_image(image, pages)
+            with room_for(path, len(data)):
+                self.store.folder("checkpoints")
+                self.files.write_file(path, data)
             self.images.clear()
             self.remember(image, image.epochs)
         state._announce("checkpoint_created", image.seq, self.path(image.seq))

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from mmsb.bases import segments_between
 from mmsb.digest import core_digest
 from mmsb.errors import CorruptCheckpointError, ReadOnlyError
+from mmsb.log import room_for
 
 if TYPE_CHECKING:
     from mmsb._core.files import Files
@@ -118,8 +119,10 @@ def _write_base(state: State, seq: int, keeper: Segment, labels: list[tuple[int,
     image.labels = labels
     path = checkpoints.path(seq)
     aside = path + ".new"
-    state._store.folder("checkpoints")
-    log.files.write_file(aside, encode_image(image, image.pages))
+    data = encode_image(image, image.pages)
+    with room_for(path, len(data)):
+        state._store.folder("checkpoints")
+        log.files.write_file(aside, data)
     copy = state.scratch()
     try:
         back = decode_image(log.files.read_file(aside, 1 << 40), aside)

@@ -137,7 +137,7 @@ class ClientDroppedError(MMSBError, ConnectionError):
 
 
 class StoreFullError(MMSBError, OSError):
-    """The disk or quota is full (`path`, `needed_bytes`). The commit was rejected and may be tried again."""
+    """The disk or quota is full (`path`, `needed_bytes`). What was asked for did not happen and may be tried again."""
 
 
 class CommitInDoubtError(MMSBError, OSError):

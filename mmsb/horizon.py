@@ -95,15 +95,21 @@ class Horizon:
     def mend(self) -> None:
         """Rewrites both slots where one of them is damaged, as a crash in the middle of write() leaves it."""
         if self.mark is not None and None in self.slots:
-            self.write(replace(self.mark, clean=False), both=True)
+            mark = replace(self.mark, clean=False)
+            for _ in SLOTS_AT:
+                self.put(mark)
+                self.sync()
+            self.mark = mark
 
-    def write(self, mark: Mark, both: bool = False) -> None:
-        """Writes and syncs one slot; both when the mark is clean, so that one damaged bit costs nothing."""
-        for _ in range(2 if mark.clean or both else 1):
-            self.counter += 1
-            self.files.pwrite(self.fd, mark.encode(self.uuid, self.counter), SLOTS_AT[self.counter % 2])
-            self.files.fdatasync(self.fd)
-        self.mark = mark
+    def put(self, mark: Mark) -> None:
+        """Writes the older slot. When that fails it is the next to be written as well: the newer one stays."""
+        counter = self.counter + 1
+        self.files.pwrite(self.fd, mark.encode(self.uuid, counter), SLOTS_AT[counter % 2])
+        self.counter = counter
+
+    def sync(self) -> None:
+        """Makes what was put durable."""
+        self.files.fdatasync(self.fd)
 
     def close(self) -> None:
         """Closes the file."""

@@ -10,7 +10,7 @@ import os
 import threading
 from collections import deque
 from collections.abc import Iterator
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 from mmsb._core.files import Files, Mapping, Memory
@@ -18,7 +18,7 @@ from mmsb._core.log import END, HEADER_BYTES, Cursor, Frame, SegmentHead
 from mmsb._core.state import Core
 from mmsb.anchors import Anchors
 from mmsb.errors import CommitInDoubtError, CorruptLogError, MMSBError, RetentionError, StoreFullError
-from mmsb.horizon import Horizon, Mark
+from mmsb.horizon import HORIZON_BYTES, Horizon, Mark
 from mmsb.segments import Buffers, Segment, cursor_of, read_segment, unfit
 
 if TYPE_CHECKING:
@@ -275,12 +275,24 @@ def full(error: OSError, path: str, needed_bytes: int) -> StoreFullError | None:
     if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         return None
     return StoreFullError(
-        f"There is no room for {needed_bytes} more bytes of log at {path} ({error.strerror}). "
+        f"There is no room for {needed_bytes} more bytes at {path} ({error.strerror}). "
         "Free space and try again; nothing was changed.",
         path=path,
         needed_bytes=needed_bytes,
         errno=error.errno,
     )
+
+
+@contextmanager
+def room_for(path: str, needed_bytes: int) -> Iterator[None]:
+    """A full disk or quota is a StoreFullError inside."""
+    try:
+        yield
+    except OSError as error:
+        found = None if isinstance(error, MMSBError) else full(error, path, needed_bytes)
+        if found is None:
+            raise
+        raise found from error
 
 
 class FileLog(Log):
@@ -439,7 +451,7 @@ class FileLog(Log):
             self.guarded(state, self.files.fdatasync, active.fd)
             state.durable_seq = mark.durable_seq
             if anchor and self.horizon is not None:
-                self.guarded(state, self.horizon.write, mark)
+                self.move_horizon(state, self.horizon, mark)
             with state._exclusive():
                 self.unsynced = [segment for segment in self.unsynced if segment not in older]
             for segment in older:
@@ -451,6 +463,22 @@ class FileLog(Log):
             self.append_anchor(state)
         except StoreFullError as error:
             self.failures.append(error)
+
+    def move_horizon(self, state: State, horizon: Horizon, mark: Mark) -> None:
+        """Writes both slots when the log is closed, so that one damaged bit costs nothing.
+
+        A full disk may refuse that where nothing is written in place; the commits are durable all the same.
+        """
+        for _ in range(2 if mark.clean else 1):
+            try:
+                horizon.put(mark)
+            except OSError as error:
+                if (found := full(error, horizon.path, HORIZON_BYTES)) is None:
+                    raise self.doubt(state, error) from error
+                self.failures.append(found)
+                return
+            self.guarded(state, horizon.sync)
+        horizon.mark = mark
 
     def release(self, segment: Segment) -> None:
         """A sealed, synced segment needs its descriptor and mapping no more; it is read with pread."""

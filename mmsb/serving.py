@@ -21,8 +21,10 @@ from typing import TYPE_CHECKING, Any
 from mmsb import messages, rights
 from mmsb._core.files import Memory
 from mmsb._core.sharing import CLIENTS_MAX, SHARED_BYTES, WORDS_BYTES, Region, Sharing
+from mmsb.config import runtime_directory
 from mmsb.errors import AttachError, BusyError, FormatVersionError, StateClosedError, described
 from mmsb.executing import LOOK_SECONDS, CommandServer
+from mmsb.log import room_for
 from mmsb.rendezvous import Listener, credentials, key_of_name, key_of_store
 
 if TYPE_CHECKING:
@@ -83,7 +85,8 @@ class Server:
         if not keys:
             raise ValueError("Nobody could find this State. Give it a name: mmsb.open(name=...).")
         shared = None if state.path is None or state._log.files.shared is None else state.path
-        self.listener = Listener(keys, repr(state.name) if state.path is None else state.path, shared)
+        with room_for(runtime_directory(), 0):
+            self.listener = Listener(keys, repr(state.name) if state.path is None else state.path, shared)
         self.epoll = select.epoll()
         self.thread: threading.Thread | None = None
         self.bell = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)

@@ -15,8 +15,16 @@ from mmsb._core.files import Files
 from mmsb._core.page import Page
 from mmsb._core.state import Core
 from mmsb.edit import Edit
-from mmsb.errors import ConflictError, InvalidDeltaError, MMSBError, ReadOnlyError, UnsupportedLocationError
+from mmsb.errors import (
+    ConflictError,
+    InvalidDeltaError,
+    MMSBError,
+    ReadOnlyError,
+    StoreFullError,
+    UnsupportedLocationError,
+)
 from mmsb.index import Indexes
+from mmsb.log import full
 from mmsb.propagation import Propagation
 from mmsb.recovery import Recovered
 
@@ -378,6 +386,9 @@ class State(Propagation):
 
     def _roll(self, needed_bytes: int) -> None:
         self._log.roll(self, needed_bytes)
+
+    def _full(self, needed_bytes: int, number: int) -> StoreFullError | None:
+        return full(OSError(number, os.strerror(number)), self._log.active.path, needed_bytes)
 
     def _anchored(self, frame: Any) -> None:
         self._log.anchored(frame)

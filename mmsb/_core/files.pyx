@@ -223,12 +223,19 @@ cdef class Files:
             self.unlink(aside)
             fd = self.open(aside, flags)
         try:
-            self.pwrite(fd, data, 0)
-            if durable:
-                self.fdatasync(fd)
-        finally:
-            self.close(fd)
-        self.rename(aside, path)
+            try:
+                self.pwrite(fd, data, 0)
+                if durable:
+                    self.fdatasync(fd)
+            finally:
+                self.close(fd)
+            self.rename(aside, path)
+        except OSError:
+            try:
+                self.unlink(aside)  # on a full disk it holds the last of the room
+            except OSError:
+                pass
+            raise
         if durable:
             self.sync_directory(os.path.dirname(os.fspath(path)) or ".")
 

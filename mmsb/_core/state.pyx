@@ -308,6 +308,8 @@ cdef class Core:
                 f" (errno {self.core.io_errno}): commit {self.core.seq + 1} is in doubt. "
                 "Close the State and open the store again; recovery decides.",
                 seq=self.core.seq + 1, errno=self.core.io_errno)
+        if status == MMSB_DISK_FULL:
+            raise self._full(self.core.frame_needs, self.core.io_errno)
         if status == MMSB_ARENA_FULL:
             raise errors.ArenaFullError(
                 f"The State's max_bytes ({self.core.arena.max_bytes}) would be exceeded. "

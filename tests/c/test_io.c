@@ -111,6 +111,23 @@ static void test_append_stays_inside(void) {
     io->close(NULL, fd);
 }
 
+/* What a mapping cannot take is an error, and the next one that it can take is none. */
+static void test_append_to_a_file_that_was_cut(void) {
+    const mmsb_io *io = &mmsb_io_posix;
+    uint8_t frame[FRAME_BYTES], *map = NULL;
+    make_frame(frame);
+    int fd = make_file(io, "cut", 0);
+    CHECK(io->map(NULL, fd, 0, CAPACITY, true, &map) == 0, "no mapping");
+    CHECK(io->truncate(NULL, fd, 0) == 0, "truncate");
+    for (int i = 0; i < 2; i++)
+        CHECK(io->append(NULL, fd, map, CAPACITY, 128, frame, FRAME_BYTES, false) == -EIO, "no error");
+    CHECK(io->truncate(NULL, fd, CAPACITY) == 0, "truncate");
+    CHECK(io->append(NULL, fd, map, CAPACITY, 128, frame, FRAME_BYTES, false) == 0, "append");
+    CHECK(memcmp(map + 128, frame, FRAME_BYTES) == 0, "the frame");
+    io->unmap(NULL, map, CAPACITY);
+    io->close(NULL, fd);
+}
+
 /* One operation of every kind, as a store makes them. Returns the first failure, or 0. */
 static int64_t workload(mmsb_io_fault *fault) {
     mmsb_io *io = &fault->io;
@@ -164,6 +181,7 @@ static void test_every_kind_fails_when_armed(void) {
     for (int kind = MMSB_IO_ANY; kind < MMSB_IO_KINDS; kind++) {
         mmsb_io_fault_arm(&fault, (mmsb_io_kind)kind, 1, MMSB_FAULT_FAIL, ENOSPC, false);
         int64_t expected = kind == MMSB_IO_KILLPOINT ? 0 : -ENOSPC; /* one cannot fail */
+        if (kind == MMSB_IO_FDATASYNC) expected = -EIO;             /* that of append, too late for no room */
         int64_t failed = workload(&fault);
         CHECK(failed == expected, "%s: %ld", kinds[kind], (long)failed);
         if (kind != MMSB_IO_CLOSE) CHECK(workload(&fault) == 0, "%s fails again", kinds[kind]);
@@ -240,6 +258,7 @@ int main(int argc, char **argv) {
     test_lock();
     test_append_lands_the_same();
     test_append_stays_inside();
+    test_append_to_a_file_that_was_cut();
     test_every_kind_fails_when_armed();
     test_torn_writes();
     test_killed_between_body_and_word();

@@ -70,6 +70,57 @@ def test_a_failed_sync_poisons_for_good(tmp_path):
         state.page("a").write(b"z")
 
 
+def test_a_segment_that_was_cut_poisons_and_does_not_kill(tmp_path):
+    """Stores into its mapping find no file behind it, as on a disk that is gone: SIGBUS, unless it is caught."""
+    state = mmsb.open(tmp_path / "s")
+    page = state.create_page(20_000, name="a")
+    (segment,) = (tmp_path / "s" / "log").iterdir()
+    os.truncate(segment, 4096)
+    with pytest.raises(mmsb.CommitInDoubtError) as caught:
+        for n in range(3):
+            page.write(bytes([n + 1]) * 4000, at=n * 4000)
+    assert caught.value.errno == errno.EIO
+    with pytest.raises(mmsb.CommitInDoubtError):
+        page.write(b"x")
+    state.close()
+
+
+@pytest.mark.parametrize("error", [errno.ENOSPC, errno.EDQUOT, errno.EFBIG])
+@pytest.mark.parametrize("nth", [1, 2])
+def test_a_full_disk_where_segments_cannot_be_preallocated(tmp_path, nth, error):
+    """Nothing was exposed before the word of a frame, so the commit is rejected and may be tried again."""
+    files = Files(faulty=True)
+    with mmsb.open(tmp_path / "s", files=files, mapped=False) as state:
+        page = state.create_page(3000, name="a")
+        for durability in (None, "power"):
+            files.arm("pwrite", nth, "tear", error)
+            seq, digest = state.seq, state.digest()
+            with pytest.raises(mmsb.StoreFullError) as caught, state.batch(durability=durability) as batch:
+                batch.write(page, bytes([seq]) * 3000)
+            assert caught.value.errno == error and caught.value.needed_bytes > 10
+            assert (state.seq, state.digest()) == (seq, digest)
+            page.write(b"2" * 10 + bytes([seq]))
+        files.arm("pwrite", 3, "fail", error)  # the word itself: too late
+        with pytest.raises(mmsb.CommitInDoubtError):
+            page.write(b"3" * 3000)
+    with mmsb.open(tmp_path / "s") as state:
+        assert state.seq == 3 and state.page("a")[0:10] == b"2" * 10
+        assert not state.verify().findings
+
+
+def test_a_checkpoint_that_finds_no_room_leaves_none_taken(tmp_path):
+    files = Files(faulty=True)
+    with mmsb.open(tmp_path / "s", files=files) as state:
+        state.create_page(3000, name="a", data=os.urandom(3000))
+        for act in (state.checkpoint, lambda: state.stop(tmp_path / "one"), lambda: state.compact(before=1)):
+            files.arm("pwrite", 2 if act == state.checkpoint else 1, "fail", errno.ENOSPC)
+            with pytest.raises(mmsb.StoreFullError) as caught:
+                act()
+            assert caught.value.needed_bytes > 3000
+            assert not [path for path in tmp_path.rglob("*") if path.name.endswith(".new")]
+        state.checkpoint()
+
+
 def test_a_full_disk_rejects_and_may_be_tried_again(tmp_path):
     files = Files(faulty=True)
     with mmsb.open(tmp_path / "s", files=files, segment_bytes=4096) as state:

@@ -17,19 +17,25 @@ Verdict = str | tuple[str, str]  # a word that is counted, or (kind of programme
 Case = tuple[str, Callable[[], Verdict]]
 
 
-def in_child(work: Callable[..., object], *arguments: object) -> int:
-    """Runs work(*arguments) in a forked child that ends without closing anything. Its wait status; 0: it returned."""
+def in_child(work: Callable[..., int | None], *arguments: object) -> int:
+    """Runs work(*arguments) in a forked child that ends without closing anything. Its wait status; what it returned is
+    its exit status, and 1 an exception.
+    """
     child = os.fork()
     if child == 0:
         code = 1
         try:
-            work(*arguments)
-            code = 0
+            code = work(*arguments) or 0
         except BaseException:
             traceback.print_exc()
         finally:
             os._exit(code)
-    return os.waitpid(child, 0)[1]
+    try:
+        return os.waitpid(child, 0)[1]
+    except BaseException:  # this process is to end, and the child with it
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+        raise
 
 
 def try_each(run: Run, cases: list[Case], after_death: Callable[[], object] = lambda: None) -> None:

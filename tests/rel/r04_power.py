@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import mmsb
-from tests.rel import disks
+from tests.rel import blocks
 from tests.rel.children import in_child
 from tests.rel.programme import ROOT, Measure, Part, Run
 from tests.rel.steps import Pages, commit, pages_of, step
@@ -61,28 +61,28 @@ def write(path: Path, mark: Path, seed: int, session: int, number: int) -> None:
         os.write(fd, MARK.pack(state.seq, state.seq))
 
 
-def record(run: Run, kind: str, base: Path, session: int) -> list[disks.Entry]:
+def record(run: Run, kind: str, base: Path, session: int) -> list[blocks.Entry]:
     """Runs the writers of a session, one after the other, on a disk that begins as `base`, which is left as it is.
 
     The first ends without closing: what it did not sync must become durable with what its successor syncs.
     """
     image = run.work / "image"
-    disks.copy_sparse(base, image)
-    with disks.Recorder(run.work, image) as recorder:
-        with disks.loop_device(recorder.disk) as device, disks.mounted(device, run.work / "mnt", kind) as path:
+    blocks.copy_sparse(base, image)
+    with blocks.Recorder(run.work, image) as recorder:
+        with blocks.loop_device(recorder.disk) as device, blocks.mounted(device, run.work / "mnt", kind) as path:
             for number in range(WRITERS):
                 status = in_child(write, path, recorder.root / "mark", run.seed, session, number)
                 if status:
                     what = "signals" if os.WIFSIGNALED(status) else "wrong"
                     run.fail(what, f"{session}", f"writer {number} ended with status {status}")
-    return disks.read_log(recorder.log)
+    return blocks.read_log(recorder.log)
 
 
 class Past:
     """What the marks of a recording promise: after entry n, at least `floor[n]` and at most `most[n]` is recovered."""
 
-    def __init__(self, entries: list[disks.Entry], before: Past | None, seed: int, session: int) -> None:
-        marks = [MARK.unpack(entry.data) for entry in entries if entry.kind == disks.MARK]
+    def __init__(self, entries: list[blocks.Entry], before: Past | None, seed: int, session: int) -> None:
+        marks = [MARK.unpack(entry.data) for entry in entries if entry.kind == blocks.MARK]
         self.states: list[Pages] = before.states[: marks[0][0] + 1] if before is not None and marks else [{}]
         while marks and len(self.states) <= marks[-1][0] + 1:
             _, pages = step(dice_of(seed, session, len(self.states)), self.states[-1])
@@ -90,7 +90,7 @@ class Past:
         floor, most = (before.kept, len(before.states) - 1) if before is not None else (0, 0)
         self.floors, self.mosts = [], []
         for entry in entries:
-            if entry.kind == disks.MARK:
+            if entry.kind == blocks.MARK:
                 seq, durable = MARK.unpack(entry.data)
                 floor, most = durable, seq + 1
             self.floors.append(floor)
@@ -126,23 +126,23 @@ def judge(path: Path, past: Past, point: int, session: int, dice: random.Random)
 
 def power_loss(run: Run, kind: str, states: int, of_a_session: int) -> None:
     """Records sessions and tries `states` distinct states in all."""
-    run.tally.skipped = disks.missing(kind, fuse=True)
+    run.tally.skipped = blocks.missing(kind, fuse=True)
     if run.tally.skipped:
         return
-    disks.keep_private()
+    blocks.keep_private()
     empty, base, crashed, next_base = (run.work / name for name in ("empty", "base", "crashed", "next"))
-    disks.make_file_system(kind, empty)
+    blocks.make_file_system(kind, empty)
     past: Past | None = None
     tried = session = 0
     while tried < states:
         if session % SESSIONS_OF_A_DISK == 0:
             past = None
-            disks.copy_sparse(empty, base)
+            blocks.copy_sparse(empty, base)
         else:
             next_base.rename(base)
         entries = record(run, kind, base, session)
         past = Past(entries, past, run.seed, session)
-        loss, dice, seen = disks.PowerLoss(entries, base), run.dice(kind, session), set()
+        loss, dice, seen = blocks.PowerLoss(entries, base), run.dice(kind, session), set()
         points = sorted(dice.choices(loss.points(), k=of_a_session))
         follows = dice.randrange(of_a_session // 2, of_a_session)
         for number, point in enumerate(points):
@@ -164,16 +164,16 @@ def power_loss(run: Run, kind: str, states: int, of_a_session: int) -> None:
 def try_one(run: Run, kind: str, crashed: Path, past: Past, point: int, session: int, number: int) -> None:
     """Mounts the image of a power loss and judges what is there. The image of a failure is kept."""
     kept = run.work / "kept"
-    disks.copy_sparse(crashed, kept)
+    blocks.copy_sparse(crashed, kept)
     try:
-        with disks.loop_device(crashed) as device, disks.mounted(device, run.work / "mnt", kind) as path:
+        with blocks.loop_device(crashed) as device, blocks.mounted(device, run.work / "mnt", kind) as path:
             broken = judge(path, past, point, session, run.dice(kind, session, number))
     except OSError as error:
         broken = "wrong", f"{kind} cannot be used: {error}"
     run.tally.injected += 1
     if broken is not None:
         image = ROOT / f"build/rel/R4-{kind}-{session}-{number}.img"
-        disks.copy_sparse(kept, image)
+        blocks.copy_sparse(kept, image)
         run.fail(broken[0], f"{session}:{number}", f"{broken[1]}; the image is {image.relative_to(ROOT)}")
 
 
@@ -200,5 +200,5 @@ MEASURE = Measure(
         Part("xfs", xfs, at_least=(60, 1000)),
         Part("btrfs", btrfs, at_least=(60, 1000)),
     ),
-    files=("tests/rel/blocks.c", "tests/rel/children.py", "tests/rel/disks.py", "tests/rel/steps.py"),
+    files=("tests/rel/blocks.*", "tests/rel/children.py", "tests/rel/steps.py"),
 )

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import mmsb
-from tests.rel import disks
+from tests.rel import blocks
 from tests.rel.children import in_child
 from tests.rel.programme import Measure, Part, Run
 from tests.rel.steps import Pages, commit, pages_of, step
@@ -30,7 +30,7 @@ WAYS = {
 }
 
 
-def use(path: Path, recorder: disks.Recorder, run: Run, way: str, skip: int, count: int) -> None:
+def use(path: Path, recorder: blocks.Recorder, run: Run, way: str, skip: int, count: int) -> None:
     """In a child: commits, lets the disk fail, commits until an error, and sees that nothing is accepted after it."""
     durability, besides = WAYS[way]
     state = mmsb.open(path / "store", durability=durability, segment_bytes=8192, checkpoint_bytes=None)
@@ -82,23 +82,23 @@ def use(path: Path, recorder: disks.Recorder, run: Run, way: str, skip: int, cou
 def try_one(run: Run, kind: str, empty: Path, case: str, way: str, skip: int, count: int) -> str:
     """One disk that fails at one place. What came of it: "poisoned", "survived" or "not reached"."""
     image = run.work / "image"
-    disks.copy_sparse(empty, image)
-    with disks.Recorder(run.work, image) as recorder:
-        with disks.loop_device(recorder.disk) as device:
-            with disks.mounted(device, run.work / "mnt", kind) as path:
+    blocks.copy_sparse(empty, image)
+    with blocks.Recorder(run.work, image) as recorder:
+        with blocks.loop_device(recorder.disk) as device:
+            with blocks.mounted(device, run.work / "mnt", kind) as path:
                 status = in_child(use, path, recorder, run, way, skip, count)
                 recorder.say("fail", b"0 0")
-            entries = disks.read_log(recorder.log)
-            marks = [MARK.unpack(entry.data) for entry in entries if entry.kind == disks.MARK]
+            entries = blocks.read_log(recorder.log)
+            marks = [MARK.unpack(entry.data) for entry in entries if entry.kind == blocks.MARK]
             if status:
                 kinds = "signals" if os.WIFSIGNALED(status) else "wrong"
                 run.fail(kinds, case, f"the writer ended with status {status}")
             floor, most = max((mark[2] for mark in marks), default=0), max((mark[1] for mark in marks), default=0) + 1
             if any(mark[0] == POISONED and mark[1] for mark in marks):
                 run.fail("wrong", case, "the writer went on after a failed sync")
-            with disks.mounted(device, run.work / "mnt", kind) as path:
+            with blocks.mounted(device, run.work / "mnt", kind) as path:
                 judge(run, path / "store", case, floor, most)
-    if not any(entry.kind == disks.FAILED for entry in entries):
+    if not any(entry.kind == blocks.FAILED for entry in entries):
         return "not reached"
     return "poisoned" if any(mark[0] == POISONED for mark in marks) else "survived"
 
@@ -135,11 +135,11 @@ def cases(run: Run) -> Iterator[tuple[str, str, int, int]]:
 
 def write_back(run: Run, kind: str) -> None:
     """Fails one block write after another, once and for ever, in every way to use a store."""
-    run.tally.skipped = disks.missing(kind, fuse=True)
+    run.tally.skipped = blocks.missing(kind, fuse=True)
     if run.tally.skipped:
         return
-    disks.keep_private()
-    disks.make_file_system(kind, run.work / "empty")
+    blocks.keep_private()
+    blocks.make_file_system(kind, run.work / "empty")
     wanted = [case for case in cases(run) if run.wants(case[0])]
     counts = run.tally.figures
     for number, (case, way, skip, count) in enumerate(wanted):
@@ -154,6 +154,6 @@ def write_back(run: Run, kind: str) -> None:
 MEASURE = Measure(
     "R9",
     "write-back errors",
-    tuple(Part(kind, lambda run, kind=kind: write_back(run, kind), at_least=(10, 200)) for kind in disks.MKFS),
-    files=("tests/rel/blocks.c", "tests/rel/children.py", "tests/rel/disks.py", "tests/rel/steps.py"),
+    tuple(Part(kind, lambda run, kind=kind: write_back(run, kind), at_least=(10, 200)) for kind in blocks.MKFS),
+    files=("tests/rel/blocks.*", "tests/rel/children.py", "tests/rel/steps.py"),
 )

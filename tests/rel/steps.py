@@ -1,4 +1,4 @@
-"""A history that any prefix of can be told from any other: what each commit does follows from dice and what there is."""
+"""A history whose prefixes all differ: what each commit does follows from dice and from what there is."""
 
 from __future__ import annotations
 

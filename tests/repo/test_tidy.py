@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-TIDY = "[long_files]\n[system_calls]\nalloc = 'heap'\n[pure]\nsymbols = ['memcpy']\n"
+TIDY = "[long_files]\n[system_calls]\nalloc = 'heap'\n[globals]\n[pure]\nsymbols = ['memcpy']\n"
 
 
 def run(root: Path) -> subprocess.CompletedProcess[str]:
