@@ -41,7 +41,8 @@
     X(NO_RIGHT, -34, "the client has no right to that")                       \
     X(GROWN, -35, "there is memory of the owner that is not mapped yet")      \
     X(DROPPED, -36, "the owner dropped this client")                          \
-    X(BEHIND, -37, "the log between two moments is not mapped")
+    X(BEHIND, -37, "the log between two moments is not mapped")               \
+    X(SEQ_FULL, -38, "no commit can follow the last one")
 
 typedef enum mmsb_status {
 #define MMSB_STATUS_ENUM(name, value, text) MMSB_##name = value,

@@ -137,7 +137,9 @@ class ClientDroppedError(MMSBError, ConnectionError):
 
 
 class StoreFullError(MMSBError, OSError):
-    """The disk or quota is full (`path`, `needed_bytes`). The commit was rejected and may be tried again."""
+    """The disk or quota is full (`path`, `needed_bytes`), or no number is left for a commit. It was rejected and may be
+    tried again.
+    """
 
 
 class CommitInDoubtError(MMSBError, OSError):

@@ -46,6 +46,7 @@ cdef extern from "status.h" nogil:
         MMSB_GROWN
         MMSB_DROPPED
         MMSB_BEHIND
+        MMSB_SEQ_FULL
 
 
 cdef extern from "alloc.h" nogil:
