@@ -176,7 +176,7 @@ def holders(run: Run) -> None:
 
 # ---- file systems
 
-# f_type of statfs(2): where a block that was reserved is there for good, so that mmsb may map; and others, where it writes.
+# f_type of statfs(2): where a block that was reserved is there for good, so that mmsb maps; elsewhere it writes.
 SAFE = {"ext": 0xEF53, "xfs": 0x58465342, "tmpfs": 0x01021994}
 OTHERS = {
     "nfs": 0x6969,
