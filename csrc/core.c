@@ -146,6 +146,7 @@ static uint8_t *append_through(mmsb_core *core, uint64_t bytes) {
 int mmsb_core_publish(mmsb_core *core, uint8_t *end, bool sync) {
     uint32_t crc;
     uint8_t *frame = core->frame.data;
+    if (MMSB_UNLIKELY(core->building.seq > MMSB_SEQ_MAX)) return MMSB_SEQ_FULL;
     int64_t bytes = mmsb_frame_close(&core->kernels, core->seed, frame, end, &crc);
     if (bytes < 0) return (int)bytes;
     mmsb_active *active = &core->active;

@@ -27,6 +27,9 @@
 #define MMSB_FRAME_UNIT_BYTES 8
 #define MMSB_FRAME_UNITS_MAX 0xffffffffu
 
+/* Of the last commit that there can be. */
+#define MMSB_SEQ_MAX 0x7fffffffffffffffu
+
 enum {
     MMSB_FRAME_COMMIT = 1,
     MMSB_FRAME_ANCHOR = 2,

@@ -42,7 +42,8 @@
     X(GROWN, -35, "there is memory of the owner that is not mapped yet")      \
     X(DROPPED, -36, "the owner dropped this client")                          \
     X(BEHIND, -37, "the log between two moments is not mapped")               \
-    X(DISK_FULL, -38, "the disk or quota is full")
+    X(DISK_FULL, -38, "the disk or quota is full")                            \
+    X(SEQ_FULL, -39, "no commit can follow the last one")
 
 typedef enum mmsb_status {
 #define MMSB_STATUS_ENUM(name, value, text) MMSB_##name = value,

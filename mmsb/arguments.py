@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import math
 import operator
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from mmsb import metadata
 from mmsb.errors import InvalidDeltaError, PageRangeError, PageSizeError
 
 PAGE_BYTES_MAX = 1 << 36
+# Of UTF-8: page names and labels; sources; names of States, which go into messages together with a path.
+NAME_BYTES_MOST, SOURCE_BYTES_MOST, STATE_NAME_BYTES_MOST = 65536, 4096, 1024
 
 
 def page_size(size: Any) -> int:
@@ -30,8 +33,8 @@ def encode_name(name: Any) -> bytes:
         encoded = name.encode()
     except UnicodeEncodeError:
         raise ValueError(f"The name {name!r} has no UTF-8 form. Use ordinary text.") from None
-    if not 1 <= len(encoded) <= 65536:
-        raise ValueError("A name has 1 to 65536 bytes of UTF-8. Use None for no name.")
+    if not 1 <= len(encoded) <= NAME_BYTES_MOST:
+        raise ValueError(f"A name has 1 to {NAME_BYTES_MOST} bytes of UTF-8. Use None for no name.")
     return encoded
 
 
@@ -43,8 +46,8 @@ def encode_source(source: Any) -> bytes:
         encoded = source.encode()
     except UnicodeEncodeError:
         raise ValueError(f"The source {source!r} has no UTF-8 form. Use ordinary text.") from None
-    if not 1 <= len(encoded) <= 4096:
-        raise ValueError("A source has 1 to 4096 bytes of UTF-8. Use None for no source.")
+    if not 1 <= len(encoded) <= SOURCE_BYTES_MOST:
+        raise ValueError(f"A source has 1 to {SOURCE_BYTES_MOST} bytes of UTF-8. Use None for no source.")
     return encoded
 
 
@@ -81,6 +84,24 @@ def column(values: Any, what: str, count: int | None = None) -> Any:
     if array.ndim != 1 or (count is not None and len(array) != count):
         raise InvalidDeltaError(f"{what} must be one-dimensional and as long as ids. Check its shape.")
     return numpy.ascontiguousarray(array, dtype=numpy.uint64)
+
+
+def seconds_of(timeout: Any) -> float | None:
+    """How long to wait, None: for ever. TypeError; ValueError for what is no number, of which nothing is ever over."""
+    if timeout is None:
+        return None
+    seconds = float(timeout)
+    if math.isnan(seconds):
+        raise ValueError("timeout is a number of seconds or None, not nan")
+    return seconds
+
+
+def ns_of(clock: Callable[[], int]) -> int:
+    """What the clock of a State says, in ns since 1970: 1 (also where it says 0) to 2^64 - 1. ValueError, TypeError."""
+    now = operator.index(clock())
+    if not 0 <= now < 1 << 64:
+        raise ValueError(f"A clock gives nanoseconds since 1970 from 0 to {(1 << 64) - 1}, not {now}.")
+    return now or 1
 
 
 def several(pages: Any) -> list[Any]:

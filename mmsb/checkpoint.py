@@ -36,6 +36,7 @@ BLOCK_BYTES = 1 << 20
 BASE = 1
 ANCHORED = 2
 CHAIN_MOST = 8
+SEQ_MOST = BRANCH_MOST = (1 << 63) - 1
 
 Stored = tuple[int, int, int, Any]  # size, epoch, kind, bytes
 
@@ -219,7 +220,7 @@ def decode_head(data: bytes, path: str) -> tuple[Image, int, int, int]:
             version=version,
             supported=VERSION,
         )
-    if parent >= max(seq, 1) or flags & ~(BASE | ANCHORED):
+    if parent >= max(seq, 1) or flags & ~(BASE | ANCHORED) or seq > SEQ_MOST or branch > BRANCH_MOST:
         raise damaged(path, 0, "the header contradicts itself")
     image = Image(uuid, seq, time_ns, branch, next_id, segment, offset, last_crc, anchor, digest)
     image.base, image.anchored, image.parent_seq = bool(flags & BASE), bool(flags & ANCHORED), parent

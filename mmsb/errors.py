@@ -137,7 +137,9 @@ class ClientDroppedError(MMSBError, ConnectionError):
 
 
 class StoreFullError(MMSBError, OSError):
-    """The disk or quota is full (`path`, `needed_bytes`). What was asked for did not happen and may be tried again."""
+    """The disk or quota is full (`path`, `needed_bytes`), or no number is left for a commit. What was asked for did not
+    happen, and may be tried again where there is room by then.
+    """
 
 
 class CommitInDoubtError(MMSBError, OSError):

@@ -9,6 +9,7 @@ from collections.abc import Generator
 from types import coroutine
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
+from mmsb.arguments import seconds_of
 from mmsb.errors import OwnerGoneError, RetentionError, StateClosedError
 from mmsb.history import Commit
 from mmsb.waiting import RING_SECONDS, SLICE_SECONDS
@@ -42,7 +43,7 @@ class Following(Generic[T]):
             raise ValueError(f"since is a seq from 1 on, not {since!r}")
         self.view = view
         self.seq = since - 1
-        self.timeout = None if timeout is None else float(timeout)
+        self.timeout = seconds_of(timeout)
         self.ended = False
         self.log: Any = None  # the one that `cursor` is in; reattach() gives the view another
         self.uuid = view.uuid

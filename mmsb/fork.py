@@ -24,11 +24,13 @@ def fork(state: State, at: int | str | datetime, path: Any = None) -> State:
     With `path` it is stored there (nothing may be there yet), else it is in memory. The store records the parent's
     uuid, seq and digest.
     """
-    from mmsb.checkpoint import image_at
+    from mmsb.checkpoint import BRANCH_MOST, image_at
     from mmsb.store import Identity
 
     if path is not None and os.path.lexists(path):
         raise NotAStoreError(f"{os.fsdecode(path)} exists already. Fork to a new path.", path=path)
+    if state.branch >= BRANCH_MOST:
+        raise ValueError(f"There are at most {BRANCH_MOST} forks in a row. Fork a parent of this State.")
     seq = state.at(at).seq
     image = image_at(state, seq, None)
     image.branch = state.branch + 1

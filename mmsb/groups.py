@@ -9,6 +9,7 @@ from mmsb._core.files import Files
 
 # New files take the group of their directory; the group enters and reads.
 DIRECTORY_MODE, FILE_MODE = 0o2750, 0o640
+GID_MOST = (1 << 32) - 2  # the number after it means "none" to the system
 
 
 def group_id(group: str | int) -> int:
@@ -19,7 +20,7 @@ def group_id(group: str | int) -> int:
         gid = grp.getgrnam(group).gr_gid if isinstance(group, str) else group
     except KeyError:
         gid = -1
-    if not 0 <= gid < (1 << 32) - 1:
+    if not 0 <= gid <= GID_MOST:
         raise ValueError(f"There is no group {group!r}. See `getent group`.")
     return gid
 

@@ -59,7 +59,9 @@ def encode(entries: Mapping[str, Any]) -> bytes:
         out.append(kind)
         put_text(out, content)
     if len(out) > METADATA_BYTES_MOST:
-        raise MetadataError(f"The metadata has {len(out)} bytes. Keep large things in pages.", key=None)
+        raise MetadataError(
+            f"The metadata has {len(out)} bytes, more than {METADATA_BYTES_MOST}. Keep large things in pages.", key=None
+        )
     return bytes(out)
 
 

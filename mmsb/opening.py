@@ -10,6 +10,7 @@ from typing import Any
 
 from mmsb._core.files import Files
 from mmsb._core.log import HEADER_BYTES
+from mmsb.arguments import ns_of
 from mmsb.errors import NotAStoreError, StoreFullError
 from mmsb.groups import group_id, share
 from mmsb.horizon import Horizon
@@ -134,7 +135,7 @@ def open(
     if not os.path.isdir(path) or not os.path.exists(os.path.join(path, "store")):
         if read_only:
             raise NotAStoreError(f"There is no store at {path}. Check the path.", path=path)
-        now = clock() if clock is not None else time.time_ns()
+        now = ns_of(clock) if clock is not None else time.time_ns()
         identity = _identity or Identity(os.urandom(16), os.urandom(16), now, keyed=anchor_key is not None)
         if start is not None:
             from mmsb.fork import first_base
@@ -223,7 +224,7 @@ def _check_options(path: str | None, read_only: bool, **options: Any) -> None:
 
 
 def _in_memory(state: State, files: Files, history: Any, segment_bytes: Any, clock: Any) -> State:
-    now = clock() if clock is not None else time.time_ns()
+    now = ns_of(clock) if clock is not None else time.time_ns()
     state._log = MemoryLog(
         state,
         files=files,

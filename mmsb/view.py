@@ -16,6 +16,7 @@ from mmsb._core.index import KINDS
 from mmsb._core.page import Page
 from mmsb._core.reader import LOG, STALE, Cell
 from mmsb._core.state import Core
+from mmsb.arguments import seconds_of
 from mmsb.asking import Asking
 from mmsb.bases import segments_between
 from mmsb.connection import Connection
@@ -373,7 +374,8 @@ class View(Asking):
 
     def wait(self, seq: int, timeout: float | None = None) -> bool:
         """Waits until commit `seq` is there. Whether it is; OwnerGoneError when it will never be."""
-        deadline = None if timeout is None else time.monotonic() + timeout
+        seconds = seconds_of(timeout)
+        deadline = None if seconds is None else time.monotonic() + seconds
         while self.seq < seq:
             if self._reader.gone:
                 raise self._gone()

@@ -5,6 +5,8 @@ from mmsb._core.delta import Delta
 from mmsb._core.page import Page
 from mmsb.links import Link
 
+PAGES_AT_ONCE_MOST: int
+
 class Batch:
     state: Any
     seq: Any

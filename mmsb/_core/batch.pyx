@@ -18,6 +18,7 @@ from mmsb.arguments import column, encode_metadata, encode_name, page_size, seve
 # Batches up to this size are committed without letting other threads run.
 cdef uint64_t SHORT_OPS = 64
 cdef uint64_t SHORT_BYTES = 1 << 17
+PAGES_AT_ONCE_MOST = 1 << 36
 
 
 cdef uint64_t epoch_of(object if_epoch) except? 0xffffffffffffffff:
@@ -360,8 +361,8 @@ cdef class Batch:
         cdef mmsb_op op
         if isinstance(count, bool) or not hasattr(count, "__index__"):
             raise TypeError(f"a count is an int, not {type(count).__name__}")
-        if not 1 <= count <= 1 << 36:
-            raise errors.PageSizeError(f"Cannot create {count} pages. Use 1 or more.", size=count)
+        if not 1 <= count <= PAGES_AT_ONCE_MOST:
+            raise errors.PageSizeError(f"Cannot create {count} pages. Use 1 to {PAGES_AT_ONCE_MOST}.", size=count)
         memset(&op, 0, sizeof(mmsb_op))
         op.kind = MMSB_OP_CREATE
         op.size = page_size(size)
@@ -379,7 +380,7 @@ cdef class Batch:
         cdef uint64_t new_size = page_size(size)
         if self.state._links:
             self.state._check_resize(page_id, self.links_of(page_id))
-        before = self.read(page_id)[:new_size]
+        before = self.read(page_id, 0, min(self.size_of(page_id), new_size))
         cdef Semiring semiring = self.merge_of(page_id)
         cdef bytes after = b"" if semiring is None else self.neutral(semiring, before, new_size)
         memset(&op, 0, sizeof(mmsb_op))

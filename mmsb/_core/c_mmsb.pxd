@@ -47,6 +47,7 @@ cdef extern from "status.h" nogil:
         MMSB_DROPPED
         MMSB_BEHIND
         MMSB_DISK_FULL
+        MMSB_SEQ_FULL
 
 
 cdef extern from "alloc.h" nogil:

@@ -1,6 +1,8 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+RANGE_END_MOST: int
+
 class Delta:
     page_id: int
     seq: int

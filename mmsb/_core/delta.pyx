@@ -13,6 +13,7 @@ from mmsb import errors, metadata
 
 cdef uint64_t UNKNOWN = <uint64_t>-1
 cdef uint64_t INLINE_BYTES = 48
+RANGE_END_MOST = 1 << 40
 cdef mmsb_kernels KERNELS
 mmsb_kernels_init(&KERNELS, 0)
 
@@ -94,8 +95,9 @@ cdef class Delta:
             raise errors.InvalidDeltaError(
                 f"The ranges hold {total} bytes and there are {len(data)} values. "
                 "Give exactly one value per changed byte, and at least one.", page_id=page_id)
-        if merged[-1][0] + merged[-1][1] > 1 << 40:
-            raise errors.InvalidDeltaError("The ranges end beyond any page. Check the offsets.", page_id=page_id)
+        if merged[-1][0] + merged[-1][1] > RANGE_END_MOST:
+            raise errors.InvalidDeltaError(
+                f"The ranges end beyond byte {RANGE_END_MOST}. Check the offsets.", page_id=page_id)
         cdef uint64_t count = len(merged)
         cdef uint64_t room = MMSB_DELTA_BOUND(len(data)) + 20 * count
         cdef mmsb_run *runs = <mmsb_run *>PyMem_Malloc(count * sizeof(mmsb_run))

@@ -16,6 +16,7 @@ from mmsb._core.state cimport CLOSED, Core, FORKED, READONLY, WAVE
 import weakref
 
 from mmsb import errors
+from mmsb.arguments import ns_of
 from mmsb._core.linkcodec import TYPE_NUMBERS, encode_wave
 from mmsb._core.semiring_python import calls_python, take_error
 from mmsb.linktable import NOT_COMPUTED
@@ -331,7 +332,7 @@ cdef class Engine:
             if self.policy is None and not partial:
                 info.time_ns = core.core.time_ns
             elif core.clock is not None:
-                info.time_ns = core.clock()
+                info.time_ns = ns_of(core.clock)
             status = mmsb_propagate_begin(&self.p, &info, scope)
             if status != MMSB_OK:
                 core.fail(status, 0, 0, 0)

@@ -14,6 +14,7 @@ cdef dict TABLE = {
     MMSB_BAD_DELTA: (errors.InvalidDeltaError, "Make the delta for a page of this size."),
     MMSB_EPOCH_MISMATCH: (errors.ConflictError, "Read the page again and decide anew, or pass rebase=True."),
     MMSB_FRAME_TOO_LARGE: (errors.PageSizeError, "Split the change: one commit holds at most 32 GiB."),
+    MMSB_SEQ_FULL: (errors.StoreFullError, "A State has at most 2^63 - 1 commits."),
     MMSB_BAD_FRAME: (errors.CorruptLogError, "Run `mmsb verify` on the store."),
     MMSB_BAD_CRC: (errors.CorruptLogError, "Run `mmsb verify` on the store."),
     MMSB_BAD_LENGTH: (errors.CorruptLogError, "Run `mmsb verify` on the store."),

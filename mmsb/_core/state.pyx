@@ -29,7 +29,7 @@ from mmsb._core.semiring cimport Semiring
 
 
 from mmsb import errors, linktable
-from mmsb.arguments import encode_source
+from mmsb.arguments import encode_source, ns_of
 from mmsb._core.semiring_python import calls_python, take_error
 
 # From this many bytes on a write lets other threads run meanwhile.
@@ -398,7 +398,7 @@ cdef class Core:
             info.intent = <const uint8_t *>PyBytes_AS_STRING(intent)
             info.intent_bytes = <uint64_t>PyBytes_GET_SIZE(intent)
         if self.clock is not None:
-            info.time_ns = self.clock()
+            info.time_ns = ns_of(self.clock)
         return 0
 
     cdef int begin_commit(self) except -1:

@@ -1,4 +1,4 @@
-"""A few operations of measure R21 (tests/rel/r21_memory.py): those in which something was wrong once, and a plain one."""
+"""A few operations of measure R21 (tests/rel/r21_memory.py): those that were once wrong, and a plain one."""
 
 import pytest
 
