@@ -27,7 +27,7 @@ typedef struct mmsb_io {
     int64_t (*rename)(void *context, const char *from, const char *to);
     int64_t (*unlink)(void *context, const char *path);
     int64_t (*mkdir)(void *context, const char *path, unsigned mode); /* `mode` whatever the umask */
-    int64_t (*stat_size)(void *context, int fd); /* bytes of the file */
+    int64_t (*stat_size)(void *context, int fd);                      /* bytes of the file */
     /* Maps a range of the file, shared; `offset` is a multiple of 4096. */
     int64_t (*map)(void *context, int fd, uint64_t offset, uint64_t bytes, bool writable, uint8_t **address);
     int64_t (*unmap)(void *context, uint8_t *address, uint64_t bytes);

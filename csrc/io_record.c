@@ -34,15 +34,15 @@ static uint64_t count_now(mmsb_io_record *record) {
 }
 
 /* Passes an operation on, and notes it when it succeeded. */
-#define PASS_AND_NOTE(call, first, second, ...)                                               \
-    mmsb_io_record *record = context;                                                         \
-    const mmsb_io *below = record->below;                                                     \
-    int64_t result = below->call;                                                             \
-    if (result >= 0) note(record, (mmsb_io_operation){__VA_ARGS__}, first, second);           \
+#define PASS_AND_NOTE(call, first, second, ...)                                     \
+    mmsb_io_record *record = context;                                               \
+    const mmsb_io *below = record->below;                                           \
+    int64_t result = below->call;                                                   \
+    if (result >= 0) note(record, (mmsb_io_operation){__VA_ARGS__}, first, second); \
     return result
 /* Passes one on that changes nothing on a disk. */
-#define PASS(call)                    \
-    mmsb_io_record *record = context; \
+#define PASS(call)                        \
+    mmsb_io_record *record = context;     \
     const mmsb_io *below = record->below; \
     return below->call
 

@@ -91,7 +91,7 @@ class Propagation(Merging, Policies):
                     self._check_free(child_id, wanted)
                 self._check_fits(child_id, wanted, call, self._size_of)
                 self._links.renew(child_id)
-                self._linked(child_id, wanted, call)
+                self._linked(child_id, wanted, call, self._size_of)
         if old is not None:
             self._renewed(self._need_engine())
             return
@@ -269,7 +269,8 @@ class Propagation(Merging, Policies):
         self, staged: list[tuple[int, Link, Call | None]], merges: Container[int], size_of: Callable[[int], int]
     ) -> list[tuple[int, int, str]]:
         """A batch is about to be committed: what it links must hold of the pages as it leaves them, and the graph takes
-        the edges, because it says whether there is a cycle. Returns them, to be taken back when the commit fails.
+        the edges, because it says whether there is a cycle. The engine takes the rules, for which there may be no
+        memory; afterwards nothing can fail any more. Returns the edges, to be taken back when the commit fails.
         """
         for child, link, call in staged:
             if link.kind == "data":
@@ -279,16 +280,18 @@ class Propagation(Merging, Policies):
         edges = [(parent, child, link.kind) for child, link, _ in staged for parent in dict.fromkeys(link.parents)]
         try:
             add_edges(graph, edges)
+            for child, link, call in staged:
+                self._linked(child, link, call, size_of)
         except BaseException:
             self._remove_edges(graph, edges)
             raise
         return edges
 
-    def _linked(self, child: int, link: Link, call: Call | None) -> None:
-        """A commit has linked a page: the engine follows."""
+    def _linked(self, child: int, link: Link, call: Call | None, size_of: Callable[[int], int]) -> None:
+        """From now on the engine computes a page by this link, for the first time in the next wave."""
         if link.kind == "data":
             engine = self._need_engine()
-            self._set_rule(engine, child, link)
+            self._set_rule(engine, child, link, size_of)
             if call is not None:
                 engine.functions[child] = call
             engine.force(child)
@@ -298,6 +301,8 @@ class Propagation(Merging, Policies):
         pages: set[int] = set()
         for parent, child, kind in edges:
             link = self._links.of(child, kind)
+            if link is None and kind == "data":
+                self._need_engine().clear_rule(child)
             if graph.has_edge(parent, child, kind) and (link is None or parent not in link.parents):
                 graph.remove_edge(parent, child, kind)
             pages.update((parent, child))
@@ -305,8 +310,8 @@ class Propagation(Merging, Policies):
             if page_id in graph and not graph.degree(page_id):
                 graph.remove_page(page_id)
 
-    def _set_rule(self, engine: Engine, child: int, link: Link) -> None:
-        sizes = [self._page_info(parent)[0] for parent in link.parents]
+    def _set_rule(self, engine: Engine, child: int, link: Link, size_of: Callable[[int], int]) -> None:
+        sizes = [size_of(parent) for parent in link.parents]
         engine.set_rule(child, link, sizes, self._semiring_of(link))
 
     def _set_without_semiring(self, engine: Engine, child: int, link: Link, error: MMSBError) -> None:
@@ -315,7 +320,7 @@ class Propagation(Merging, Policies):
         def refuse(*pages: Any) -> None:
             raise error.with_traceback(None)
 
-        self._set_rule(engine, child, Link("call", parents=link.parents))
+        self._set_rule(engine, child, Link("call", parents=link.parents), self._size_of)
         engine.functions[child] = (refuse, None, None)
         if not self.read_only:
             self._links.settle({child: described(error)}, ())
@@ -400,4 +405,4 @@ class Propagation(Merging, Policies):
             except (PluginError, SemiringError) as error:
                 self._set_without_semiring(engine, child, link, error)
                 return
-        self._set_rule(engine, child, link)
+        self._set_rule(engine, child, link, self._size_of)

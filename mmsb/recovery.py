@@ -90,10 +90,11 @@ class Recovery:
                 return self.stop(error)
             self.cursor = cursor_of(segment, buffer, self.state)
             if position is not None and segment.number == position[0]:
-                if position[1] > memoryview(buffer).nbytes:
-                    return self.stop(self.lost(segment, position[1], "the file is cut"))
                 state = self.state
-                self.cursor.seek(position[1], state.seq, state.time_ns, state.last_crc, sources)
+                try:
+                    self.cursor.seek(position[1], state.seq, state.time_ns, state.last_crc, sources)
+                except CorruptLogError as error:
+                    return self.stop(self.lost(segment, position[1], error.facts["reason"]))
             self.replay(segment)
             later = segments[place + 1 :]
             if later and self.follows(later[0]):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import statistics
@@ -11,17 +10,14 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import numpy as np
-from measure import Figure, compare, seconds, show, spread_of
+from measure import SCRATCH, Figure, compare, run_suite, seconds, spread_of
 
 import mmsb
 from mmsb.digest import core_digest
 
 SEED = 20261121
-# Shared by the figures that need a disk; inside the project so that it is the disk that users mean.
-SCRATCH = Path("build/bench")
 
 
 def kernel_lines() -> Iterator[Figure]:
@@ -249,26 +245,5 @@ SUITE: dict[str, Callable[[], Figure | Iterator[Figure]]] = {
 }
 
 
-def main() -> int:
-    """Runs the suite; exit code 1 when a must is missed."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--json", action="store_true")
-    parser.add_argument("--only", choices=SUITE, action="append")
-    options = parser.parse_args()
-    SCRATCH.mkdir(parents=True, exist_ok=True)
-    figures: list[Figure] = []
-    with tempfile.TemporaryDirectory(dir=SCRATCH) as folder:
-        tempfile.tempdir = folder
-        for name in options.only or SUITE:
-            print(f"measuring {name} ...", file=sys.stderr)
-            result = SUITE[name]()
-            figures.extend([result] if isinstance(result, Figure) else result)
-    if options.json:
-        print(json.dumps([figure.row() for figure in figures], indent=2))
-    else:
-        show(figures, "ci/bench core")
-    return int(any(figure.verdict == "missed" for figure in figures))
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_suite("ci/bench core", SUITE))

@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+import argparse
 import gc
+import json
+import os
 import statistics
+import sys
+import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
+
+# For figures that need a disk: inside the project, so that it is the disk that users mean.
+SCRATCH = Path("build/bench")
+# A ratio whose spread is wider says nothing, and is not shown.
+WIDEST = 0.25
 
 
 @dataclass
@@ -30,7 +41,9 @@ class Figure:
 
     @property
     def verdict(self) -> str:
-        """'reach', 'must' or 'missed'."""
+        """'reach', 'must' or 'missed'; 'unsteady' when the spread is too wide to say."""
+        if self.spread > WIDEST:
+            return "unsteady"
         better = (lambda a, b: a >= b) if self.higher else (lambda a, b: a <= b)
         return "reach" if better(self.ratio, self.reach) else "must" if better(self.ratio, self.must) else "missed"
 
@@ -97,16 +110,45 @@ def show(figures: list[Figure], title: str) -> None:
     for column in ("figure", "ours", "reference", "ratio", "±", "must", "reach for", ""):
         table.add_column(column, justify="left" if column in ("figure", "") else "right")
     for figure in figures:
-        colour = {"reach": "green", "must": "cyan", "missed": "red"}[figure.verdict]
-        wide = figure.spread > 0.25
+        colour = {"reach": "green", "must": "cyan", "missed": "red", "unsteady": "yellow"}[figure.verdict]
         table.add_row(
             figure.name,
             f"{figure.ours:.3g} {figure.unit}",
             f"{figure.reference:.3g} {figure.unit}" if figure.reference else "",
-            f"{figure.ratio:.3g}" + (" (noisy)" if wide else ""),
+            f"{figure.ratio:.3g}" if figure.verdict != "unsteady" else "not shown",
             f"{figure.spread:.0%}",
             f"{figure.must:g}",
             f"{figure.reach:g}",
             f"[{colour}]{figure.verdict}[/]",
         )
     Console(width=150).print(table)
+    if any(figure.verdict == "unsteady" for figure in figures):
+        print(f"Ratios that spread by more than {WIDEST:.0%} are not shown: measure again on a quieter machine.")
+
+
+Question = Callable[[], Figure | Iterable[Figure]]
+
+
+def run_suite(title: str, suite: Mapping[str, Question], default: Iterable[str] | None = None) -> int:
+    """The command line of a suite: --json, --only NAME. Exit status 1 when a must is missed."""
+    parser = argparse.ArgumentParser(prog=title)
+    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--only", choices=suite, action="append")
+    options = parser.parse_args()
+    figures = list(ask(suite, options.only or default or suite))
+    if options.json:
+        print(json.dumps([figure.row() for figure in figures], indent=2))
+    else:
+        show(figures, title)
+    return int(any(figure.verdict == "missed" for figure in figures))
+
+
+def ask(suite: Mapping[str, Question], names: Iterable[str]) -> Iterator[Figure]:
+    """The figures of some questions. Their temporary folders, and the sockets of what they serve, lie below SCRATCH."""
+    SCRATCH.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=SCRATCH) as folder:
+        tempfile.tempdir = os.environ["XDG_RUNTIME_DIR"] = os.path.abspath(folder)
+        for name in names:
+            print(f"measuring {name} ...", file=sys.stderr)
+            result = suite[name]()
+            yield from [result] if isinstance(result, Figure) else result

@@ -1,7 +1,7 @@
-"""A durable history of small changes to 1,000 arrays of 4 KiB, and random states of its past, against versioned arrays.
+"""A durable history of small changes to 1,000 arrays of 4 KiB, and random states of its past.
 
-The peers would take hours for all changes, so they make a part of them, and their figures are scaled up linearly, in their
-favour: both get slower, and need more per change, the longer their history is.
+The peers would take hours for all changes, so they make a part of them, and their figures are scaled up linearly, in
+their favour: both get slower, and need more per change, the longer their history is.
 """
 
 from __future__ import annotations
@@ -58,7 +58,9 @@ def size_of(folder: str) -> int:
 def picks(count: int, limit: int) -> list[tuple[int, int]]:
     """(commit, array) pairs to read, the same ones for everybody who has as many commits."""
     rng = np.random.default_rng(SEED + 1)
-    return [(int(a), int(b)) for a, b in zip(rng.integers(1, limit, count), rng.integers(0, ARRAYS, count), strict=True)]
+    return [
+        (int(a), int(b)) for a, b in zip(rng.integers(1, limit, count), rng.integers(0, ARRAYS, count), strict=True)
+    ]
 
 
 def ours() -> Outcome:
@@ -155,7 +157,16 @@ def history(full: bool = False) -> Iterator[Figure]:
     for name, peer in peers.items():
         best = min(peer.seconds for peer in peers.values()) == peer.seconds
         must, reach = (50, 200) if best else (1, 1)
-        yield Figure(f"history of arrays, time: {name}", mine.seconds, peer.seconds, "s", peer.seconds / mine.seconds, 0, must, reach)
+        yield Figure(
+            f"history of arrays, time: {name}",
+            mine.seconds,
+            peer.seconds,
+            "s",
+            peer.seconds / mine.seconds,
+            0,
+            must,
+            reach,
+        )
         best = min(peer.size for peer in peers.values()) == peer.size
         must, reach = (20, 50) if best else (1, 1)
         sizes = (mine.size / 1e6, peer.size / 1e6)

@@ -5,26 +5,22 @@ Every reference is measured in turn with ours, in the same run and between the s
 
 from __future__ import annotations
 
-import argparse
-import json
 import multiprocessing
 import os
 import statistics
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-from measure import Figure, compare, show, spread_of
+from measure import SCRATCH, Figure, compare, run_suite, spread_of
 from processes_others import Others, Shared
 
 import mmsb
 
-SCRATCH = Path("build/bench")
 PAGE_BYTES, PAGES = 4096, 16
 BLOCK = 1000  # messages of one kind in a row; of those that come a millisecond apart fewer, in more rounds
 FEW = 200
@@ -80,32 +76,6 @@ def reads() -> Iterator[Figure]:
             figure.ours, figure.reference = figure.ours / 3200 * 1e9, figure.reference / 3200 * 1e9
             figure.unit = "ns"
             yield figure
-
-
-def torn(count: int) -> Figure:
-    """Checked reads of 4 KiB pages and of four pages at one commit, with the writer flat out."""
-    from mmsb.cli.output import progress
-
-    wrong = 0
-    patterns = [bytes([i]) * PAGE_BYTES for i in range(256)]
-    with owner("patterns") as view, progress("checked reads") as report:
-        target = bytearray(PAGE_BYTES)
-        read_into = view.page(1).read_into
-        begun, step = time.perf_counter(), 20_000
-        for done in range(0, count, step):
-            for _ in range(step - 40):
-                read_into(target)
-                if target != patterns[target[0]]:
-                    wrong += 1
-            for _ in range(10):
-                found = set(view.snapshot([1, 2, 3, 4]).values())
-                wrong += len(found) != 1
-            report(done, count)
-        took = time.perf_counter() - begun
-        commits = view.seq
-    return Figure(
-        f"torn or mixed of {count:,} reads, {commits:,} commits", took / count * 1e9, 0, "ns", wrong, 0, 0, 0, False
-    )
 
 
 def medians(kinds: dict[str, Callable[[], list[int]]], rounds: int = ROUNDS) -> dict[str, list[float]]:
@@ -263,28 +233,5 @@ SUITE: dict[str, Callable[[], Any]] = {
 }
 
 
-def main() -> int:
-    """Runs the suite; exit code 1 when a must is missed."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--json", action="store_true")
-    parser.add_argument("--only", choices=[*SUITE, "torn"], action="append")
-    parser.add_argument("--reads", type=int, default=5_000_000, help="checked reads (default 5,000,000)")
-    options = parser.parse_args()
-    SCRATCH.mkdir(parents=True, exist_ok=True)
-    suite = {**SUITE, "torn": lambda: torn(options.reads)}
-    figures: list[Figure] = []
-    with tempfile.TemporaryDirectory(dir=SCRATCH) as folder:
-        os.environ["XDG_RUNTIME_DIR"] = folder
-        for name in options.only or suite:
-            print(f"measuring {name} ...", file=sys.stderr)
-            result = suite[name]()
-            figures.extend([result] if isinstance(result, Figure) else result)
-    if options.json:
-        print(json.dumps([figure.row() for figure in figures], indent=2))
-    else:
-        show(figures, "ci/bench processes")
-    return int(any(figure.verdict == "missed" for figure in figures))
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_suite("ci/bench processes", SUITE))

@@ -5,8 +5,6 @@ References stand in the same run, or are what the first MMSB took on this class 
 
 from __future__ import annotations
 
-import argparse
-import json
 import os
 import shutil
 import statistics
@@ -14,11 +12,10 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-from measure import Figure, compare, seconds, show, spread_of
+from measure import SCRATCH, Figure, compare, run_suite, seconds, spread_of
 
 import mmsb
 from mmsb import links
@@ -26,7 +23,6 @@ from mmsb._core.graph import Graph
 from mmsb._core.semiring import builtin
 
 SEED = 20261121
-SCRATCH = Path("build/bench")
 # The first MMSB on this class of machine, in seconds.
 FIRST_HOP, FIRST_CHAIN, FIRST_PIPELINE = 176e-6, 1.37e-3, 25.0e-3
 
@@ -359,26 +355,5 @@ SUITE: dict[str, Callable[[], Figure | Iterator[Figure]]] = {
 }
 
 
-def main() -> int:
-    """Runs the suite; exit code 1 when a must is missed."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--json", action="store_true")
-    parser.add_argument("--only", choices=SUITE, action="append")
-    options = parser.parse_args()
-    SCRATCH.mkdir(parents=True, exist_ok=True)
-    figures: list[Figure] = []
-    with tempfile.TemporaryDirectory(dir=SCRATCH) as folder:
-        tempfile.tempdir = folder
-        for name in options.only or SUITE:
-            print(f"measuring {name} ...", file=sys.stderr)
-            result = SUITE[name]()
-            figures.extend([result] if isinstance(result, Figure) else result)
-    if options.json:
-        print(json.dumps([figure.row() for figure in figures], indent=2))
-    else:
-        show(figures, "ci/bench propagation")
-    return int(any(figure.verdict == "missed" for figure in figures))
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_suite("ci/bench propagation", SUITE))

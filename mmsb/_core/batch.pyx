@@ -688,7 +688,6 @@ cdef class Batch:
                 state._metadata[page_id] = value
             elif kind == "link":
                 state._links.link(page_id, value[0])
-                state._linked(page_id, *value)
             elif kind == "unlink":
                 state._links.remove(page_id, *value)
                 state._unlinked(page_id, *value)

@@ -40,6 +40,7 @@ cdef class Engine:
     cdef int misfit(self) except -1
     cdef object fail_here(self, str reason)
     cdef object fill(self, mmsb_link *native, link, list sizes, Semiring semiring)
+    cdef int forget_call(self, child) except -1
     cdef int publish(self, void *info, bint partial) except -1
     cdef dict failures(self)
     cdef object differing(self)

@@ -107,9 +107,9 @@ cdef class Engine:
         cdef mmsb_link native
         cdef array nodes = array("I", [self.graph.node(parent) for parent in link.parents])
         _keep = self.fill(&native, link, sizes, semiring)
-        self.clear_rule(child)
         if mmsb_propagate_set_rule(&self.p, self.graph.node(child), &native, nodes.data.as_uints) != MMSB_OK:
             raise MemoryError()
+        self.forget_call(child)
         calls = link.type == "call" or (semiring is not None and calls_python(semiring))
         self.kept[child] = semiring, calls, link.weights
         self.calls += calls
@@ -119,9 +119,13 @@ cdef class Engine:
         cdef uint32_t node = self.graph.find(child)
         if node != MMSB_NO_NODE and node < self.p.rules.size // sizeof(mmsb_rule):
             mmsb_propagate_clear_rule(&self.p, node)
+        self.forget_call(child)
+
+    cdef int forget_call(self, child) except -1:
         self.functions.pop(child, None)
         _, calls, _ = self.kept.pop(child, (None, False, b""))
         self.calls -= calls
+        return 0
 
     def force(self, child):
         """The page is computed in the next wave, whole."""

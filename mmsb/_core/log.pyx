@@ -6,6 +6,8 @@ from libc.string cimport memcpy
 from mmsb._core.c_mmsb cimport *
 from mmsb._core.delta cimport Delta, new_delta
 
+from mmsb import errors
+
 cdef mmsb_kernels KERNELS
 cdef uint32_t FEATURES = mmsb_cpu_detect()
 mmsb_cpu_disable(&FEATURES, mmsb_cpu_environment(), NULL)
@@ -137,9 +139,15 @@ cdef class Cursor:
         mmsb_log_cursor_start(&self.cursor, &KERNELS, &head.head, &self.view[0], self.view.shape[0])
 
     def seek(self, uint64_t offset, uint64_t seq, uint64_t time_ns, uint32_t last_crc, dict sources):
-        """Stands before the frame at `offset` (8-aligned), as after reading all frames before it."""
+        """Stands before the frame at `offset` (8-aligned), as after reading all frames before it.
+
+        CorruptLogError when no frame can stand there: whoever named the place, or the segment, is damaged.
+        """
         if offset & 7 or offset < MMSB_SEGMENT_HEADER_BYTES or offset > self.cursor.available:
-            raise ValueError(f"offset {offset} is no place for a frame")
+            raise errors.CorruptLogError(
+                f"A frame is said to stand at offset {offset} of segment {self.head.number}, and none can. "
+                "Run `mmsb verify` on the store.",
+                path=None, offset=offset, seq=seq + 1, reason="no frame can stand there: the file is cut")
         self.cursor.offset = offset
         self.cursor.seq = seq
         self.cursor.time_ns = time_ns

@@ -1,108 +1,48 @@
-"""Flipped bits in a small, cleanly closed store: every one is found, or provably harmless."""
+"""Damage in a store is found, or changes nothing. tests/rel/r06_damage.py tries all of it; here is a little of each."""
 
-import random
+import os
 import shutil
+import signal
 
 import pytest
 
 import mmsb
-from mmsb.testing.model import picture_of
+from tests.rel import damage, r06_damage
+from tests.rel.programme import Run
 
 
-def small_store(path):
-    """A store with every kind of file: segments, a checkpoint, names, metadata."""
-    with mmsb.open(path, segment_bytes=4096) as state:
-        state.create_page(100, name="a", metadata={"k": "v"})
-        for n in range(12):
-            with state.batch(label=f"step {n}", source="s", intent={"n": n}) as b:
-                b.write("a", bytes([n + 1]) * 9, at=n * 7)
-        state.checkpoint()
-        state.page("a").write(b"after the checkpoint")
-        return whole(state)
+@pytest.mark.parametrize(
+    "judge", [r06_damage.found_or_harmless, r06_damage.refused_or_whole, r06_damage.salvaged_truly]
+)
+@pytest.mark.parametrize("name", ["small", "compacted", "packed"])
+def test_a_little_of_each_damage(tmp_path, name, judge):
+    run, path = Run("quick", 1, tmp_path), tmp_path / "s"
+    truth = damage.closed(path, name)
+    dice = run.dice(name, judge.__name__)
+    chosen = damage.some(damage.contents_of(path), dice, 5)
+    damage.attempt(run, name, path, chosen, judge(path, truth))
+    assert run.tally.injected == 20 and not run.tally.broken, run.tally
 
 
-def whole(state):
-    """Everything that a reader can see."""
-    commits = [
-        (c.seq, c.time_ns, c.source, c.label, c.intent, [(d.page_id, d.ranges(), d.values) for d in c.deltas])
-        for c in state.log()
-    ]
-    return state.seq, state.digest(), picture_of(state), commits
-
-
-def is_found_or_harmless(path, before):
-    """Opens read-only, reads everything and verifies: an error, a finding, or the same as before."""
-    try:
-        with mmsb.open(path, read_only=True) as state:
-            if state.verify().findings:
-                return True
-            return whole(state) == before
-    except (mmsb.MMSBError, OSError):
-        return True
-
-
-def flips(root, bits_per_byte):
-    """(file, offset, bit) of the flips to try: `bits_per_byte` of each byte, chosen by seed."""
-    dice = random.Random(3)
-    for path in sorted(path for path in root.rglob("*") if path.is_file()):
-        for offset in range(path.stat().st_size):
-            for bit in dice.sample(range(8), bits_per_byte):
-                yield path, offset, bit
-
-
-def sweep(tmp_path, bits_per_byte, every):
-    """Tries the flips one by one; returns how many were tried."""
-    before = small_store(tmp_path / "s")
-    tried = 0
-    for number, (path, offset, bit) in enumerate(flips(tmp_path / "s", bits_per_byte)):
-        if number % every:
-            continue
-        data = bytearray(path.read_bytes())
-        data[offset] ^= 1 << bit
-        path.write_bytes(data)
-        assert is_found_or_harmless(tmp_path / "s", before), (path.name, offset, bit)
-        data[offset] ^= 1 << bit
-        path.write_bytes(data)
-        tried += 1
-    assert is_found_or_harmless(tmp_path / "s", before)
-    return tried
-
-
-def test_sampled_bits(tmp_path):
-    assert sweep(tmp_path, 1, 5) > 600
-
-
-@pytest.mark.slow
-def test_every_bit(tmp_path):
-    assert sweep(tmp_path, 8, 1) > 40_000
-
-
-def test_opening_for_writing_never_loses_a_closed_history(tmp_path):
-    """The writer either refuses or has everything: it never takes damage for a torn tail."""
-    before = small_store(tmp_path / "s")
-    for number, (path, offset, bit) in enumerate(flips(tmp_path / "s", 1)):
-        if number % 40:
-            continue
-        shutil.rmtree(tmp_path / "copy", ignore_errors=True)
-        shutil.copytree(tmp_path / "s", tmp_path / "copy")
-        target = tmp_path / "copy" / path.relative_to(tmp_path / "s")
-        data = bytearray(target.read_bytes())
-        data[offset] ^= 1 << bit
-        target.write_bytes(data)
-        try:
-            with mmsb.open(tmp_path / "copy") as state:
-                try:
-                    same = whole(state) == before
-                except mmsb.CorruptLogError:
-                    same = True
-                assert same, (path.name, offset, bit)
-        except (mmsb.MMSBError, OSError):
-            pass
+def test_a_judge_finds_what_is_wrong(tmp_path):
+    """A store that is not what it was, a process that ends, and an error that mmsb does not raise on purpose."""
+    run, path = Run("quick", 1, tmp_path), tmp_path / "s"
+    truth = damage.closed(path, "small")
+    chosen = damage.some(damage.contents_of(path), run.dice(), 2)
+    truth.digests.clear()
+    truth.commits.clear()
+    nothing = damage.Damage("nothing", lambda contents: {})
+    damage.attempt(run, "small", path, [nothing], r06_damage.found_or_harmless(path, truth))
+    assert run.tally.wrong == 1
+    damage.attempt(run, "small", path, chosen, lambda changes: os.kill(os.getpid(), signal.SIGKILL))
+    assert run.tally.signals == len(chosen)
+    damage.attempt(run, "small", path, chosen, lambda changes: 1 // 0)
+    assert run.tally.wrong == 1 + len(chosen)
 
 
 @pytest.mark.parametrize("keep", [0, 1, 64, 128, 500])
 def test_cut_segments_are_refused(tmp_path, keep):
-    small_store(tmp_path / "s")
+    damage.small(tmp_path / "s")
     (segment,) = (tmp_path / "s" / "log").iterdir()
     segment.write_bytes(segment.read_bytes()[:keep])
     with pytest.raises(mmsb.CorruptLogError) as caught:
@@ -111,7 +51,7 @@ def test_cut_segments_are_refused(tmp_path, keep):
 
 
 def test_missing_segments_are_refused(tmp_path):
-    small_store(tmp_path / "s")
+    damage.small(tmp_path / "s")
     (segment,) = (tmp_path / "s" / "log").iterdir()
     segment.unlink()
     with pytest.raises(mmsb.CorruptLogError):
@@ -126,8 +66,6 @@ def test_a_torn_tail_is_saved_zeroed_and_gone_on_from(tmp_path):
     state.sync()
     page.write(b"not durable")
     tail = state._active_tail
-    import os
-
     pid = os.fork()
     if pid == 0:
         os._exit(0)

@@ -113,6 +113,10 @@ static inline bool check_changes(const uint8_t *p, const uint8_t *end) {
             CHECK(p == end, "the end is not the end");
             break;
         }
+        if (change.kind == MMSB_CHANGE_CREATE) {
+            CHECK(change.count == 1 || change.create_flags == 0, "many pages of one name");
+            CHECK(change.count != 0 && change.page_id + change.count > change.page_id, "ids that do not ascend");
+        }
         uint64_t bytes = (uint64_t)(put_change(out, &change) - out);
         CHECK(bytes == (uint64_t)(p - begin) && memcmp(out, begin, bytes) == 0, "change %d is not what was read",
               change.kind);

@@ -1,6 +1,6 @@
-"""R21: memory runs out. Each request for memory that mmsb's compiled code makes in an operation is refused, once, and from
-there on; the operation fails with a clean error, leaves everything as it was, holds nothing, and succeeds when it is
-tried again."""
+"""R21: memory runs out. Each request for memory that mmsb's compiled code makes in an operation is refused, once, and
+from there on; the operation fails with a clean error, leaves everything as it was, holds nothing, and succeeds when it
+is tried again. The same for each request that goes to the interpreter, where it lets itself be refused."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.rel.programme import ROOT, Measure, Part, Run
 SOURCE = ROOT / "tests/c/failing_malloc.c"
 
 
-def operation(run: Run, name: str) -> None:
+def starve(run: Run, name: str) -> None:
     """Every request of one operation. A case names the request."""
     compiler = shutil.which("cc") or shutil.which("gcc")
     if compiler is None:
@@ -45,6 +45,6 @@ def operation(run: Run, name: str) -> None:
 MEASURE = Measure(
     "R21",
     "memory runs out at every request",
-    tuple(Part(name, partial(operation, name=name), at_least=(1, 1)) for name in starved.OPERATIONS),
+    tuple(Part(name, partial(starve, name=name), at_least=(1, 1)) for name in starved.OPERATIONS),
     files=("tests/c/failing_malloc.c", "tests/rel/starved.py"),
 )

@@ -59,9 +59,11 @@ def test_what_is_lost_or_invented_is_noticed():
         with pytest.raises(AssertionError, match="left out"):
             check([], wrong)
     owners = [SimpleNamespace(role="owner", pid=pid, notes=[(0, seq)]) for pid, seq in ((1, 0), (2, 7))]
-    assert check_successions([*owners, SimpleNamespace(role="reader", notes=[(1, 7)])]) == 1
-    with pytest.raises(AssertionError, match="the last commit was 8"):
-        check_successions([*owners, SimpleNamespace(role="reader", notes=[(1, 8)])])
+    assert check_successions([*owners, SimpleNamespace(role="reader", notes=[(1, 7)])], 7) == 1
+    assert check_successions([*owners, SimpleNamespace(role="reader", notes=[(1, 8)])], 8) == 1
+    for wrong, last in ((8, 7), (6, 9)):
+        with pytest.raises(AssertionError, match=f"the last commit was {wrong}"):
+            check_successions([*owners, SimpleNamespace(role="reader", notes=[(1, wrong)])], last)
 
 
 def test_what_is_torn_is_noticed():
