@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from queue import SimpleQueue
 
+from tests.fuzz import engine
 from tests.rel.branches import gather, python_branches, stale_exclusions
 from tests.rel.mutants import Mutant, mutants_of
 from tests.rel.programme import ROOT, Measure, Part, Run
@@ -27,6 +28,7 @@ SUITE = [
     ["tests/unit", "tests/crash", "tests/formats", "tests/kernels"],
     ["tests/hooks", "tests/laws", "tests/share", "tests/plugins"],
 ]
+FUZZED = 20_000  # inputs of each fuzz target, from its corpus
 PARTS = ("R1", "R3", "R6", "R7", "R16", "R20", "R21")  # in quick size, where they exist
 
 
@@ -38,6 +40,9 @@ def branches(run: Run) -> None:
         data.unlink()
     commands = [[*PYTEST[:4], *PYTEST[5:], *places] for places in SUITE]
     commands += [[sys.executable, "-m", "tests.rel", "quick", *PARTS, "-j1", "--again"]]
+    for target in engine.TARGETS:
+        program = tree.program(f"tests/fuzz/{target}.c", "tests/fuzz/driver.c")
+        commands.append([str(program), f"-runs={FUZZED}", *engine.corpora(target)])
     for done, command in enumerate(commands):
         run.progress(done, len(commands))
         ended = tree.run(command, 3600, MMSB_HYPOTHESIS_PROFILE="quick", CFLAGS="-O0 --coverage")
@@ -104,11 +109,7 @@ class Killer:
         self.tree = Tree(folder)
         self.tree.prepare()
         self.seconds = 600.0
-        for name in PROGRAMS:
-            program = self.tree.objects / name
-            source = f"tests/c/{name}.c"
-            rpath = f"-Wl,-rpath,{self.tree.objects}"
-            self.tree.must([*self.tree.compiler, source, str(self.tree.library), rpath, "-o", str(program)])
+        self.programs = [str(self.tree.program(f"tests/c/{name}.c")) for name in PROGRAMS]
         begun = time.monotonic()
         if by := self.notice(""):
             raise VariantError(f"{by} fails without any mutant")
@@ -116,11 +117,11 @@ class Killer:
 
     def notice(self, file: str) -> str:
         """The first test that fails, or does not end; "": none does. C programs cannot notice Python."""
-        commands = [[str(self.tree.objects / name)] for name in PROGRAMS] if not file.endswith(".py") else []
-        for command in [*commands, [*PYTEST, *KILLERS]]:
+        programs = [] if file.endswith(".py") else [[program] for program in self.programs]
+        for command in [*programs, [*PYTEST, *KILLERS]]:
             ended = self.tree.run(command, self.seconds, MMSB_HYPOTHESIS_PROFILE="quick")
             if ended.status != 0:
-                return Path(command[0]).name if command in commands else "pytest"
+                return Path(command[0]).name
         return ""
 
     def try_one(self, mutant: Mutant) -> str | None:

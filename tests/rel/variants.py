@@ -14,6 +14,7 @@ import shutil
 import subprocess
 import sys
 import sysconfig
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -25,6 +26,7 @@ from tests.rel.programme import ROOT
 
 OBJECTS = f"build/objects/{sysconfig.get_config_var('SOABI')}"
 COPIED = ("csrc", "mmsb", "tests", "plugins", "examples", "ci", "docs", "setup.py", "pyproject.toml", OBJECTS)
+KEPT_SECONDS = 7 * 86400  # an object that nobody has used for so long goes
 BUILT_HERE = {"csrc", "libmmsb.a", "members", "lock"}
 
 
@@ -46,7 +48,9 @@ class Tree:
     def __init__(self, folder: Path, flags: tuple[str, ...] = ("-O1",)) -> None:
         self.folder = folder
         self.objects = folder / "build/variant"
-        self.library = self.objects / "libmmsb.so"
+        # All copies share what they compile; but counters lie beside their object.
+        self.kept = self.objects if "--coverage" in flags else ROOT / "build/rel/objects"
+        self.library = folder / "mmsb/_core/libmmsb.so"  # where what belongs to mmsb is looked for
         self.archive = folder / OBJECTS / "libmmsb.a"
         visible = [flag for flag in setup_flags() if not flag.startswith("-fvisibility")]
         self.flags = flags
@@ -76,23 +80,25 @@ class Tree:
     def compile_all(self) -> None:
         """Compiles what has changed since, and links both libraries anew."""
         self.objects.mkdir(parents=True, exist_ok=True)
+        self.kept.mkdir(parents=True, exist_ok=True)
         headers = b"".join(path.read_bytes() for path in sorted((self.folder / "csrc").glob("*.h")))
         common = hashlib.sha256(headers + " ".join(self.compiler).encode()).hexdigest()
 
         def compile_one(source: Path) -> Path:
             name = hashlib.sha256(common.encode() + source.read_bytes()).hexdigest()[:16]
-            done = self.objects / f"{source.stem}-{name}.o"
+            done = self.kept / f"{source.stem}-{name}.o"
             if not done.exists():
                 self.compile(source, self.objects / f"{source.stem}.new")
                 (self.objects / f"{source.stem}.new").rename(done)
+            os.utime(done)
             return done
 
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             sources = sorted((self.folder / "csrc").glob("*.c"))
             self.members = dict(zip((path.name for path in sources), pool.map(compile_one, sources), strict=True))
-        for path in self.objects.glob("*.o"):
-            if path not in self.members.values():
-                path.unlink()
+        for path in self.kept.glob("*.o"):
+            if path.stat().st_mtime < time.time() - KEPT_SECONDS:
+                path.unlink(missing_ok=True)
         self.link(self.members)
 
     def compile(self, source: Path, target: Path) -> None:
@@ -117,7 +123,16 @@ class Tree:
             if not built.exists():
                 raise VariantError(f"{source.stem} is not built: run python setup.py build_ext --inplace first.")
             if not target.exists() or target.stat().st_mtime_ns < built.stat().st_mtime_ns or not linked(target):
-                self.must([*linker, str(built), str(self.library), f"-Wl,-rpath,{self.objects}", "-o", str(target)])
+                self.must(
+                    [*linker, str(built), str(self.library), f"-Wl,-rpath,{self.library.parent}", "-o", str(target)]
+                )
+
+    def program(self, *sources: str) -> Path:
+        """A C program of the tree, linked with the shared library. Named after its first source."""
+        program = self.objects / Path(sources[0]).stem
+        rpath = f"-Wl,-rpath,{self.library.parent}"
+        self.must([*self.compiler, "-w", *sources, str(self.library), rpath, "-lpthread", "-o", str(program)])
+        return program
 
     def must(self, command: list[str]) -> None:
         """Runs a command that must succeed. VariantError."""
