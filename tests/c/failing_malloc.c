@@ -1,6 +1,6 @@
-/* Preloaded (LD_PRELOAD) into a Python that runs mmsb: fails the Nth request for memory that mmsb's own compiled modules
- * make, by whatever door: malloc, calloc, realloc, mmap or memfd_create. Requests of the interpreter, of other libraries
- * and of other threads go through. It also counts the heap blocks that those modules hold. */
+/* Preloaded (LD_PRELOAD) into a Python that runs mmsb: fails the Nth request for memory that mmsb's own compiled
+ * modules make, by whatever door: malloc, calloc, realloc, mmap or memfd_create. Requests of the interpreter, of other
+ * libraries and of other threads go through. It also counts the heap blocks that those modules hold. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <errno.h>

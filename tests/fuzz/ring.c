@@ -1,5 +1,5 @@
-/* One queue of a ring. The other side writes what it likes, at any moment; this side takes what is well-formed, once, in
- * order, and never looks outside. Between two honest sides everything arrives. */
+/* One queue of a ring. The other side writes what it likes, at any moment; this side takes what is well-formed, once,
+ * in order, and never looks outside. Between two honest sides everything arrives. */
 #include "../../csrc/ring.h"
 #include "fuzz.h"
 
