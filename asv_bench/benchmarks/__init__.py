@@ -12,8 +12,8 @@ from .common import COVERED
 
 # Attributes that only say a number that is kept anyway, and names with one leading role inside the package.
 PLAIN = {
-    "branch", "closed", "durable_seq", "first_seq", "last_crc", "next_page_id", "page_count", "page_id_of", "path",
-    "poisoned", "read_only", "scratch", "seq", "stale_reads", "time_ns", "uuid",
+    "anchor", "branch", "closed", "durable_seq", "first_seq", "last_crc", "next_page_id", "page_count", "page_id_of",
+    "path", "poisoned", "read_only", "scratch", "seq", "stale_reads", "time_ns", "uuid",
 }  # fmt: skip
 
 
