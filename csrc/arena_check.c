@@ -61,9 +61,9 @@ static int collect_free(const mmsb_arena *arena, ranges *all, uint64_t *free_byt
 
 static int collect_live(const mmsb_arena *arena, ranges *all, const char **why) {
     uint64_t slots = 0, asked = 0;
-    for (uint64_t id = 0; id < arena->id_end; id++) {
-        const mmsb_page_header *header = mmsb_arena_header(arena, id);
-        if (header == NULL) continue;
+    uint64_t end = arena->id_end;
+    for (uint64_t id = mmsb_arena_next_page(arena, 0, end); id < end; id = mmsb_arena_next_page(arena, id + 1, end)) {
+        const mmsb_page_header *header = mmsb_arena_entry(arena, id);
         if (header->flags & MMSB_PAGE_DELETED) {
             *why = "a page is live and deleted";
             return 1;

@@ -21,6 +21,30 @@ int mmsb_arena_ensure_ids(mmsb_arena *arena, uint64_t id_max) {
     return MMSB_OK;
 }
 
+/* Headers in a huge page: reading one of them may make all of them resident. */
+#define BLOCK_HEADERS (MMSB_MEMORY_HUGE_BYTES / sizeof(mmsb_page_header))
+
+/* `id`, or where memory that was ever touched goes on after it: in its chunk, else where the next chunk begins. */
+static uint64_t next_touched(const mmsb_arena *arena, uint64_t id) {
+    unsigned chunk = 63u - (unsigned)__builtin_clzll(id + chunk_headers(0)) - MMSB_ARENA_CHUNK_BITS;
+    uint64_t first = chunk_headers(chunk) - chunk_headers(0), offset = (id - first) * sizeof(mmsb_page_header);
+    return first + mmsb_memory_touched(&arena->chunk_memory[chunk], offset) / sizeof(mmsb_page_header);
+}
+
+uint64_t mmsb_arena_next_page(const mmsb_arena *arena, uint64_t begin, uint64_t end) {
+    uint64_t limit = mmsb_min_u64(end, arena->id_end), id = begin;
+    while (id < limit) {
+        if (mmsb_arena_entry(arena, id)->flags & MMSB_PAGE_LIVE) return id;
+        id++;
+        while (id % BLOCK_HEADERS == 0 && id < limit) {
+            uint64_t touched = next_touched(arena, id);
+            if (touched == id) break;
+            id = touched;
+        }
+    }
+    return end;
+}
+
 void mmsb_arena_get_stats(const mmsb_arena *arena, mmsb_arena_stats *stats) {
     *stats = (mmsb_arena_stats){
         .bytes_asked = arena->bytes_asked,

@@ -27,7 +27,8 @@
 
 static int64_t posix_open(void *context, const char *path, int flags, unsigned mode) {
     (void)context;
-    int64_t fd = RETRY(open(path, flags | O_CLOEXEC | O_NOFOLLOW, (mode_t)mode));
+    /* Never waiting for the other end of a FIFO that somebody put in the place of a file. */
+    int64_t fd = RETRY(open(path, flags | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK, (mode_t)mode));
     if (fd < 0 || !(flags & O_CREAT)) return fd;
     int64_t result = RETRY(fchmod((int)fd, (mode_t)mode));
     if (result >= 0 || result == -EPERM) return fd;

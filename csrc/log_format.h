@@ -22,6 +22,9 @@
 #define MMSB_SEGMENT_AT_RESERVED 120
 #define MMSB_SEGMENT_AT_CRC 124
 
+/* One frame may be as large as its length field says (32 GiB) and has a segment of its own then. */
+#define MMSB_SEGMENT_BYTES_MAX ((uint64_t)1 << 36)
+
 /* Frame: word, then body. The word's low half counts 8-byte units of body, its high half is the CRC. */
 #define MMSB_FRAME_WORD_BYTES 8
 #define MMSB_FRAME_UNIT_BYTES 8

@@ -97,6 +97,11 @@ uint64_t mmsb_memory_resident(const mmsb_memory *memory) {
     return (uint64_t)status.st_blocks * 512;
 }
 
+uint64_t mmsb_memory_touched(const mmsb_memory *memory, uint64_t offset) {
+    off_t touched = lseek(memory->fd, (off_t)offset, SEEK_DATA);
+    return touched < 0 ? memory->bytes : mmsb_max_u64(offset, (uint64_t)touched);
+}
+
 int mmsb_memory_protect(const mmsb_memory *memory) {
     if (memory->base == NULL) return MMSB_OK;
     return mprotect(memory->base, memory->bytes, PROT_READ) == 0 ? MMSB_OK : MMSB_NO_MEMORY;

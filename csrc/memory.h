@@ -31,6 +31,9 @@ void mmsb_memory_release(mmsb_memory *memory);
 /* Bytes of physical memory behind it. */
 uint64_t mmsb_memory_resident(const mmsb_memory *memory);
 
+/* The first byte from `offset` on behind which there is physical memory, or the end. */
+uint64_t mmsb_memory_touched(const mmsb_memory *memory, uint64_t offset);
+
 /* Makes this process's mapping read-only: in a forked child, whose writes would reach the parent. MMSB_OK or
  * MMSB_NO_MEMORY. */
 int mmsb_memory_protect(const mmsb_memory *memory);

@@ -37,6 +37,7 @@ int mmsb_segment_head_get(const mmsb_kernels *kernels, const uint8_t *bytes, uin
     head->capacity = mmsb_load_u64(bytes + MMSB_SEGMENT_AT_CAPACITY);
     memcpy(head->anchor, bytes + MMSB_SEGMENT_AT_ANCHOR, MMSB_ANCHOR_BYTES);
     head->durable_seq = mmsb_load_u64(bytes + MMSB_SEGMENT_AT_DURABLE_SEQ);
+    if (head->capacity < MMSB_SEGMENT_HEADER_BYTES || head->capacity > MMSB_SEGMENT_BYTES_MAX) return MMSB_BAD_HEADER;
     return MMSB_OK;
 }
 
@@ -114,22 +115,41 @@ int64_t mmsb_log_canonical(mmsb_log_cursor *cursor, const mmsb_kernels *kernels,
     return p - out;
 }
 
-/* Searches [offset, cursor.available) on every 8-byte boundary for an intact frame of this store that is not older than
- * the cursor. Returns its bytes (0: there is none) and sets *at and *head. */
-static uint64_t find_intact(const mmsb_log_cursor *cursor, const mmsb_kernels *kernels, uint64_t offset, uint64_t *at,
-                            mmsb_frame_head *head) {
-    for (; offset + MMSB_FRAME_WORD_BYTES + MMSB_FRAME_UNIT_BYTES <= cursor->available;
-         offset += MMSB_FRAME_UNIT_BYTES) {
-        const uint8_t *frame = cursor->bytes + offset;
-        /* A frame's kind is the one byte that is known beforehand; it spares most checksums over arbitrary bytes. */
-        uint8_t kind = frame[MMSB_FRAME_WORD_BYTES + 4];
-        if (mmsb_load_u64(frame) == 0 || (kind != MMSB_FRAME_COMMIT && kind != MMSB_FRAME_ANCHOR)) continue;
-        const uint8_t *changes, *end;
+/* What a search may spend on checksums of what only looks like frames: bytes that were made to look like long ones
+ * would take time with the square of their number. */
+static uint64_t patience(uint64_t begin, uint64_t end) {
+    return ((uint64_t)1 << 30) + (end > begin ? 8 * (end - begin) : 0);
+}
+
+/* Whether what stands at a place may be a frame that follows the cursor, by all that its checksum does not tell. */
+static bool may_be_intact(const mmsb_log_cursor *cursor, const uint8_t *at, uint64_t available) {
+    uint64_t body_bytes = (uint64_t)mmsb_load_u32(at) * MMSB_FRAME_UNIT_BYTES, seq_rel, lag;
+    if (body_bytes == 0 || body_bytes > available - MMSB_FRAME_WORD_BYTES) return false;
+    const uint8_t *body = at + MMSB_FRAME_WORD_BYTES, *end = body + body_bytes, *p;
+    if (body[4] != MMSB_FRAME_COMMIT && body[4] != MMSB_FRAME_ANCHOR) return false;
+    if ((p = mmsb_varint_get(body + 5, end, &seq_rel)) == NULL || mmsb_varint_get(p, end, &lag) == NULL) return false;
+    uint64_t seq = cursor->base_seq + seq_rel;
+    return seq != 0 && seq >= cursor->seq && lag <= seq;
+}
+
+/* Searches [offset, end) on every 8-byte boundary for an intact frame of this store that is not older than the cursor.
+ * Returns its bytes (0: there is none) and sets *at and *head. Sets *patience_bytes to 0 when more looks like frames
+ * than it may read. */
+static uint64_t find_intact(const mmsb_log_cursor *cursor, const mmsb_kernels *kernels, uint64_t offset, uint64_t end,
+                            uint64_t *patience_bytes, uint64_t *at, mmsb_frame_head *head) {
+    for (; offset + MMSB_FRAME_WORD_BYTES + MMSB_FRAME_UNIT_BYTES <= end; offset += MMSB_FRAME_UNIT_BYTES) {
+        const uint8_t *frame = cursor->bytes + offset, *changes, *changes_end;
+        uint64_t available = cursor->available - offset;
+        if (mmsb_load_u64(frame) == 0 || !may_be_intact(cursor, frame, available)) continue;
+        uint64_t cost_bytes = (uint64_t)mmsb_load_u32(frame) * MMSB_FRAME_UNIT_BYTES;
+        if (cost_bytes >= *patience_bytes) {
+            *patience_bytes = 0;
+            return 0;
+        }
+        *patience_bytes -= cost_bytes;
         uint32_t crc;
-        int64_t bytes =
-            mmsb_frame_open(kernels, cursor->seed, frame, cursor->available - offset, head, &changes, &end, &crc);
-        uint64_t seq = cursor->base_seq + head->seq_rel;
-        if (bytes > 0 && seq != 0 && seq >= cursor->seq && head->durable_lag <= seq) {
+        int64_t bytes = mmsb_frame_open(kernels, cursor->seed, frame, available, head, &changes, &changes_end, &crc);
+        if (bytes > 0) {
             *at = offset;
             return (uint64_t)bytes;
         }
@@ -137,23 +157,26 @@ static uint64_t find_intact(const mmsb_log_cursor *cursor, const mmsb_kernels *k
     return 0;
 }
 
-uint64_t mmsb_log_stranded(const mmsb_log_cursor *cursor, const mmsb_kernels *kernels, uint64_t *frames,
+uint64_t mmsb_log_stranded(const mmsb_log_cursor *cursor, const mmsb_kernels *kernels, uint64_t end, uint64_t *frames,
                            uint64_t *seq_max) {
-    uint64_t durable = 0, offset = cursor->offset, bytes;
+    end = mmsb_min_u64(end, cursor->available);
+    uint64_t durable = 0, offset = cursor->offset, bytes, left = patience(offset, end);
     mmsb_frame_head head = {0};
     *frames = *seq_max = 0;
-    for (; (bytes = find_intact(cursor, kernels, offset, &offset, &head)) != 0; offset += bytes) {
+    for (; (bytes = find_intact(cursor, kernels, offset, end, &left, &offset, &head)) != 0; offset += bytes) {
         uint64_t seq = cursor->base_seq + head.seq_rel;
         *frames += 1;
         *seq_max = mmsb_max_u64(*seq_max, seq);
         durable = mmsb_max_u64(durable, seq - head.durable_lag);
     }
-    return durable;
+    return left == 0 ? cursor->seq + 1 : durable;
 }
 
 bool mmsb_log_resume(mmsb_log_cursor *cursor, const mmsb_kernels *kernels) {
     mmsb_frame_head head = {0};
-    if (find_intact(cursor, kernels, cursor->offset, &cursor->offset, &head) == 0) return false;
+    uint64_t left = patience(cursor->offset, cursor->available);
+    if (find_intact(cursor, kernels, cursor->offset, cursor->available, &left, &cursor->offset, &head) == 0)
+        return false;
     uint64_t seq = cursor->base_seq + head.seq_rel;
     cursor->seq = head.kind == MMSB_FRAME_COMMIT ? seq - 1 : seq;
     cursor->time_ns = cursor->base_time_ns + head.time_rel_ns;

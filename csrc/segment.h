@@ -58,10 +58,11 @@ int mmsb_log_cursor_next(mmsb_log_cursor *cursor, const mmsb_kernels *kernels, m
 int64_t mmsb_log_canonical(mmsb_log_cursor *cursor, const mmsb_kernels *kernels, uint64_t *source, const uint8_t *name,
                            uint64_t name_bytes, uint8_t *out, uint64_t room);
 
-/* Searches [cursor.offset, available) on every 8-byte boundary for an intact frame of this store that does not follow
- * from the cursor: what a lost or damaged frame leaves stranded. Returns the highest durable seq that such frames
- * claim (0: none), counts them in *frames, and gives the highest seq among them in *seq_max. */
-uint64_t mmsb_log_stranded(const mmsb_log_cursor *cursor, const mmsb_kernels *kernels, uint64_t *frames,
+/* Searches [cursor.offset, end) on every 8-byte boundary for an intact frame of this store that does not follow from
+ * the cursor: what a lost or damaged frame leaves stranded. Returns the highest durable seq that such frames claim
+ * (0: none), counts them in *frames, and gives the highest seq among them in *seq_max. Where more looks like frames
+ * than can be read, nobody can prove that nothing durable is lost: then it returns the seq that is missing. */
+uint64_t mmsb_log_stranded(const mmsb_log_cursor *cursor, const mmsb_kernels *kernels, uint64_t end, uint64_t *frames,
                            uint64_t *seq_max);
 
 /* Moves a cursor that stopped to the first such frame and makes it the one that follows. False: there is none. What

@@ -8,16 +8,15 @@ from __future__ import annotations
 
 import os
 import struct
-import threading
+from bisect import bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from mmsb._core.files import Files
 from mmsb._core.log import HEADER_BYTES, crc32c
 from mmsb._core.varint import Reader, put_text, put_varint
 from mmsb.compression import compress_block, decompress_block
-from mmsb.errors import CorruptCheckpointError, FormatVersionError, MMSBError
+from mmsb.errors import CorruptCheckpointError, FormatVersionError
 from mmsb.linktable import NO_LINKS, StoredLinks, decode_links, encode_links
 from mmsb.log import room_for
 
@@ -25,7 +24,6 @@ if TYPE_CHECKING:
     from mmsb._core.state import Core
     from mmsb.segments import Segment
     from mmsb.state import State
-    from mmsb.store import Store
 
 MAGIC = b"MMSBCKP1"
 VERSION = 1
@@ -37,6 +35,7 @@ BASE = 1
 ANCHORED = 2
 CHAIN_MOST = 8
 SEQ_MOST = BRANCH_MOST = (1 << 63) - 1
+PAGE_ID_MOST = 1 << 40
 
 Stored = tuple[int, int, int, Any]  # size, epoch, kind, bytes
 
@@ -227,8 +226,11 @@ def decode_head(data: bytes, path: str) -> tuple[Image, int, int, int]:
     return image, description_bytes, blocks, count
 
 
-def decode_image(data: bytes, path: str) -> Image:
-    """Reads one file. CorruptCheckpointError, FormatVersionError. An incremental one still lacks its parent's pages."""
+def decode_image(data: bytes, path: str, most_bytes: int = 1 << 40) -> Image:
+    """Reads one file. CorruptCheckpointError, FormatVersionError. An incremental one still lacks its parent's pages.
+
+    `most_bytes`: bound of the description's content.
+    """
     import blake3
 
     image, description_bytes, blocks, count = decode_head(data, path)
@@ -236,7 +238,7 @@ def decode_image(data: bytes, path: str) -> Image:
         raise damaged(path, HEAD_BYTES, "its hash does not match")
     at = HEAD_BYTES + description_bytes
     try:
-        _decode_description(decompress_block(data[HEAD_BYTES:at]), image)
+        _decode_description(decompress_block(data[HEAD_BYTES:at], None, most_bytes), image)
         for _ in range(blocks):
             raw_bytes, stored_bytes, crc, pages = BLOCK.unpack_from(data, at)
             at += BLOCK.size
@@ -256,17 +258,26 @@ def decode_image(data: bytes, path: str) -> Image:
 def _check_pages(image: Image) -> None:
     """ValueError when ids, ranges or descriptions of a file do not fit together."""
     last = 0
+    if image.next_page_id > PAGE_ID_MOST + 1:
+        raise ValueError("the next page id is beyond all ids")
     for first, end in image.live:
         if not last <= first < end <= image.next_page_id or first == 0:
             raise ValueError("the ranges of live pages are wrong")
         last = end + 1
-    count = sum(end - first for first, end in image.live)
-    if len(image.pages) > count or (image.parent_seq == 0 and len(image.pages) != count):
+    if image.parent_seq == 0 and len(image.pages) != sum(end - first for first, end in image.live):
         raise ValueError("the number of live pages is wrong")
-    if any(page[0] == 0 or page[2] > 255 for page in image.pages.values()) or len(set(image.names.values())) != len(
-        image.names
-    ):
-        raise ValueError("a page is wrong or two have one name")
+    if not all(is_live(image, page_id) for pages in (image.pages, image.names, image.metadata) for page_id in pages):
+        raise ValueError("it describes a page that there is not")
+    if any(page[0] == 0 or page[2] > 1 for page in image.pages.values()):
+        raise ValueError("a page is wrong")
+    if len(set(image.names.values())) != len(image.names):
+        raise ValueError("two pages have one name")
+
+
+def is_live(image: Image, page_id: int) -> bool:
+    """Whether a page exists, by the ranges of live ids."""
+    place = bisect_right(image.live, (page_id, PAGE_ID_MOST)) - 1
+    return place >= 0 and page_id < image.live[place][1]
 
 
 def _read_block(raw: bytes, count: int, pages: dict[int, Stored]) -> None:
@@ -380,189 +391,3 @@ def write_image(state: State, path: Any) -> None:
     path, data = os.path.abspath(os.fsdecode(path)), encode_image(image, pages)
     with room_for(path, len(data)):
         state._log.files.write_file(path, data)
-
-
-def read_image(files: Files, path: str) -> Image:
-    """Reads a full checkpoint file."""
-    image = decode_image(files.read_file(path, 1 << 40), path)
-    if image.parent_seq:
-        raise damaged(path, 0, "it is incremental and needs the store that it came from")
-    return image
-
-
-class Checkpoints:
-    """The checkpoint files of a store."""
-
-    def __init__(self, store: Store, files: Files, every_bytes: int | None) -> None:
-        self.store = store
-        self.files = files
-        self.every_bytes = every_bytes
-        self.lock = threading.RLock()  # held while files are written or deleted
-        self.last: Image | None = None  # the newest one, its pages' epochs known
-        self.known: dict[int, tuple[int, int]] = {}
-        self.chain = 0
-        self.skipped: list[CorruptCheckpointError] = []
-        self.images: dict[int, Image] = {}
-
-    def path(self, seq: int) -> str:
-        """Of the checkpoint at `seq`."""
-        return os.path.join(self.store.path, "checkpoints", f"{seq:020d}.ckpt")
-
-    def head(self, seq: int) -> Image:
-        """What the header of a checkpoint says: an Image without pages. CorruptCheckpointError, FormatVersionError."""
-        path = self.path(seq)
-        try:
-            fd = self.files.open(path, os.O_RDONLY)
-            try:
-                data = self.files.pread(fd, HEAD_BYTES, 0)
-            finally:
-                self.files.close(fd)
-        except OSError as error:
-            raise damaged(path, 0, f"it cannot be read ({error})") from error
-        return self.owned(decode_head(data, path)[0], seq)
-
-    def owned(self, image: Image, seq: int) -> Image:
-        """The image, or CorruptCheckpointError when it is that of another store or seq."""
-        if image.uuid != self.store.uuid or image.seq != seq:
-            raise damaged(self.path(seq), 0, "it belongs to another store or seq")
-        return image
-
-    def load(self, seq: int) -> Image:
-        """The complete Image of a checkpoint, its parents read as far as needed. CorruptCheckpointError."""
-        known = self.images.get(seq)
-        if known is not None:
-            return known
-        path = self.path(seq)
-        try:
-            image = self.owned(decode_image(self.files.read_file(path, 1 << 40), path), seq)
-        except OSError as error:
-            if isinstance(error, MMSBError):
-                raise
-            raise damaged(path, 0, f"it cannot be read ({error})") from error
-        if image.parent_seq:
-            pages = dict(self.load(image.parent_seq).pages)
-            pages.update(image.pages)
-            try:
-                image.pages = {page_id: pages[page_id] for first, end in image.live for page_id in range(first, end)}
-            except KeyError as error:
-                raise damaged(path, 0, f"page {error} is in none of the checkpoints that it builds on") from error
-        self.images = {seq: image}  # one is kept: they are as large as the state
-        return image
-
-    def newest(self) -> Image | None:
-        """The newest usable checkpoint; damaged ones are skipped and kept in `skipped`."""
-        image = self.before(1 << 63)
-        if image is not None:
-            self.remember(image, {page_id: (page[1], page[0]) for page_id, page in image.pages.items()})
-            self.chain = self.length(image)
-        return image
-
-    def length(self, image: Image) -> int:
-        """How many checkpoints an image builds on."""
-        count = 0
-        while image.parent_seq:
-            image = self.head(image.parent_seq)
-            count += 1
-        return count
-
-    def before(self, seq: int) -> Image | None:
-        """The newest usable checkpoint not after `seq`."""
-        for at, _ in reversed(self.store.checkpoint_paths()):
-            if at > seq:
-                continue
-            try:
-                return self.load(at)
-            except CorruptCheckpointError as error:
-                self.skipped.append(error)
-        return None
-
-    def base(self, *, read_only: bool) -> Image | None:
-        """The checkpoint that begins a compacted (or forked) history, None when all of it is there.
-
-        It is the truth about what came before it: CorruptCheckpointError when it is damaged and the log does not
-        reach back to the beginning. A reader is then shown what follows the oldest other checkpoint.
-        """
-        image, broken = self.newest_base()
-        if image is not None:
-            return image
-        segments = self.store.segment_paths()
-        if segments[0][0] == 1 if segments else broken is None and not self.store.identity.parent_seq:
-            return None
-        if broken is None:
-            broken = damaged(
-                os.path.join(self.store.path, "checkpoints"),
-                0,
-                "history before the first segment is gone, and so is the checkpoint that stood for it",
-            )
-        for seq, _ in self.store.checkpoint_paths() if read_only else []:
-            try:
-                image = self.load(seq)
-            except CorruptCheckpointError:
-                continue
-            self.skipped.append(broken)
-            return image
-        raise broken
-
-    def newest_base(self) -> tuple[Image | None, CorruptCheckpointError | None]:
-        """The newest usable checkpoint that calls itself a base, and the first error met on the way to it."""
-        broken: CorruptCheckpointError | None = None
-        for seq, _ in reversed(self.store.checkpoint_paths()):
-            try:
-                if self.head(seq).base:
-                    return self.load(seq), broken
-            except CorruptCheckpointError as error:
-                broken = broken or error
-        return None, broken
-
-    def remember(self, image: Image, epochs: dict[int, tuple[int, int]]) -> None:
-        """`image` is the newest checkpoint now."""
-        self.last = image
-        self.known = epochs
-        self.chain = self.chain + 1 if image.parent_seq else 0
-
-    def position(self, state: State) -> int:
-        """Bytes of log since the last checkpoint."""
-        log = state._log
-        log.settle()
-        last = self.last
-        if last is None:
-            return log.bytes_used()
-        return sum(
-            segment.tail - (last.offset if segment.number == last.segment else 0)
-            for segment in log.segments
-            if segment.number >= last.segment
-        )
-
-    def due(self, state: State) -> bool:
-        """Whether an automatic checkpoint is to be taken."""
-        return self.every_bytes is not None and self.position(state) >= self.every_bytes
-
-    def pays(self, state: State) -> bool:
-        """Whether closing should take one: replaying what came since would take longer than a moment."""
-        since = state.seq - (self.last.seq if self.last is not None else 0)
-        return since > 0 and (since >= 10_000 or self.position(state) >= 1 << 20)
-
-    def write(self, state: State, *, full: bool = False) -> int:
-        """Takes and writes a checkpoint; a full one when asked for, or when the chain is long. Returns its seq."""
-        with self.lock:
-            if state.seq == 0 or (self.last is not None and self.last.seq == state.seq and not full):
-                return state.seq  # it is there, or needs none: the empty state
-            incremental = self.last is not None and not full and self.chain + 1 < CHAIN_MOST
-            image, pages = take(state, self.known if incremental else None)
-            changed = sum(page[0] for page in pages.values())
-            if incremental and self.last is not None and changed * 2 <= sum(size for _, size in image.epochs.values()):
-                image.parent_seq = self.last.seq if self.last.seq < image.seq else 0
-            elif incremental:
-                image, pages = take(state)
-            base = state._log.base
-            image.base = isinstance(base, Image) and base.seq == image.seq
-            # The log up to here must be as durable as the checkpoint that points into it.
-            state._log.sync(state)
-            path, data = self.path(image.seq), encode_image(image, pages)
-            with room_for(path, len(data)):
-                self.store.folder("checkpoints")
-                self.files.write_file(path, data)
-            self.images.clear()
-            self.remember(image, image.epochs)
-        state._announce("checkpoint_created", image.seq, self.path(image.seq))
-        return image.seq

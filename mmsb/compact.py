@@ -21,7 +21,7 @@ from mmsb.log import room_for
 
 if TYPE_CHECKING:
     from mmsb._core.files import Files
-    from mmsb.checkpoint import Checkpoints
+    from mmsb.checkpoints import Checkpoints
     from mmsb.segments import Segment
     from mmsb.state import State
     from mmsb.store import Store
@@ -110,7 +110,8 @@ def _orphans(checkpoints: Checkpoints, seq: int) -> list[int]:
 
 def _write_base(state: State, seq: int, keeper: Segment, labels: list[tuple[int, str]]) -> None:
     """Writes the full checkpoint that the history begins with from now on, proves it right, and puts it there."""
-    from mmsb.checkpoint import decode_image, encode_image, image_at
+    from mmsb.checkpoint import encode_image, image_at
+    from mmsb.checkpoints import read_file
 
     log, checkpoints = state._log, state._checkpoints
     log.sync(state)
@@ -125,7 +126,7 @@ def _write_base(state: State, seq: int, keeper: Segment, labels: list[tuple[int,
         log.files.write_file(aside, data)
     copy = state.scratch()
     try:
-        back = decode_image(log.files.read_file(aside, 1 << 40), aside)
+        back = read_file(log.files, aside)
         back.load_into(copy)
         right = core_digest(copy) == image.digest
     except CorruptCheckpointError:
@@ -178,12 +179,12 @@ def sweep(files: Files, store: Store, base: Any) -> None:
         path = os.path.join(store.path, folder)
         names = set(os.listdir(path)) if os.path.isdir(path) else set()
         for name in sorted(names):
-            match = re.match(r"^(\d+)\.(seg|seg\.zst|ckpt)$", name)
+            match = re.fullmatch(r"([0-9]+)\.(seg|seg\.zst|ckpt)", name)
             least = 0 if base is None else base.seq if folder == "checkpoints" else base.segment
             if (
                 name.endswith(".new")
                 or (match and int(match[1]) < least)
-                or name.removesuffix(".zst") in names - {name}
+                or (name.endswith(".zst") and name.removesuffix(".zst") in names)
             ):
                 going.append(os.path.join(path, name))
     _delete(files, going)

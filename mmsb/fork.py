@@ -65,6 +65,6 @@ def as_base(image: Image, identity: Identity) -> tuple[Identity, tuple[int, byte
 
 def first_base(files: Files, path: str, identity: Identity) -> tuple[Identity, tuple[int, bytes]]:
     """What a store begins with that starts from the one-file checkpoint at `path`."""
-    from mmsb.checkpoint import read_image
+    from mmsb.checkpoints import read_image
 
     return as_base(read_image(files, path), identity)

@@ -63,7 +63,8 @@ def decode(slot: bytes, uuid: bytes) -> tuple[int, Mark] | None:
     if len(slot) != SLOT_BYTES or crc32c(slot[:-4]) != int.from_bytes(slot[-4:], "little"):
         return None
     magic, version, flags, owner, counter, seq, segment, last_crc, offset, anchor, time_ns = FORMAT.unpack_from(slot)
-    if magic != MAGIC or version != VERSION or owner != uuid or any(slot[FORMAT.size : -4]):
+    # A counter that nobody counted to would have no successor.
+    if magic != MAGIC or version != VERSION or owner != uuid or any(slot[FORMAT.size : -4]) or counter >> 63:
         return None
     return counter, Mark(seq, segment, offset, last_crc, time_ns, anchor, bool(flags & CLEAN))
 
@@ -80,7 +81,7 @@ class Horizon:
         self.files = files
         self.path = path
         self.uuid = uuid
-        self.fd = files.open(path, (os.O_RDWR if writable else os.O_RDONLY) | os.O_NONBLOCK)
+        self.fd = files.open(path, os.O_RDWR if writable else os.O_RDONLY)
         try:
             self.slots = read_slots(files.pread(self.fd, HORIZON_BYTES, 0), uuid)
         except BaseException:

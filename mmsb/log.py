@@ -322,11 +322,13 @@ class FileLog(Log):
         except FileNotFoundError as error:
             raise self.gone(segment) from error
 
-    def read_anew(self, segment: Segment) -> bytes:
+    def read_anew(self, segment: Segment) -> Any:
         """All bytes of a segment's file as it is now. Errors as those of buffer()."""
         whole = Segment(segment.head, segment.head.capacity, path=segment.path)
         try:
-            return read_segment(self.files, whole)
+            data = read_segment(self.files, whole)
+            segment.data_end = whole.data_end
+            return data
         except FileNotFoundError as error:
             raise self.gone(segment) from error
 

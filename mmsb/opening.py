@@ -75,10 +75,11 @@ def open(
 
     durability: "process" (default: survives the process), "group" (synced within 5 ms), "power" (synced before each
     commit returns); "none" is that of memory. read_only: works while another process writes; shows the log as it is
-    now. max_bytes: bound of the page memory. history: bytes of log that a State in memory keeps (None: all).
-    segment_bytes: fixed size of log segments (default: growing from 1 to 64 MiB). checkpoint_bytes: log between
-    automatic checkpoints (None: only on request and at close). compress: sealed segments are compressed with zstandard
-    in the background. anchor_key: 32 secret bytes that key the anchors. disable_cpu: CPU features not to use.
+    now. max_bytes: bound of the page memory, and of the pages of each checkpoint that is read. history: bytes of log
+    that a State in memory keeps (None: all). segment_bytes: fixed size of log segments (default: growing from 1 to 64
+    MiB). checkpoint_bytes: log between automatic checkpoints (None: only on request and at close). compress: sealed
+    segments are compressed with zstandard in the background. anchor_key: 32 secret bytes that key the anchors.
+    disable_cpu: CPU features not to use.
     group: a group of users (name or number) whose members may read the store's files and attach; without it what is
     made is this user's alone. clock: function that gives ns since 1970. files, mapped: the file operations, for tests
     and special disks.
@@ -122,7 +123,8 @@ def open(
         return _in_memory(_state_class(files, **how), files, history, segment_bytes, clock)
     lock_fd = -1
     if os.path.isfile(path):
-        from mmsb.checkpoint import MAGIC, read_image
+        from mmsb.checkpoint import MAGIC
+        from mmsb.checkpoints import read_image
 
         fd = files.open(path, os.O_RDONLY)
         try:
@@ -130,7 +132,7 @@ def open(
                 raise NotAStoreError(f"{path} is a file, and no checkpoint of mmsb. Check the path.", path=path)
         finally:
             files.close(fd)
-        image = read_image(files, path)
+        image = read_image(files, path, max_bytes)
         return _from_image(_state_class(files, **how), files, image, history, segment_bytes, clock)
     if not os.path.isdir(path) or not os.path.exists(os.path.join(path, "store")):
         if read_only:
@@ -170,6 +172,7 @@ def open(
                 mapped,
                 checkpoint_bytes,
                 compress,
+                max_bytes,
             )
         except BaseException:
             if state._log is not None:
@@ -259,8 +262,9 @@ def _recover(
     mapped: bool,
     checkpoint_bytes: int | None,
     compress: bool,
+    max_bytes: int | None,
 ) -> None:
-    from mmsb.checkpoint import Checkpoints
+    from mmsb.checkpoints import Checkpoints
     from mmsb.compact import sweep
 
     state._store = store
@@ -268,7 +272,7 @@ def _recover(
         state, store, durability=durability, mapped=mapped, files=files, segment_bytes=segment_bytes
     )
     log.horizon = Horizon(files, os.path.join(store.path, "horizon"), store.uuid, writable=not read_only)
-    checkpoints = state._checkpoints = Checkpoints(store, files, checkpoint_bytes)
+    checkpoints = state._checkpoints = Checkpoints(store, files, checkpoint_bytes, max_bytes)
     log.base = checkpoints.base(read_only=read_only)
     if not read_only:
         sweep(files, store, log.base)

@@ -16,13 +16,14 @@ from typing import TYPE_CHECKING, Any
 from mmsb._core.log import END, HEADER_BYTES, Cursor
 from mmsb.errors import CorruptLogError
 from mmsb.horizon import Horizon, Mark
-from mmsb.segments import Segment, cursor_of, read_head, unfit
+from mmsb.segments import DENSE_BYTES, Segment, cursor_of, read_head, unfit
 
 if TYPE_CHECKING:
     from mmsb.log import FileLog
     from mmsb.state import State
 
 
+SOURCE_ID_MOST = (1 << 32) - 1
 BLANK = bytes(1 << 16)
 
 
@@ -51,9 +52,9 @@ def damaged(path: Any, offset: int, seq: int, reason: str | None, durable: int) 
     )
 
 
-def is_blank(buffer: Any, offset: int) -> bool:
-    """Whether only zeros follow: no body of a later session's first commit, whose word a crash took."""
-    view = memoryview(buffer)[offset:]
+def is_blank(buffer: Any, offset: int, end: int) -> bool:
+    """Whether only zeros follow up to `end`: no body of a later session's first commit, whose word a crash took."""
+    view = memoryview(buffer)[offset:end]
     starts = range(0, len(view), len(BLANK))
     return all(view[at : at + len(BLANK)].tobytes() == BLANK[: len(view) - at] for at in starts)
 
@@ -146,8 +147,9 @@ class Recovery:
         """Raises when segments are missing at the end: the horizon or the checkpoint lies in one of them."""
         last = first + len(segments) - 1
         reach = 0
-        if self.mark is not None and self.mark.place > (1, HEADER_BYTES):
-            reach = self.mark.segment
+        mark = self.mark
+        if mark is not None and (mark.place > (1, HEADER_BYTES) or mark.durable_seq > self.state.seq):
+            reach = mark.segment
         # A fork begins with a checkpoint only, and with no segment.
         if position is not None and (segments or position != (first, HEADER_BYTES)):
             reach = max(reach, position[0])
@@ -164,6 +166,8 @@ class Recovery:
             whole = self.files.size(fd) >= segment.head.capacity
             if whole and self.files.filesystem(fd) in self.store.MAPPABLE:
                 segment.memory = self.files.map(fd, segment.head.capacity, False)
+                if segment.head.capacity > DENSE_BYTES:
+                    segment.data_end = max((end for _, end in self.files.extents(fd, segment.head.capacity)), default=0)
         finally:
             self.files.close(fd)
 
@@ -193,28 +197,32 @@ class Recovery:
         assert cursor is not None
         here = (segment.number, cursor.offset)
         if mark is not None and mark.clean and not later and cursor.stopped == END:
-            if mark.place == here and mark.last_crc == cursor.last_crc and is_blank(buffer, cursor.offset):
+            if (
+                mark.place == here
+                and mark.last_crc == cursor.last_crc
+                and is_blank(buffer, cursor.offset, segment.data_end)
+            ):
                 return  # closed in order, and everything is there
-        durable = max(self.durable_claims(cursor, later), mark.durable_seq if mark is not None else 0)
+        durable = max(self.durable_claims(segment, cursor, later), mark.durable_seq if mark is not None else 0)
         if durable > self.state.seq or (mark is not None and mark.place > here):
             if self.read_only and self.read_on(segment):
                 return
             reason = "it is missing" if cursor.stopped == END else cursor.stopped
             self.stop(damaged(segment.path, cursor.offset, self.state.seq + 1, reason, durable))
             return
-        cut = bytes(memoryview(buffer)[cursor.offset :]).rstrip(b"\0")
+        cut = bytes(memoryview(buffer)[cursor.offset : segment.data_end]).rstrip(b"\0")
         if (cut or later) and not self.read_only:
             self.cut_off(segment, cursor.offset, cut, later)
         self.found.torn_bytes = len(cut)
 
-    def durable_claims(self, cursor: Cursor, later: list[Segment]) -> int:
+    def durable_claims(self, last: Segment, cursor: Cursor, later: list[Segment]) -> int:
         """The highest seq that any intact frame or header calls durable."""
-        durable = max(cursor.durable_seq, cursor.stranded()[2])
+        durable = max(cursor.durable_seq, cursor.stranded(last.data_end)[2])
         for segment in later:
             rest = cursor_of(segment, self.log.buffer(segment))
             for _ in rest:
                 pass
-            durable = max(durable, segment.head.durable_seq, rest.durable_seq, rest.stranded()[2])
+            durable = max(durable, segment.head.durable_seq, rest.durable_seq, rest.stranded(segment.data_end)[2])
             self.log.buffers.forget(segment.number)
         return durable
 
@@ -281,13 +289,18 @@ def attach_last(log: FileLog, recovery: Recovery) -> None:
     if segment is None and log.base is not None:
         log.first_number = log.base.segment
     if segment is None or segment.path is None or cursor is None or segment.path.endswith(".zst"):
-        if segment is not None:
-            log.segments.append(segment)
-        log.roll(state, 0)
+        go_on_after(log, segment)
         return
     fd = log.files.open(segment.path, os.O_RDWR)
     segment.fd = fd
     log.buffers.forget(segment.number)
+    capacity = segment.head.capacity
+    hollow = capacity > max(DENSE_BYTES, log.segment_bytes or 0) and log.files.has_holes(fd, capacity)
+    if hollow or max(cursor.sources, default=0) >= SOURCE_ID_MOST:
+        # To reserve what is missing of a segment that only claims to be large might fill the disk, and after the last
+        # id there is no other. The log goes on in a new one.
+        go_on_after(log, segment)
+        return
     memory = None
     # Blocks that a copy of the file left out are reserved again: a store into a hole may find the disk full.
     if log.mapped and log.reserve(fd, segment.head.capacity):
@@ -295,6 +308,16 @@ def attach_last(log: FileLog, recovery: Recovery) -> None:
     log.attach(segment, memory, max(segment.tail, HEADER_BYTES), state.last_crc)
     for local_id, name in cursor.sources.items():
         state._define_source(name, local_id)
+
+
+def go_on_after(log: FileLog, segment: Segment | None) -> None:
+    """Appends go to a new segment behind this one, which never was the active one."""
+    if segment is not None:
+        log.segments.append(segment)
+    tail = segment.tail if segment is not None else 0
+    log.roll(log.state, 0)
+    if segment is not None:
+        segment.tail = tail  # sealing took it for that of the active one
 
 
 def note_unsynced(log: FileLog, recovery: Recovery) -> None:

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from mmsb._core.files import Files
 from mmsb._core.log import HEADER_BYTES, SegmentHead
 from mmsb._core.state import Core
-from mmsb.checkpoint import Checkpoints, Image
+from mmsb.checkpoint import Image
+from mmsb.checkpoints import Checkpoints
 from mmsb.compression import decompress_readable
 from mmsb.digest import core_digest
 from mmsb.errors import CorruptCheckpointError, FormatVersionError, MMSBError, NotAStoreError

@@ -12,6 +12,7 @@ from mmsb._core.log import HEADER_BYTES, Cursor, SegmentHead
 from mmsb.errors import CorruptLogError, FormatVersionError
 
 BUFFERS_BYTES = 256 << 20
+DENSE_BYTES = 64 << 20  # a larger file is looked at for holes before memory is taken for it
 
 
 class Segment:
@@ -29,6 +30,7 @@ class Segment:
         self.memory = memory
         self.sealed = False
         self.ends: tuple[int, int] | None = None
+        self.data_end = head.capacity  # only zeros follow it in the file
 
     @property
     def number(self) -> int:
@@ -74,7 +76,7 @@ class Buffers:
             self.kept.pop(number, None)
 
 
-def read_segment(files: Files, segment: Segment) -> bytes:
+def read_segment(files: Files, segment: Segment) -> Any:
     """The file's bytes, decompressed when it is compressed. FileNotFoundError when it is gone."""
     while True:
         path = segment.path
@@ -102,14 +104,18 @@ def unfit(path: str | None, seq: int | None, reason: str) -> CorruptLogError:
     )
 
 
-def read_raw(files: Files, segment: Segment, path: str) -> bytes:
+def read_raw(files: Files, segment: Segment, path: str) -> Any:
     """The bytes of a segment file, up to the segment's tail when it is sealed."""
     limit = segment.head.capacity
-    fd = files.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    fd = files.open(path, os.O_RDONLY)
     try:
         wanted = min(segment.tail, limit) if segment.sealed else limit
         # A header may claim any capacity: no memory is taken for more than there is.
-        return files.pread(fd, min(wanted, files.size(fd)), 0)
+        wanted = min(wanted, files.size(fd))
+        if wanted <= DENSE_BYTES:
+            return files.pread(fd, wanted, 0)
+        data, segment.data_end = files.pread_sparse(fd, wanted)
+        return data
     finally:
         files.close(fd)
 
@@ -129,7 +135,7 @@ def read_head(files: Files, path: str) -> SegmentHead:
 
         data = decompress_head(files, path, HEADER_BYTES)
     else:
-        fd = files.open(path, os.O_RDONLY | os.O_NONBLOCK)
+        fd = files.open(path, os.O_RDONLY)
         try:
             data = files.pread(fd, HEADER_BYTES, 0)
         finally:

@@ -42,9 +42,11 @@ MAGIC = b"MMSBSTR1"
 STORE_BYTES = 256
 LOCK_BYTES = 256
 READ_ATTEMPTS = 32
+# What opening says of a thing in the place of a file or folder of a store.
+UNFIT = frozenset((errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EISDIR, errno.ESPIPE, errno.ENXIO, errno.EOVERFLOW))
 VERSION = 1
-SEGMENT_NAME = re.compile(r"^(\d{8})\.seg(\.zst)?$")
-CHECKPOINT_NAME = re.compile(r"^(\d{20})\.ckpt$")
+SEGMENT_NAME = re.compile(r"([0-9]{8})\.seg(\.zst)?\Z")
+CHECKPOINT_NAME = re.compile(r"([0-9]{20})\.ckpt\Z")
 # ext2/3/4, xfs, tmpfs: preallocated blocks are really there, so a store into a mapping cannot fail.
 MAPPABLE = frozenset({0xEF53, 0x58465342, 0x01021994})
 
@@ -192,6 +194,8 @@ class Store:
                     seq=None,
                     reason="it is a link",
                 )
+            if os.path.lexists(folder) and not os.path.isdir(folder):
+                raise explain(NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), folder), folder)
         identity = decode_identity(self.files.read_file(self.identity_path, 4096), self.identity_path)
         if identity.keyed != (self.anchor_key is not None):
             need = "needs its anchor_key" if identity.keyed else "has no keyed anchors"
@@ -379,9 +383,10 @@ def explain(error: OSError, path: str) -> OSError:
             path=where,
             errno=error.errno,
         )
-    if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EISDIR, errno.ESPIPE, errno.ENXIO):
+    if error.errno in UNFIT:
         return CorruptLogError(
-            f"{where} is missing or is no regular file ({error.strerror}). Restore the store's files from one backup.",
+            f"{where} is missing, or is not what belongs there ({error.strerror}). Restore the store's files from one "
+            "backup.",
             path=where,
             offset=0,
             seq=None,

@@ -215,7 +215,7 @@ class Verification:
         tail = self.tails[segment.number]
         mark = self.log.horizon.mark if self.store is not None else None
         settled = not self.state.read_only or segment is not self.segments[-1] or (mark is not None and mark.clean)
-        rest = bytes(memoryview(data)[tail:]) if segment.path is not None and settled else b""
+        rest = bytes(memoryview(data)[tail : segment.data_end]) if segment.path is not None and settled else b""
         if rest.strip(b"\0"):
             offset = tail + len(rest) - len(rest.lstrip(b"\0"))
             self.report.add(
@@ -402,11 +402,23 @@ class Verification:
                 return f"Bytes {start} to {end} of page {page_id} differ from the log; {writer} them last.", where
         return "The graph differs from the log." if one.links != log.links else "The next page id differs.", {}
 
+    def start_of(self, path: str, count: int) -> bytes:
+        """The first `count` bytes of a file; none of one that cannot be read."""
+        files = self.log.files
+        try:
+            fd = files.open(path, os.O_RDONLY)
+            try:
+                return files.pread(fd, count, 0)
+            finally:
+                files.close(fd)
+        except OSError:
+            return b""
+
     def files(self) -> None:
         """The identity file, the horizon's slots, and files that do not belong."""
-        store, files = self.store, self.log.files
+        store = self.store
         path = os.path.join(store.path, "horizon")
-        data = files.read_file(path, 1 << 20)
+        data = self.start_of(path, HORIZON_BYTES + 1)
         for number, slot in enumerate(read_slots(data, store.uuid)):
             if slot is None or len(data) != HORIZON_BYTES:
                 self.report.add(
@@ -415,7 +427,7 @@ class Verification:
                     path=path,
                     offset=SLOTS_AT[number],
                 )
-        if store.identity.encode() != files.read_file(store.identity_path, 4096):
+        if store.identity.encode() != self.start_of(store.identity_path, 4096):
             self.report.add(
                 "identity", f"{store.identity_path} changed since it was opened.", path=store.identity_path, offset=0
             )

@@ -297,7 +297,7 @@ class View(Asking):
         if path is None:
             log = SharedMemoryLog(self, files)
         else:
-            from mmsb.checkpoint import Checkpoints
+            from mmsb.checkpoints import Checkpoints
 
             self._store = ReadStore(files, path, lock=False)
             self._checkpoints = Checkpoints(self._store, files, None)

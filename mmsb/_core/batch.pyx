@@ -293,11 +293,10 @@ cdef class Batch:
         self.add(&op, None, None, delta.payload_address())
 
     cdef uint64_t take_ids(self, uint64_t count):
-        cdef uint64_t first = self.state.core.next_page_id
-        self.state.core.next_page_id += count
+        cdef uint64_t first = max(self.state.ids_end, self.state.core.next_page_id)
         if self.end_id != first:
             self.first_id = first
-        self.end_id = first + count
+        self.end_id = self.state.ids_end = first + count
         return first
 
     def create_page(self, size=None, name=None, metadata=None, data=None, location="cpu", merge=None, dtype=None):
@@ -560,8 +559,8 @@ cdef class Batch:
         """Forgets everything; nothing was changed."""
         self.open = False
         # Ids that nobody has seen committed are given back where no other batch took some after them.
-        if self.end_id and self.state.core.next_page_id == self.end_id:
-            self.state.core.next_page_id = self.first_id
+        if self.end_id and self.state.ids_end == self.end_id:
+            self.state.ids_end = self.first_id
         mmsb_batch_release(&self.batch)
 
     def commit(self):

@@ -202,8 +202,8 @@ cdef extern from "segment.h" nogil:
     int mmsb_log_cursor_next(mmsb_log_cursor *cursor, const mmsb_kernels *kernels, mmsb_log_frame *frame)
     int64_t mmsb_log_canonical(mmsb_log_cursor *cursor, const mmsb_kernels *kernels, uint64_t *source,
                                const uint8_t *name, uint64_t name_bytes, uint8_t *out, uint64_t room)
-    uint64_t mmsb_log_stranded(const mmsb_log_cursor *cursor, const mmsb_kernels *kernels, uint64_t *frames,
-                               uint64_t *seq_max)
+    uint64_t mmsb_log_stranded(const mmsb_log_cursor *cursor, const mmsb_kernels *kernels, uint64_t end,
+                               uint64_t *frames, uint64_t *seq_max)
     bint mmsb_log_resume(mmsb_log_cursor *cursor, const mmsb_kernels *kernels)
 
 
@@ -370,6 +370,7 @@ cdef extern from "arena.h" nogil:
     int mmsb_arena_check(const mmsb_arena *arena, const char **why)
     mmsb_page_header *mmsb_arena_entry(const mmsb_arena *arena, uint64_t id)
     mmsb_page_header *mmsb_arena_header(const mmsb_arena *arena, uint64_t id)
+    uint64_t mmsb_arena_next_page(const mmsb_arena *arena, uint64_t begin, uint64_t end)
     uint8_t *mmsb_arena_bytes(const mmsb_arena *arena, uint64_t handle)
 
 

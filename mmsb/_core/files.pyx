@@ -1,6 +1,7 @@
 """Files and shareable memory, through the one C table of operations. Errors are OSError with errno."""
 
 import errno
+import mmap
 import os
 
 cimport cython
@@ -17,6 +18,8 @@ RECORDED = {
     MMSB_IO_FDATASYNC: "fdatasync", MMSB_IO_FSYNC: "fsync", MMSB_IO_FALLOCATE: "fallocate",
     MMSB_IO_TRUNCATE: "truncate", MMSB_IO_RENAME: "rename", MMSB_IO_UNLINK: "unlink", MMSB_IO_MKDIR: "mkdir",
 }
+MAP_NORESERVE = 0x4000  # mmap has it from Python 3.13 on
+PIECE_BYTES = 1 << 26
 
 
 cdef int64_t checked(int64_t result, object path) except -1:
@@ -110,8 +113,8 @@ cdef class Files:
         return self.shared is not None and os.fsdecode(path).startswith(self.shared)
 
     def open(self, path, int flags, int mode=0o600):
-        """A descriptor (O_CLOEXEC and O_NOFOLLOW added). A file that it creates has `mode` whatever the umask, and what
-        its group may read in the directory `shared`.
+        """A descriptor (O_CLOEXEC, O_NOFOLLOW and O_NONBLOCK added). A file that it creates has `mode` whatever the
+        umask, and what its group may read in the directory `shared`.
         """
         if flags & os.O_CREAT and self.is_shared(path):
             mode |= 0o040
@@ -129,6 +132,38 @@ cdef class Files:
             result = self.table.pread(self.table.context, fd, to, count, offset)
         checked(result, None)
         return data if <uint64_t>result == count else data[:result]
+
+    def pread_sparse(self, int fd, uint64_t count):
+        """The file's first `count` bytes, and where the last of them that are no hole end. Holes take no memory."""
+        cdef int64_t result
+        cdef uint8_t[::1] view
+        cdef uint64_t at
+        memory = mmap.mmap(-1, count, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | MAP_NORESERVE)
+        view = memory
+        end = 0
+        for start, end in self.extents(fd, count):
+            for at in range(start, end, PIECE_BYTES):
+                result = self.table.pread(self.table.context, fd, &view[at], min(PIECE_BYTES, end - at), at)
+                checked(result, None)
+        return memory, end
+
+    def extents(self, int fd, uint64_t count):
+        """(start, end) of what is no hole in the file's first `count` bytes, ascending."""
+        at = 0
+        while at < count:
+            try:
+                start = os.lseek(fd, at, os.SEEK_DATA)
+            except OSError as error:
+                if error.errno == errno.ENXIO:
+                    return
+                raise
+            at = os.lseek(fd, start, os.SEEK_HOLE)
+            if start < count:
+                yield start, min(at, count)
+
+    def has_holes(self, int fd, uint64_t count):
+        """Whether fewer than `count` bytes of disk are behind the file."""
+        return os.fstat(fd).st_blocks * 512 < count
 
     def pwrite(self, int fd, data, uint64_t offset):
         """Writes all of `data` (bytes-like) at `offset`."""
@@ -202,13 +237,12 @@ cdef class Files:
         return mapping
 
     def read_file(self, path, limit):
-        """The whole file. OSError EFBIG when it has more than `limit` bytes."""
-        # Not waiting for the other end of a pipe that somebody put there.
-        cdef int fd = self.open(path, os.O_RDONLY | os.O_NONBLOCK)
+        """The whole file. OSError EOVERFLOW when it has more than `limit` bytes."""
+        cdef int fd = self.open(path, os.O_RDONLY)
         try:
             size = self.size(fd)
             if size > limit:
-                raise OSError(errno.EFBIG, f"the file has {size} bytes, more than the {limit} that make sense", path)
+                raise OSError(errno.EOVERFLOW, f"it has {size} bytes, more than the {limit} that make sense", path)
             return self.pread(fd, size, 0)
         finally:
             self.close(fd)

@@ -238,13 +238,14 @@ cdef class Cursor:
         # A foreign writer may have left the definition out.
         return self.sources.get(source, "").encode("utf-8", "surrogateescape")
 
-    def stranded(self):
-        """Looks for intact frames after the place where the cursor stopped. (frames, highest seq, highest durable)."""
+    def stranded(self, uint64_t end):
+        """Looks for intact frames between the place where the cursor stopped and the offset `end`. (frames, highest
+        seq, highest durable)."""
         cdef uint64_t frames = 0
         cdef uint64_t seq_max = 0
         cdef uint64_t durable
         with nogil:
-            durable = mmsb_log_stranded(&self.cursor, &KERNELS, &frames, &seq_max)
+            durable = mmsb_log_stranded(&self.cursor, &KERNELS, end, &frames, &seq_max)
         return frames, seq_max, durable
 
     def resume(self):

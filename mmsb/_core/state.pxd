@@ -31,6 +31,7 @@ cdef class Core:
     cdef uint32_t last_source_index
     cdef dict source_indices
     cdef list source_names
+    cdef uint64_t ids_end    # ids below it were given to batches, committed or not
     cdef list given_back     # slots dropped while another thread was busy
     cdef readonly dict _names
     cdef readonly dict _name_of

@@ -644,9 +644,11 @@ cdef class Core:
 
     def _define_source(self, name, local_id):
         """The active segment defines source `name` as `local_id` already."""
-        cdef mmsb_commit_info info
-        self.set_source(&info, name)
-        if mmsb_core_define_source(&self.core, info.source, local_id) != MMSB_OK:
+        cdef object index = self.source_indices.get(name)
+        if index is None:
+            index = self.source_indices[name] = len(self.source_names)
+            self.source_names.append(name.encode("utf-8", "surrogateescape"))
+        if mmsb_core_define_source(&self.core, index, local_id) != MMSB_OK:
             raise MemoryError()
 
     def _segment_sources(self):
@@ -656,7 +658,7 @@ cdef class Core:
         cdef uint64_t i
         for i in range(1, self.core.source_ids.size // sizeof(uint32_t)):
             if ids[i] != 0:
-                result[ids[i]] = self.source_names[i].decode()
+                result[ids[i]] = self.source_names[i].decode("utf-8", "surrogateescape")
         return result
 
     def _append_anchor(self, bytes anchor, bint sync):
@@ -704,16 +706,13 @@ cdef class Core:
         self.header(page_id).flags |= MMSB_PAGE_DESCRIBED
 
     def _set_position(self, seq, time_ns, branch, next_page_id, last_crc=0):
-        """Says where in history the loaded pages stand. Ids below next_page_id without a page are marked as used."""
-        cdef uint64_t page_id
+        """Says where in history the loaded pages stand. An id below next_page_id without a page was deleted, or a batch
+        took it that may still be committed.
+        """
         cdef uint64_t end = next_page_id
-        cdef mmsb_page_header *header
-        if end > 1 and mmsb_arena_ensure_ids(&self.core.arena, end - 1) != MMSB_OK:
-            raise MemoryError()
-        for page_id in range(1, end):
-            header = mmsb_arena_entry(&self.core.arena, page_id)
-            if header.flags == 0:
-                header.flags = MMSB_PAGE_DELETED
+        cdef int status = mmsb_arena_ensure_ids(&self.core.arena, end - 1) if end > 1 else MMSB_OK
+        if status != MMSB_OK:
+            self.fail(status, end - 1, 0, 0)
         self.core.seq = seq
         self.core.time_ns = time_ns
         self.core.branch = branch
@@ -723,11 +722,12 @@ cdef class Core:
 
     def _page_ids(self):
         """Ids of the live pages, ascending (list of int)."""
-        cdef uint64_t page_id
+        cdef uint64_t end = self.core.next_page_id
+        cdef uint64_t page_id = mmsb_arena_next_page(&self.core.arena, 1, end)
         cdef list ids = []
-        for page_id in range(1, self.core.next_page_id):
-            if mmsb_arena_header(&self.core.arena, page_id) != NULL:
-                ids.append(page_id)
+        while page_id < end:
+            ids.append(page_id)
+            page_id = mmsb_arena_next_page(&self.core.arena, page_id + 1, end)
         return ids
 
     def _page_info(self, uint64_t page_id):

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from mmsb import errors
-from mmsb.upstream.files import HEADER_BYTES, U32, IdSet, Path, Report, Window, expect
+from mmsb.upstream.files import HEADER_BYTES, PAGE_BYTES_MAX, U32, IdSet, Path, Report, Window, expect, opened
 
 CHECKPOINT_HEADER_BYTES = 24
 PAGE_HEAD = struct.Struct("<QQIi")  # page id, size, epoch, location
@@ -72,8 +72,8 @@ def survey_checkpoint(path: Path, report: Report | None = None) -> None:
 
 def _read(path: Path, report: Report, with_data: bool) -> Iterator[CheckpointPage]:
     version = expect(path, "checkpoint", report)
-    with open(path, "rb") as opened:
-        file = Window(opened)
+    with opened(path) as source:
+        file = Window(source)
         has_metadata = True
         if version == 2 and not _is_sound(file, True) and _is_sound(file, False):
             has_metadata = False
@@ -113,6 +113,8 @@ def _pages(file: Window, has_metadata: bool, report: Report, with_data: bool) ->
         at += PAGE_HEAD.size
         if size == 0:
             raise damage(begin, f"page {page_id} has size 0")
+        if size > PAGE_BYTES_MAX:
+            raise damage(begin, f"page {page_id} has {size} bytes, more than the {PAGE_BYTES_MAX} that are taken")
         if not 0 <= location < len(LOCATIONS):
             raise damage(begin + 20, f"page {page_id} has location {location}")
         if not ids.add(page_id):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import stat
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -16,6 +18,7 @@ VERSIONS = (1, 2)
 HEADER_BYTES = 12
 U32 = struct.Struct("<I")
 FINDINGS_KEPT = 20
+PAGE_BYTES_MAX = 1 << 30  # a longer page or mask is taken for damage, since it would be read into memory whole
 
 Progress = Callable[[int, int], None]
 Path = str | os.PathLike[str]
@@ -59,6 +62,26 @@ class Report:
         self.counts[finding.kind] = self.counts.get(finding.kind, 0) + 1
         if self.counts[finding.kind] <= FINDINGS_KEPT:
             self.findings.append(finding)
+
+
+def opened(path: Path) -> BinaryIO:
+    """The file, open for reading. NotAStoreError for anything else than a file; never waits for the end of a FIFO."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as error:
+        if error.errno in (errno.ENXIO, errno.ELOOP):
+            raise not_a_file(path) from error
+        raise
+    if not stat.S_ISREG(os.fstat(fd).st_mode):
+        os.close(fd)
+        raise not_a_file(path)
+    return os.fdopen(fd, "rb")
+
+
+def not_a_file(path: Path) -> errors.NotAStoreError:
+    """The error of a path where something else is."""
+    where = os.fspath(path)
+    return errors.NotAStoreError(f"{where!r} is no regular file. Check the path.", path=where)
 
 
 class Window:
@@ -107,7 +130,7 @@ class IdSet:
 
 def sniff(path: Path) -> tuple[str, int]:
     """("log" or "checkpoint", version) of a file. NotAStoreError when it is neither, FormatVersionError when newer."""
-    with open(path, "rb") as file:
+    with opened(path) as file:
         head = file.read(HEADER_BYTES)
     kind = {LOG_MAGIC: "log", CHECKPOINT_MAGIC: "checkpoint"}.get(head[:8])
     if kind is None or len(head) < HEADER_BYTES:

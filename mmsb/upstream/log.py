@@ -11,7 +11,7 @@ import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from mmsb.upstream.files import HEADER_BYTES, U32, IdSet, Path, Progress, Report, Window, expect
+from mmsb.upstream.files import HEADER_BYTES, PAGE_BYTES_MAX, U32, IdSet, Path, Progress, Report, Window, expect, opened
 
 FRAME_HEAD = struct.Struct("<QQII")  # delta id, page id, epoch, mask length
 FRAME_TAIL = struct.Struct("<BQI")  # is_sparse, timestamp ns, source length
@@ -83,6 +83,8 @@ def _parse_frame(file: Window, offset: int, version: int) -> LogFrame:
     at = offset + FRAME_HEAD.size
     if mask_bytes == 0:
         raise _NotAFrameError("phantom frame", offset, "a frame without a mask, as zeros or garbage look")
+    if mask_bytes > PAGE_BYTES_MAX:
+        raise _NotAFrameError("phantom frame", offset, f"a mask of {mask_bytes} bytes")
     stray = re.search(rb"[^\x00\x01]", file.take(at, mask_bytes))
     if stray:
         found = f"mask byte {stray.start()} of {mask_bytes} is {stray.group()[0]}, neither 0 nor 1"
@@ -311,7 +313,7 @@ def read_log(path: Path, report: Report | None = None, *, skip_damage: bool = Fa
     """
     report = Report() if report is None else report
     version = expect(path, "log", report)
-    with open(path, "rb") as file:
+    with opened(path) as file:
         yield from _LogReader(Window(file), version, report, skip_damage).frames()
 
 

@@ -456,7 +456,7 @@ static uint64_t stranded(const segment *s, uint64_t size, uint64_t at, uint64_t 
     uint8_t *block = start(&cursor, s, size);
     cursor.offset = at + MMSB_FRAME_UNIT_BYTES; /* inside the frame that is taken for damaged */
     cursor.seq = seq;
-    uint64_t durable = mmsb_log_stranded(&cursor, &kernels, frames, seq_max);
+    uint64_t durable = mmsb_log_stranded(&cursor, &kernels, cursor.available, frames, seq_max);
     free(block);
     return durable;
 }
@@ -490,7 +490,9 @@ static void test_stranded_frames(void) {
     /* One that is there, but not all of it may be read; one of which nothing is durable. */
     mmsb_log_cursor cursor;
     mmsb_log_cursor_start(&cursor, &kernels, &head, s.bytes, ROOM - 8);
-    CHECK(mmsb_log_stranded(&cursor, &kernels, &frames, &seq_max) == 10 && frames == 3 && seq_max == 12, "cut");
+    CHECK(mmsb_log_stranded(&cursor, &kernels, cursor.available, &frames, &seq_max) == 10 && frames == 3 &&
+              seq_max == 12,
+          "cut");
     frame.durable_lag = 13;
     CHECK(put_frame(last, frame, NULL, 0, &crc) == 24, "nothing is durable");
     CHECK(stranded(&s, ROOM, s.at[2], 12, &frames, &seq_max) == 0 && frames == 1 && seq_max == 13, "it counts");

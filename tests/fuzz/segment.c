@@ -70,7 +70,7 @@ static void check_walk(const segment *loaded) {
     check_canonical(loaded, canonical, (uint64_t)(p - canonical), loaded->size * 5);
     check_canonical(loaded, canonical, (uint64_t)(p - canonical), 64);
     free(canonical);
-    uint64_t claimed = mmsb_log_stranded(&cursor, fuzz_kernels(), &frames, &seq_max);
+    uint64_t claimed = mmsb_log_stranded(&cursor, fuzz_kernels(), cursor.available, &frames, &seq_max);
     CHECK(claimed <= seq_max && frames <= loaded->size / 16 && (frames != 0 || claimed == 0), "stranded");
     CHECK(cursor.offset == offset, "looking moved the cursor");
 }

@@ -1,4 +1,8 @@
-"""The engine against the literal model: random programs, in memory and durable, reopened, on every kernel level."""
+"""The engine against the literal model: random programs, in memory and durable, on every kernel level.
+
+Stored States are closed, killed and reopened, compacted, forked, checkpointed in the middle of a batch, and looked at
+by readers of the files.
+"""
 
 import os
 import shutil
@@ -10,7 +14,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 import mmsb
-from mmsb.testing.model import Model, picture, picture_of
+from mmsb.testing.model import Model, ModelPage, picture, picture_of
 
 SIZES = st.sampled_from([1, 2, 7, 63, 64, 65, 255, 256, 1000, 4096, 5000])
 
@@ -28,7 +32,7 @@ class Engine(RuleBasedStateMachine):
         self.path = os.path.join(self.folder, "store") if self.durable else None
         self.state = self.open()
         self.model = Model()
-        self.names = 0
+        self.names = self.copies = self.kept = 0
 
     def open(self):
         """The State, anew or again."""
@@ -123,6 +127,29 @@ class Engine(RuleBasedStateMachine):
             raise ZeroDivisionError
 
     @precondition(lambda self: self.model.pages)
+    @rule(data=st.data(), commits=st.booleans(), checkpoint=st.booleans())
+    def long_batch(self, data, commits, checkpoint):
+        """While a batch that has made a page is open, others make pages too and checkpoints are taken."""
+        page_id = self.some_page(data)
+        batch = self.state.batch()
+        made = batch.create_page(10, data=b"long")
+        other = self.state.create_page(3)
+        self.model.next_page_id = made.page_id
+        if checkpoint and self.durable:
+            self.state.checkpoint()
+        del self.model.pages[self.model.create(1)]  # what the batch took
+        assert self.model.create(3) == other.page_id
+        self.model.commit()
+        if not commits:
+            batch.discard()
+            return
+        batch.write(page_id, b"!", at=0)
+        assert batch.commit() == self.state.seq
+        self.model.pages[made.page_id] = ModelPage([*b"long", *bytes(6)], None, {})
+        self.model.write(page_id, 0, b"!")
+        self.model.commit()
+
+    @precondition(lambda self: self.model.pages)
     @rule(data=st.data())
     def delete(self, data):
         """delete_page."""
@@ -147,14 +174,30 @@ class Engine(RuleBasedStateMachine):
     def travel(self, data):
         """Any past seq is what the model remembers."""
         seq = data.draw(st.integers(0, self.model.seq), label="seq")
-        assert picture_of(self.state.at(seq)) == picture(self.model.at(seq))
+        if seq < self.kept:
+            with pytest.raises(mmsb.RetentionError):
+                self.state.at(seq)
+        else:
+            assert picture_of(self.state.at(seq)) == picture(self.model.at(seq))
 
     @precondition(lambda self: self.model.labels)
     @rule(data=st.data())
     def travel_to_label(self, data):
         """A label names the newest commit that carries it."""
         label = data.draw(st.sampled_from(sorted(self.model.labels)))
-        assert self.state.at(label).seq == self.model.labels[label]
+        if self.model.labels[label] >= self.kept:
+            assert self.state.at(label).seq == self.model.labels[label]
+
+    @precondition(lambda self: self.model.seq > 0)
+    @rule(data=st.data())
+    def fork(self, data):
+        """A fork begins with the past that it was made of, and goes its own way."""
+        seq = data.draw(st.integers(self.kept, self.model.seq), label="seq")
+        before = self.state.digest()
+        with self.state.fork(at=seq) as other:
+            assert picture_of(other) == picture(self.model.at(seq)) and other.seq == seq
+            other.create_page(5)
+        assert self.state.digest() == before
 
     @precondition(lambda self: self.durable)
     @rule(clean=st.booleans())
@@ -166,6 +209,41 @@ class Engine(RuleBasedStateMachine):
         self.state.close()
         self.state = self.open()
         assert self.state.digest() == digest
+
+    @precondition(lambda self: self.durable)
+    @rule()
+    def crash(self):
+        """What a process leaves that is killed now is all there: every commit was in the files."""
+        digest = self.state.digest()
+        self.copies += 1
+        copy = os.path.join(self.folder, f"copy {self.copies}")
+        shutil.copytree(self.path, copy)
+        self.state.close()
+        shutil.rmtree(self.path)
+        self.path = copy
+        self.state = self.open()
+        assert self.state.digest() == digest and self.state.recovered.torn_bytes == 0
+
+    @precondition(lambda self: self.durable)
+    @rule(full=st.booleans())
+    def checkpoint(self, full):
+        """A checkpoint, full or incremental, changes nothing that can be seen."""
+        self.state._checkpoints.write(self.state, full=full)
+
+    @precondition(lambda self: self.durable and self.model.seq > 0)
+    @rule(data=st.data())
+    def compact(self, data):
+        """What is before goes; what is asked for, and what follows, stays."""
+        seq = data.draw(st.integers(self.kept, self.model.seq), label="seq")
+        self.state.compact(before=seq)
+        self.kept = max(self.kept, seq)
+
+    @precondition(lambda self: self.durable)
+    @rule()
+    def look(self):
+        """A reader of the files sees what the writer has committed."""
+        with mmsb.open(self.path, read_only=True) as reader:
+            assert reader.seq == self.model.seq and reader.digest() == self.state.digest()
 
     @invariant()
     def same(self):

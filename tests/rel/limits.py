@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 import mmsb
-from mmsb import arguments, checkpoint, groups, messages, metadata, opening, policies
+from mmsb import arguments, checkpoint, checkpoints, groups, messages, metadata, opening, policies
 from mmsb._core import batch, delta
 from mmsb._core.files import Files
 from mmsb._core.sharing import CLIENTS_MAX
@@ -154,7 +154,7 @@ def forged(**facts: Any) -> mmsb.State:
         with mmsb.open() as state:
             state.create_page(8, name="a")
             state.stop(checkpoint_path=path)
-        image = dataclasses.replace(checkpoint.read_image(Files(), str(path)), **facts)
+        image = dataclasses.replace(checkpoints.read_image(Files(), str(path)), **facts)
         path.write_bytes(checkpoint.encode_image(image, image.pages))
         return mmsb.open(path)
 

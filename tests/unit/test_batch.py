@@ -208,3 +208,27 @@ def test_a_power_batch_in_memory_has_nothing_to_sync():
             b.create_page(8)
         state.create_page(8)
         assert state.seq == 2
+
+
+@pytest.mark.parametrize("commits", [True, False])
+def test_a_checkpoint_while_a_batch_has_made_a_page(tmp_path, commits):
+    """The page's id is taken, and no part of the state: the store opens again, and the checkpoint fits the log."""
+    with mmsb.open(tmp_path / "s") as state:
+        state.create_page(10)
+        batch = state.batch()
+        made = batch.create_page(8, data=b"late")
+        state.page(1).write(b"x")
+        assert state.checkpoint() == 2 and state.next_page_id == 2
+        other = state.create_page(3)
+        assert other.page_id == made.page_id + 1
+        assert state.checkpoint() == 3
+        if commits:
+            batch.commit()
+        else:
+            batch.discard()
+        digest, expected = state.digest(), [1, made.page_id, other.page_id] if commits else [1, other.page_id]
+        assert not state.verify().findings
+    for read_only in (True, False):
+        with mmsb.open(tmp_path / "s", read_only=read_only) as state:
+            assert [page.page_id for page in state.pages()] == expected and state.digest() == digest
+            assert not state.verify().findings

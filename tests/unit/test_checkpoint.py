@@ -280,7 +280,7 @@ COUNT_AT = 72  # of the pages, in the header
         ("number of live pages", lambda image, pages: image.live.append((image.next_page_id + 1, 90)) or widen(image)),
         ("a page is wrong", lambda image, pages: pages.update({1: (0, 0, 0, b"")})),
         ("a page is wrong", lambda image, pages: pages.update({1: (1, 0, 256, b"x")})),
-        ("two have one name", lambda image, pages: image.names.update({1: "one", 2: "one"})),
+        ("two pages have one name", lambda image, pages: image.names.update({1: "one", 2: "one"})),
     ],
 )
 def test_contents_that_contradict_each_other(state, words, change):
