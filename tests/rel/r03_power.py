@@ -26,7 +26,7 @@ from tests.rel.scenarios import SCENARIOS, VARIANTS, Histories, Told, judge
 
 ALL = 48  # a moment that may leave no more combinations than these leaves all of them
 AGAIN = 3  # states in the middle of each recovery that is cut
-FRUITLESS = 4  # rounds that bring next to nothing new end a part
+YIELD = 0.1  # a moment fewer of whose states are new gets no more rounds
 
 
 class Recorded(Told):
@@ -60,22 +60,30 @@ class Player:
         self.tried: dict[int, int] = {}
         self.fresh: dict[int, int] = {}
         self.failures: list[tuple[str, str, str]] = []
+        self.moments: list[int] = list(range(1, self.disk.moment + 1))
+        self.picks = run.amount(1, 8)
         self.case = mmap.mmap(-1, 256)
 
     def round(self, number: int) -> None:
-        """All states of a moment that leaves few, in the first round; some of others, more where more is in doubt."""
-        for moment in range(1, self.disk.moment + 1):
+        """All states of a moment that leaves few, some of others, more where more is in doubt. Afterwards `moments` are
+        those that are worth another round.
+        """
+        moments, self.moments = self.moments, []
+        for moment in moments:
             cut = self.disk.at(moment)
-            many = cut.count()
+            many, before = cut.count(), len(self.fresh)
             few = many <= ALL
-            if few and number:
-                continue
+            picks = many if few else many.bit_length() * self.picks
             dice = self.run.dice(self.name, number, moment)
             promised = sum(at <= moment for at, _ in self.promises)
-            for place, choice in enumerate(cut.all() if few else (cut.pick(dice) for _ in range(many.bit_length()))):
+            for place, choice in enumerate(cut.all() if few else (cut.pick(dice) for _ in range(picks))):
                 chance = dice.random()
+                if self.run.first and self.failures:
+                    return
                 if self.run.wants(f"{number}:{moment}:{place}"):
                     self.state(f"{number}:{moment}:{place}", cut.image(*choice), promised, chance)
+            if not few and len(self.fresh) - before >= YIELD * picks:
+                self.moments.append(moment)
 
     def state(self, case: str, image: Image, promised: int, chance: float) -> None:
         """Tries one state, unless it was tried. `promised`: how many promises it must keep."""
@@ -131,7 +139,7 @@ class Player:
                 gc.freeze()
                 self.round(number)
                 flat = array("q", [word for item in self.fresh.items() for word in item])
-                result.write_bytes(pickle.dumps((flat.tobytes(), self.failures)))
+                result.write_bytes(pickle.dumps((flat.tobytes(), self.failures, self.moments)))
                 code = 0
             except BaseException:
                 traceback.print_exc()
@@ -145,7 +153,7 @@ class Player:
             return False
         if status:
             raise RuntimeError(f"a round of {self.name} failed in case {self.case[:].decode().strip()}")
-        flat, failures = pickle.loads(result.read_bytes())
+        flat, failures, self.moments = pickle.loads(result.read_bytes())
         words = array("q")
         words.frombytes(flat)
         self.tried.update(zip(words[::2], words[1::2], strict=True))
@@ -159,22 +167,19 @@ def states(name: str, quick: int, run: Run) -> None:
     """As many distinct states of one scenario as the run asks for, or as there are."""
     player = Player(run, name)
     assert threading.active_count() == 1, "a process with threads must not fork"
-    wanted, number, fruitless = run.amount(quick, FULL * quick), 0, 0
+    wanted, number = run.amount(quick, FULL * quick), 0
     if run.case:
+        player.moments = [int(run.case.split(":")[1])]
         player.play(int(run.case.split(":")[0]))
         return
-    while run.tally.injected < wanted and fruitless < FRUITLESS:
-        before = run.tally.injected
-        if not player.play(number):
-            break
+    while run.tally.injected < wanted and player.moments and player.play(number):
         number += 1
-        fruitless = 0 if run.tally.injected - before > 20 or number < 3 else fruitless + 1
         run.progress(min(run.tally.injected, wanted), wanted)
     run.tally.figures = {"operations": player.disk.moment, "rounds": number}
 
 
 # Distinct states in quick; FULL times as many in full. Where less is in doubt at any moment, all that there are are
-# fewer: such a scenario ends when rounds bring nothing new.
+# fewer: such a scenario ends when hardly any of those that are picked are new.
 STATES = {
     "append": 12_000,
     "group": 12_000,

@@ -140,6 +140,11 @@ class Story:
         self.state._log.sync(self.state, anchor=False)
         self.acknowledge()
 
+    def die(self) -> None:
+        """Closes without syncing anything, as a process that dies."""
+        self.state._poison(5)
+        self.state.close()
+
     def close(self) -> None:
         """A clean close: everything is durable then."""
         self.state.close()
@@ -222,7 +227,9 @@ def checkpoint(folder: Path, files: Files, tell: Tell) -> Histories:
 
 
 def rotate(folder: Path, files: Files, tell: Tell, **how: object) -> Histories:
-    """A log of many small segments, one of them made for a large frame; some are sealed before they are synced."""
+    """A log of many small segments, one of them made for a large frame; some are sealed before they are synced, and
+    by a process that died before it synced them.
+    """
     story = Story(folder, "s", files, tell)
     with story.open(**how):
         story.create("a", 9000)
@@ -231,9 +238,11 @@ def rotate(folder: Path, files: Files, tell: Tell, **how: object) -> Histories:
         story.many("a", 7, sizes=(900, 90, 1500))
         story.write("a", 8000)
         story.many("a", 3, sizes=(900, 90, 1500))
-        story.close()
+        story.die()
     with story.open(**how):
         story.many("a", 6, sizes=(1500, 900))
+        story.sync()
+        story.many("a", 2)
         story.close()
     return {"s": story.history}
 
@@ -291,7 +300,7 @@ def torn(folder: Path, files: Files, tell: Tell) -> Histories:
             story.sync()
             story.many("a", 2, sizes=(90, 40))
             tail, path = state._active_tail, state._log.active.path
-            state._poison(5)  # so that it is closed as if it had died
+            story.die()
         fd = files.open(path, os.O_RDWR)
         files.pwrite(fd, payload(garbage, garbage), tail + 8)
         files.close(fd)
@@ -350,12 +359,12 @@ def plugin(folder: Path, files: Files, tell: Tell) -> Histories:
             story.pages[child] = (bytes(300), 0)
             story.committed()
             story.acknowledge()
-        for n in range(7):
-            data = payload(n, 100)
-            state.page("a").write(data, at=n * 20)
-            story.wrote("a", data, n * 20)
+        for n in range(9):
+            data = payload(n, 200)
+            state.page("a").write(data, at=n * 10)
+            story.wrote("a", data, n * 10)
             wave("a", "b", "c")
-            if n == 3:
+            if n == 2:
                 story.sync()
             lanes = b"".join(number.to_bytes(8, "little") for number in (9 - n, 8))
             state.page("least").write(lanes)
@@ -375,6 +384,7 @@ def fork(folder: Path, files: Files, tell: Tell) -> Histories:
         for story, seq in ((child, 4), (third, 7)):
             story.seq, story.pages = seq, dict(parent.history[seq])
             story.history = {seq: story.pages.copy()}
+        state._opener = partial(mmsb.open, segment_bytes=SEGMENT, clock=clock())
         child.use(state.fork(at=4, path=child.path))
         with child.state:
             child.many("a", 3)
