@@ -52,7 +52,9 @@ cdef extern from "status.h" nogil:
 
 cdef extern from "alloc.h" nogil:
     ctypedef struct mmsb_alloc:
-        pass
+        void *context
+        void *(*allocate)(void *context, size_t bytes) noexcept
+        void (*release)(void *context, void *block) noexcept
     ctypedef struct mmsb_buffer:
         uint8_t *data
         size_t size

@@ -17,7 +17,6 @@ from cpython.pythread cimport (
     PyThread_release_lock,
     WAIT_LOCK,
 )
-from libc.stdlib cimport calloc, free
 from libc.string cimport memcmp, memset
 
 from mmsb._core.c_mmsb cimport *
@@ -352,7 +351,7 @@ cdef class Reader:
             self.one(&read, True)
             return (PyBytes_FromStringAndSize(<const char *>read.to, <Py_ssize_t>read.count), read.size, read.flags)
         finally:
-            free(read.to)
+            mmsb_alloc_libc.release(mmsb_alloc_libc.context, read.to)
 
     def into(self, uint64_t page_id, uint64_t first, buffer):
         """Fills a writable buffer from `first` on. (bytes wanted, bytes there were, size of the page, flags)."""
@@ -382,11 +381,13 @@ cdef class Reader:
         PageNotFoundError when one of them is not there at that commit.
         """
         cdef uint64_t count = len(page_ids)
-        cdef mmsb_read *reads = <mmsb_read *>calloc(max(count, 1), sizeof(mmsb_read))
+        cdef size_t nbytes = max(count, 1) * sizeof(mmsb_read)
+        cdef mmsb_read *reads = <mmsb_read *>mmsb_alloc_libc.allocate(mmsb_alloc_libc.context, nbytes)
         cdef mmsb_moment moment
         cdef uint64_t i
         if reads == NULL:
             raise MemoryError()
+        memset(reads, 0, nbytes)
         try:
             for i in range(count):
                 reads[i].page_id = page_ids[i]
@@ -401,8 +402,8 @@ cdef class Reader:
                     {reads[i].page_id: reads[i].flags for i in range(count)})
         finally:
             for i in range(count):
-                free(reads[i].to)
-            free(reads)
+                mmsb_alloc_libc.release(mmsb_alloc_libc.context, reads[i].to)
+            mmsb_alloc_libc.release(mmsb_alloc_libc.context, reads)
 
     def live(self):
         """(seq, ids of the pages there are, ascending)."""

@@ -26,7 +26,7 @@ BUILD = ROOT / "build/fuzz"
 TARGETS = {
     "command": 192,
     "delta": 96,
-    "graph": 40,
+    "graph": 32,
     "index": 160,
     "link": 96,
     "record": 96,
@@ -39,7 +39,7 @@ TARGETS = {
 CHECKED = ["-O2", "-g1", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
 CLANG_ONLY = ["-fno-sanitize=pointer-overflow", "-Wno-gnu-zero-variadic-macro-arguments"]
 # Blocks are small and short-lived: what ASan keeps of them costs more than it finds.
-ASAN_OPTIONS = "quarantine_size_mb=4:thread_local_quarantine_size_kb=64:malloc_context_size=4:detect_leaks=1"
+ASAN_OPTIONS = "quarantine_size_mb=1:thread_local_quarantine_size_kb=16:malloc_context_size=1:max_malloc_fill_size=0"
 
 
 def compiles(command: list[str]) -> bool:
@@ -67,6 +67,8 @@ def toolchain() -> tuple[list[str], list[str], bool]:
 
 def compile_apart(command: list[str], source: Path, shared: bytes) -> Path:
     """The object of a source, made when there is none for these very bytes."""
+    if source.stem.startswith("semiring"):  # thousands of lines for tables of types; which of them runs tells nothing
+        command = [flag for flag in command if "fuzzer" not in flag]
     key = hashlib.sha256(b"\0".join([shared, source.read_bytes(), " ".join(command).encode()])).hexdigest()[:20]
     name = f"{source.parent.name}-{source.stem}"
     made = BUILD / f"{name}-{key}.o"
@@ -131,5 +133,5 @@ if __name__ == "__main__":
     found = BUILD / "corpus" / name
     found.mkdir(parents=True, exist_ok=True)
     program = build(name)
-    os.execve(program, [str(program), f"-max_len={TARGETS[name]}", *rest, str(found), *corpora(name)],
-              {**os.environ, "ASAN_OPTIONS": ASAN_OPTIONS})  # fmt: skip
+    arguments = [str(program), f"-max_len={TARGETS[name]}", *rest, str(found), *corpora(name)]
+    os.execve(program, arguments, {**os.environ, "ASAN_OPTIONS": ASAN_OPTIONS})

@@ -2,7 +2,7 @@
 #include "../../csrc/graph.h"
 #include "fuzz.h"
 
-enum { PAGES = 12 };
+enum { PAGES = 8 };
 
 static uint8_t edges[PAGES][PAGES]; /* by parent and child: a bit per kind */
 static bool pages[PAGES];

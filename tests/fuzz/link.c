@@ -3,7 +3,7 @@
 #include "../../csrc/link.h"
 #include "fuzz.h"
 
-enum { PARENTS = 4, COPIES = 3, PAGE_MOST = 1 << 10 };
+enum { PARENTS = 4, COPIES = 3, PAGE_MOST = 400 };
 
 typedef struct scene {
     mmsb_link link;

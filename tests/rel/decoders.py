@@ -117,8 +117,8 @@ def unpack_checkpoint(data: bytes) -> bytes:
 
 def pack_checkpoint(open_data: bytes) -> bytes:
     """The other way round, of anything."""
-    head, rest, parts = bytearray(open_data[: checkpoint.HEAD_BYTES].ljust(checkpoint.HEAD_BYTES, b"\0")), None, []
-    rest = open_data[checkpoint.HEAD_BYTES :]
+    head = bytearray(open_data[: checkpoint.HEAD_BYTES].ljust(checkpoint.HEAD_BYTES, b"\0"))
+    rest, parts = open_data[checkpoint.HEAD_BYTES :], []
     while len(rest) > 2:
         count = struct.unpack_from("<H", rest)[0]
         parts.append(rest[2 : 2 + count])
