@@ -21,7 +21,7 @@ def test_a_little_of_each_damage(tmp_path, name, judge):
     dice = run.dice(name, judge.__name__)
     chosen = damage.some(damage.contents_of(path), dice, 5)
     damage.attempt(run, name, path, chosen, judge(path, truth))
-    assert run.tally.injected == 20 and not run.tally.broken, run.tally
+    assert run.tally.injected >= 20 and not run.tally.broken, run.tally
 
 
 def test_a_judge_finds_what_is_wrong(tmp_path):

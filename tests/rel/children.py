@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import signal
 import traceback
 from collections.abc import Callable
@@ -11,7 +12,8 @@ from collections.abc import Callable
 from tests.rel.programme import Run
 
 CHUNK = 100  # cases of one child process
-CHUNK_SECONDS = 300  # it is stuck after that, and ends by a signal
+CPU_SECONDS = 300  # of one child: it runs in a circle after that, and ends by a signal
+SECONDS = 3600  # it waits for something that never comes after that; a machine may be paused for long
 
 Verdict = str | tuple[str, str]  # a word that is counted, or (kind of programme.BROKEN, what) for a broken promise
 Case = tuple[str, Callable[[], Verdict]]
@@ -65,7 +67,8 @@ def verdicts_of_child(cases: list[Case]) -> list[tuple[str, str]]:
     reading, writing = os.pipe()
     child = os.fork()
     if child == 0:
-        signal.alarm(CHUNK_SECONDS)
+        resource.setrlimit(resource.RLIMIT_CPU, (CPU_SECONDS, CPU_SECONDS))
+        signal.alarm(SECONDS)
         with os.fdopen(writing, "w", buffering=1) as out:
             for _, attempt in cases:
                 try:

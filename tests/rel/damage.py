@@ -11,6 +11,7 @@ from pathlib import Path
 from random import Random
 
 import mmsb
+from mmsb._core.log import HEADER_BYTES
 from mmsb.testing.model import picture_of
 from tests.rel.children import Verdict, try_each
 from tests.rel.programme import Run
@@ -209,7 +210,26 @@ def files(contents: Contents, dice: Random) -> Iterator[Damage]:
         yield Damage(f"over {one}:{two}", lambda files, one=one, two=two: {two: files[one]})
 
 
-ALL = (bits, cuts, blocks, files)
+def frames(contents: Contents, dice: Random) -> Iterator[Damage]:
+    """Whole frames that are gone, there twice, or in another order, so that all that is left is intact."""
+    for name, data in contents.items():
+        if not name.endswith(".seg"):
+            continue
+        places, at = [], HEADER_BYTES
+        while units := int.from_bytes(data[at : at + 4], "little"):
+            places.append((at, at := at + 8 + units * 8))
+        for place, (begin, end) in enumerate(places):
+            after = places[place + 1][1] if place + 1 < len(places) else end
+            for how, new in (
+                ("gone", data[end:]),
+                ("twice", data[begin:end] + data[begin:]),
+                ("swapped", data[end:after] + data[begin:end] + data[after:]),
+            ):
+                whole = (data[:begin] + new)[: len(data)].ljust(len(data), b"\0")
+                yield Damage(f"frame {how} {name}:{begin}", lambda files, name=name, whole=whole: {name: whole})
+
+
+ALL = (bits, cuts, blocks, files, frames)
 
 
 def some(contents: Contents, dice: Random, count: int) -> list[Damage]:

@@ -139,7 +139,8 @@ def every_block(run: Run) -> None:
     truth = damage.closed(path, "small")
     dice, contents = run.dice("blocks"), contents_of(path)
     found = list(damage.blocks(contents, dice, run.amount(1, 20)))
-    found = dice.sample(found, run.amount(min(500, len(found)), len(found))) + list(damage.files(contents, dice))
+    found = dice.sample(found, run.amount(min(500, len(found)), len(found)))
+    found += [*damage.files(contents, dice), *damage.frames(contents, dice)]
     attempt(run, "small", path, found, found_or_harmless(path, truth))
 
 
@@ -180,19 +181,20 @@ def after_a_crash(run: Run) -> None:
         flips = list(damage.bits(contents, dice, run.amount(25, 1), run.amount(1, 8)))
         judge = durable_at_least(path, truth, durability == "power")
         attempt(run, durability, path, flips, judge)
-        others = [each for way in damage.ALL[1:] for each in way(contents, dice)]
+        others = [each for way in (damage.cuts, damage.blocks, damage.files) for each in way(contents, dice)]
         others = dice.sample(others, run.amount(150, len(others)))
         attempt(run, durability, path, others, durable_at_least(path, truth, False))
+        attempt(run, durability, path, list(damage.frames(contents, dice)), judge)
 
 
 MEASURE = Measure(
     "R6",
     "damage in a store",
     (
-        Part("bits", every_bit, at_least=(1_500, 75_000)),
+        Part("bits", every_bit, at_least=(1_500, 70_000)),
         Part("cuts", every_cut, at_least=(700, 9_000)),
-        Part("blocks", every_block, at_least=(500, 4_000)),
-        Part("larger", larger_stores, at_least=(500, 50_000)),
+        Part("blocks", every_block, at_least=(500, 3_500)),
+        Part("larger", larger_stores, at_least=(500, 45_000)),
         Part("writers", writers, at_least=(250, 15_000)),
         Part("salvage", salvage, at_least=(140, 10_000)),
         Part("crashed", after_a_crash, at_least=(1_000, 100_000)),

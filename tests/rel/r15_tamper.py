@@ -125,7 +125,7 @@ def attempt(run: Run, stores, heads, attack, level: str, defence: str, place: in
     segment = Segment(path)
     attack(segment, segment.commits()[place], Segment(stores["other"]))
     if level == "anchors":
-        segment.reanchor(KEY[::-1] if defence == "key" else None)
+        segment.reanchor()
     segment.write()
     name = attack.__name__
     try:
