@@ -79,7 +79,7 @@ def record(run: Run, kind: str, base: Path, session: int) -> list[blocks.Entry]:
 
 
 class Past:
-    """What the marks of a recording promise: after entry n, at least `floor[n]` and at most `most[n]` is recovered."""
+    """What the marks of a recording promise: after entry n, at least `floors[n]` and at most `mosts[n]` is recovered."""
 
     def __init__(self, entries: list[blocks.Entry], before: Past | None, seed: int, session: int) -> None:
         marks = [MARK.unpack(entry.data) for entry in entries if entry.kind == blocks.MARK]
@@ -92,11 +92,10 @@ class Past:
         for entry in entries:
             if entry.kind == blocks.MARK:
                 seq, durable = MARK.unpack(entry.data)
-                floor, most = durable, seq + 1
+                floor, most = max(floor, durable), seq + 1  # a State that was just opened knows less
             self.floors.append(floor)
             self.mosts.append(most)
-
-    kept = 0  # what must be found of the state that the next recording begins with
+        self.kept = 0  # what must be found of the state that the next recording begins with
 
 
 def judge(path: Path, past: Past, point: int, session: int, dice: random.Random) -> tuple[str, str] | None:
