@@ -126,6 +126,7 @@ def open(
         from mmsb.checkpoint import MAGIC
         from mmsb.checkpoints import read_image
 
+        path = os.path.realpath(path)  # a link of the caller's own is followed; none inside a store is
         fd = files.open(path, os.O_RDONLY)
         try:
             if files.pread(fd, 7, 0) != MAGIC[:7]:

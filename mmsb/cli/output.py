@@ -22,11 +22,18 @@ FAULTS = (
 PROGRESS_DELAY_S = 1.0
 # Rows of one table; longer output goes on with another one, so that nothing waits for the last row.
 ROWS_AT_ONCE = 500
+# Python writes longer integers in decimal slowly, or not at all (sys.set_int_max_str_digits).
+DECIMAL_BITS_MOST = 14_000
 
 
 def printable(text: object) -> str:
     """Text that a terminal shows as it is: what a store brings could hold control characters."""
     return "".join(char if char.isprintable() else char.encode("unicode_escape").decode("ascii") for char in str(text))
+
+
+def short(value: Any) -> Any:
+    """The value, or the hexadecimal text of an integer that is too long for a decimal one."""
+    return hex(value) if isinstance(value, int) and value.bit_length() > DECIMAL_BITS_MOST else value
 
 
 def as_json(value: Any) -> Any:
@@ -38,7 +45,7 @@ def as_json(value: Any) -> Any:
     if isinstance(value, (bytes, bytearray, memoryview)):
         return {"hex": bytes(value).hex()}
     if value is None or isinstance(value, (bool, int, str)):
-        return value
+        return short(value)
     if isinstance(value, float):
         return value if value - value == 0 else str(value)  # JSON has no inf and no nan
     return str(value)

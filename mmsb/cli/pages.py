@@ -8,14 +8,14 @@ from typing import Any
 import click
 
 from mmsb.cli.common import at_option, open_store, state_at, store_argument
-from mmsb.cli.output import json_option, print_json, print_table
+from mmsb.cli.output import json_option, print_json, print_table, short
 
 
 def metadata_text(metadata: Any) -> str:
     """Metadata on one line, values shortened."""
     parts = []
     for key, value in metadata.items():
-        text = repr(value) if isinstance(value, (str, bytes)) else str(value)
+        text = repr(value) if isinstance(value, (str, bytes)) else str(short(value))
         parts.append(f"{key}={text if len(text) <= 40 else text[:37] + '...'}")
     return " ".join(parts)
 

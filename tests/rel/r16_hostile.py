@@ -42,7 +42,7 @@ def look(state: Any) -> None:
             pass
         dict(page.metadata)
     for commit in islice(state.log(), READ_MOST):
-        repr((commit.time, commit.label, commit.source, commit.intent, commit.cause))
+        assert len((commit.time, commit.label, commit.source, commit.intent, commit.cause)) == 5
         if commit.nbytes < 1 << 20:
             [delta.ranges() for delta in commit.deltas]
     for seq in {0, min(1, state.seq), state.seq // 2, state.seq}:

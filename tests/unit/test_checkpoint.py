@@ -349,3 +349,14 @@ def test_a_checkpoint_after_the_asked_seq_is_passed_over(tmp_path, state):
     assert state._checkpoints.before(middle).seq == middle
     assert state._checkpoints.before(middle + 1).seq == middle + 1
     assert state._checkpoints.before(middle - 1) is None
+
+
+def test_a_link_to_a_checkpoint_is_followed(tmp_path):
+    with mmsb.open() as state:
+        state.create_page(8, name="a")
+        state.stop(checkpoint_path=tmp_path / "one.ckpt")
+    (tmp_path / "link").symlink_to("one.ckpt")
+    assert mmsb.open(tmp_path / "link").page("a").size == 8
+    (tmp_path / "other").symlink_to("/etc/passwd")
+    with pytest.raises(mmsb.NotAStoreError):
+        mmsb.open(tmp_path / "other")

@@ -186,6 +186,14 @@ def log_lines(store, *words):
     return [json.loads(line) for line in run("log", store, "--json", *words).stdout.splitlines()]
 
 
+def test_integers_too_long_for_decimals_are_shown_in_hexadecimal(tmp_path):
+    with mmsb.open(tmp_path / "s") as state:
+        state.create_page(8, metadata={"long": 16**5000, "short": 7})
+    assert "long=0x1000" in run("pages", tmp_path / "s").output
+    [page] = json.loads(run("pages", tmp_path / "s", "--json").output)
+    assert page["metadata"] == {"long": hex(16**5000), "short": 7}
+
+
 def test_log(store):
     commits = log_lines(store)
     assert [commit["seq"] for commit in commits] == [1, 2, 3, 4, 5]
