@@ -16,7 +16,7 @@ from tests.rel.builds import Build, MissingError, library
 from tests.rel.programme import ROOT, Measure, Part, Run
 
 PROGRAMS = sorted(path.stem for path in (ROOT / "tests/c").glob("*.c") if "int main(" in path.read_text())
-THREADED = ("checkring", "checklink", "test_io")
+THREADED = [name for name in PROGRAMS if "pthread_create(" in (ROOT / f"tests/c/{name}.c").read_text()]
 COMMON = "-O1 -g1 -fno-wrapv -UNDEBUG -fno-omit-frame-pointer"
 MEMORY = f"{COMMON} -fsanitize=address,undefined -fno-sanitize-recover=undefined"
 THREADS = f"{COMMON} -fsanitize=thread"
