@@ -78,6 +78,20 @@ static void test_head_refuses(void) {
     seal_head(bytes);
     CHECK(mmsb_segment_head_get(&kernels, bytes, sizeof bytes, &back, &version) == MMSB_NEWER_VERSION && version == 7,
           "a newer one says which");
+    static const struct {
+        uint64_t bytes;
+        int status;
+    } capacities[] = {{MMSB_SEGMENT_HEADER_BYTES - 1, MMSB_BAD_HEADER},
+                      {MMSB_SEGMENT_HEADER_BYTES, MMSB_OK},
+                      {MMSB_SEGMENT_BYTES_MAX, MMSB_OK},
+                      {MMSB_SEGMENT_BYTES_MAX + 1, MMSB_BAD_HEADER}};
+    for (unsigned i = 0; i < sizeof capacities / sizeof *capacities; i++) {
+        mmsb_segment_head_put(&kernels, &head, bytes);
+        mmsb_store_u64(bytes + MMSB_SEGMENT_AT_CAPACITY, capacities[i].bytes);
+        seal_head(bytes);
+        CHECK(mmsb_segment_head_get(&kernels, bytes, sizeof bytes, &back, &version) == capacities[i].status,
+              "capacity %u", i);
+    }
 }
 
 /* ---- changes */
@@ -461,6 +475,34 @@ static uint64_t stranded(const segment *s, uint64_t size, uint64_t at, uint64_t 
     return durable;
 }
 
+/* Every 8 bytes look like a commit of half a MiB: whoever summed them all would read thousands of times what is there.
+ * The search gives up, and says that what is missing may have been durable. */
+static void test_endless_frames(void) {
+    segment s;
+    make_segment(&s);
+    mmsb_log_cursor cursor;
+    uint8_t *small = start(&cursor, &s, ROOM);
+    const uint64_t room = 4u << 20;
+    uint8_t *bytes = malloc(room);
+    CHECK(bytes != NULL, "memory");
+    memcpy(bytes, small, ROOM);
+    const uint8_t unit[MMSB_FRAME_UNIT_BYTES] = {0, 0, 1, 0, MMSB_FRAME_COMMIT, 20, 0, 0};
+    for (uint64_t at = s.end; at < room; at += sizeof unit) memcpy(bytes + at, unit, sizeof unit);
+    cursor.bytes = bytes;
+    cursor.available = room;
+    cursor.offset = s.end;
+    cursor.seq = 13;
+    uint64_t frames, seq_max;
+    mmsb_log_cursor other = cursor;
+    CHECK(mmsb_log_stranded(&cursor, &kernels, room, &frames, &seq_max) == 14 && frames == 0, "patience");
+    CHECK(!mmsb_log_resume(&other, &kernels) && other.offset == s.end, "nothing to go on with");
+    /* As far as the file has data, and no further. */
+    CHECK(mmsb_log_stranded(&cursor, &kernels, s.end + 4096, &frames, &seq_max) == 0 && frames == 0, "the data's end");
+    CHECK(mmsb_log_stranded(&cursor, &kernels, s.end - 8, &frames, &seq_max) == 0 && frames == 0, "nowhere to look");
+    free(bytes);
+    free(small);
+}
+
 static void test_stranded_frames(void) {
     segment s;
     uint64_t frames, seq_max;
@@ -531,6 +573,7 @@ int main(void) {
     test_heads_that_are_cut();
     test_canonical_content();
     test_stranded_frames();
+    test_endless_frames();
     test_a_frame_that_is_too_large();
     return 0;
 }

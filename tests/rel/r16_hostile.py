@@ -29,6 +29,7 @@ CPU_S = 1.0
 # Stores that do hold a hundred thousand things or more take what as many honest ones take, and are not bombs.
 LARGE = re.compile(r"a million|a hundred thousand|10\^5|a chain|a ring|10\^6 ranges|metadata of 10\^5")
 LARGE_TIMES = 8
+QUICK = 260  # of the cases in quick
 STOP_BYTES = 1 << 30  # a child that has grown to this is ended
 READ_MOST = 1000  # commits and pages that a look takes in
 
@@ -183,8 +184,11 @@ def sweep(run: Run, cases: dict[str, Builder], works: dict[str, Callable[[Path],
     """Every case with every work, each in a process of its own."""
     outcomes: dict[str, int] = {}
     worst = {"cpu_s": (0.0, ""), "bytes_over": (0, "")}
+    chosen = run.dice("cases").sample(sorted(cases), min(run.amount(QUICK, len(cases)), len(cases)))
     for number, (name, build) in enumerate(cases.items()):
         run.progress(number, len(cases))
+        if run.case is None and name not in chosen:
+            continue
         if not run.wants(name):
             continue
         path, times = build(run.work / "case"), LARGE_TIMES if LARGE.search(name) else 1
@@ -224,6 +228,6 @@ def imports(run: Run) -> None:
 MEASURE = Measure(
     "R16",
     "hostile files",
-    (Part("stores", stores, at_least=(400, 400)), Part("imports", imports, at_least=(50, 50))),
+    (Part("stores", stores, at_least=(200, 1_000)), Part("imports", imports, at_least=(50, 50))),
     files=("tests/rel/hostile_*.py", "tests/rel/forge.py", "tests/crash/test_hostile_links.py"),
 )
