@@ -10,6 +10,7 @@ before the first frame went into it.
 from __future__ import annotations
 
 import os
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -291,20 +292,24 @@ def attach_last(log: FileLog, recovery: Recovery) -> None:
     if segment is None or segment.path is None or cursor is None or segment.path.endswith(".zst"):
         go_on_after(log, segment)
         return
-    fd = log.files.open(segment.path, os.O_RDWR)
-    segment.fd = fd
-    log.buffers.forget(segment.number)
-    capacity = segment.head.capacity
-    hollow = capacity > max(DENSE_BYTES, log.segment_bytes or 0) and log.files.has_holes(fd, capacity)
-    if hollow or max(cursor.sources, default=0) >= SOURCE_ID_MOST:
-        # To reserve what is missing of a segment that only claims to be large might fill the disk, and after the last
-        # id there is no other. The log goes on in a new one.
-        go_on_after(log, segment)
-        return
-    memory = None
-    # Blocks that a copy of the file left out are reserved again: a store into a hole may find the disk full.
-    if log.mapped and log.reserve(fd, segment.head.capacity):
-        memory = log.files.map(fd, segment.head.capacity, True)
+    capacity, memory = segment.head.capacity, None
+    with ExitStack() as opened:
+        fd = log.files.open(segment.path, os.O_RDWR)
+        opened.callback(log.files.close, fd)
+        log.buffers.forget(segment.number)
+        hollow = capacity > max(DENSE_BYTES, log.segment_bytes or 0) and log.files.has_holes(fd, capacity)
+        if hollow or max(cursor.sources, default=0) >= SOURCE_ID_MOST:
+            # To reserve what is missing of a segment that only claims to be large might fill the disk, and after the
+            # last id there is no other. The log goes on in a new one.
+            segment.fd = fd
+            opened.pop_all()
+            go_on_after(log, segment)
+            return
+        # Blocks that a copy of the file left out are reserved again: a store into a hole may find the disk full.
+        if log.mapped and log.reserve(fd, capacity):
+            memory = log.files.map(fd, capacity, True)
+        segment.fd = fd
+        opened.pop_all()
     log.attach(segment, memory, max(segment.tail, HEADER_BYTES), state.last_crc)
     for local_id, name in cursor.sources.items():
         state._define_source(name, local_id)

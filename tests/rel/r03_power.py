@@ -26,7 +26,8 @@ from tests.rel.scenarios import SCENARIOS, VARIANTS, Histories, Told, judge
 
 ALL = 48  # a moment that may leave no more combinations than these leaves all of them
 AGAIN = 3  # states in the middle of each recovery that is cut
-YIELD = 0.1  # a moment fewer of whose states are new gets no more rounds
+YIELD = 0.03  # a round in which fewer of a moment's states are new was a poor one
+POOR_MOST = 4  # a moment with so many poor rounds gets no more
 
 
 class Recorded(Told):
@@ -60,16 +61,16 @@ class Player:
         self.tried: dict[int, int] = {}
         self.fresh: dict[int, int] = {}
         self.failures: list[tuple[str, str, str]] = []
-        self.moments: list[int] = list(range(1, self.disk.moment + 1))
+        self.moments: dict[int, int] = dict.fromkeys(range(1, self.disk.moment + 1), 0)
         self.picks = run.amount(1, 8)
         self.case = mmap.mmap(-1, 256)
 
     def round(self, number: int) -> None:
         """All states of a moment that leaves few, some of others, more where more is in doubt. Afterwards `moments` are
-        those that are worth another round.
+        those that are worth another round, with the number of their poor ones.
         """
-        moments, self.moments = self.moments, []
-        for moment in moments:
+        moments, self.moments = self.moments, {}
+        for moment, poor in moments.items():
             cut = self.disk.at(moment)
             many, before = cut.count(), len(self.fresh)
             few = many <= ALL
@@ -82,8 +83,9 @@ class Player:
                     return
                 if self.run.wants(f"{number}:{moment}:{place}"):
                     self.state(f"{number}:{moment}:{place}", cut.image(*choice), promised, chance)
-            if not few and len(self.fresh) - before >= YIELD * picks:
-                self.moments.append(moment)
+            poor += len(self.fresh) - before < YIELD * picks
+            if not few and poor < POOR_MOST:
+                self.moments[moment] = poor
 
     def state(self, case: str, image: Image, promised: int, chance: float) -> None:
         """Tries one state, unless it was tried. `promised`: how many promises it must keep."""
@@ -169,7 +171,7 @@ def states(name: str, quick: int, run: Run) -> None:
     assert threading.active_count() == 1, "a process with threads must not fork"
     wanted, number = run.amount(quick, FULL * quick), 0
     if run.case:
-        player.moments = [int(run.case.split(":")[1])]
+        player.moments = {int(run.case.split(":")[1]): 0}
         player.play(int(run.case.split(":")[0]))
         return
     while run.tally.injected < wanted and player.moments and player.play(number):
