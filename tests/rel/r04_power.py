@@ -79,7 +79,7 @@ def record(run: Run, kind: str, base: Path, session: int) -> list[blocks.Entry]:
 
 
 class Past:
-    """What the marks of a recording promise: after entry n, at least `floors[n]` and at most `mosts[n]` is recovered."""
+    """What the marks of a recording promise: after entry n at least `floors[n]` and at most `mosts[n]` is recovered."""
 
     def __init__(self, entries: list[blocks.Entry], before: Past | None, seed: int, session: int) -> None:
         marks = [MARK.unpack(entry.data) for entry in entries if entry.kind == blocks.MARK]
