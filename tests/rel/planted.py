@@ -53,7 +53,7 @@ FAULTS = (
         "mmsb/recovery.py",
         "if durable > self.state.seq or (",
         "if durable >= self.state.seq or (",
-        "R2/power",
+        "R3/power",
     ),
     Fault(
         "a sync leaves out the segment that is written",
@@ -117,6 +117,13 @@ FAULTS = (
         "            for segment in older:\n                self.guarded(state, self.files.fdatasync, segment.fd)\n",
         "            self.move_horizon(state, self.horizon, mark)\n",
         "R3/group",
+    ),
+    Fault(
+        "later segments are cut off from the first one on",
+        "mmsb/recovery.py",
+        "for other in reversed(later):",
+        "for other in later:",
+        "R3/torn",
     ),
     Fault(
         "the end of a new log is not zeroed behind what a crash left",
