@@ -34,6 +34,14 @@ def numbers(rng: random.Random) -> bytes:
     return bytes(data)
 
 
+def few_others(data: bytes, rng: random.Random) -> bytes:
+    """The same lanes but for a few bytes, so that most blocks that a kernel compares are equal."""
+    changed = bytearray(data)
+    for _ in range(rng.randrange(1, 4)):
+        changed[rng.randrange(len(changed))] ^= rng.randrange(1, 256)
+    return bytes(changed)
+
+
 def derive(state: Any, rng: random.Random) -> list[int]:
     """Pages that are computed from others, of every type of lane, and merge pages. The ids that a program may write."""
     free = []
@@ -73,7 +81,8 @@ def program(seed: str, folder: Path, threads: int) -> list[str]:
         reserved = state.next_page_id
         for step in range(COMMITS):
             if rng.randrange(3) == 0:
-                state.page(rng.choice(free)).write(numbers(rng))
+                page = state.page(rng.choice(free))
+                page.write(numbers(rng) if rng.randrange(2) else few_others(page.read(), rng))
             else:
                 with state.batch(
                     source=rng.choice([None, "a", "b"]), label=rng.choice([None, f"step {step}"])

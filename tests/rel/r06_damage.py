@@ -163,11 +163,15 @@ def writers(run: Run) -> None:
 
 
 def salvage(run: Run) -> None:
-    """What salvage makes of any of it."""
+    """What salvage makes of any of it; of the small store, also in quick, all that can become of its files."""
     for name in damage.CLOSED:
         path = run.work / name
         truth = damage.closed(path, name)
-        found = damage.some(contents_of(path), run.dice("salvage", name), run.amount(8, 700))
+        contents, dice = contents_of(path), run.dice("salvage", name)
+        found = damage.some(contents, dice, run.amount(8, 700))
+        if name == "small":
+            known = {each.case for each in found}
+            found += [each for each in damage.files(contents, dice) if each.case not in known]
         attempt(run, name, path, found, salvaged_truly(path, truth))
 
 

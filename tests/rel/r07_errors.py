@@ -130,6 +130,8 @@ class Stubborn:
             if self.healed:
                 self.wrong = self.wrong or f"a step fails although nothing is wrong any more: {error}"
             self.heal()
+            if isinstance(error, mmsb.CommitInDoubtError) and not state.poisoned:
+                self.wrong = self.wrong or f"a commit is in doubt, and its writer goes on: {error!r}"
             if state.poisoned:
                 self.open_again(act, seq)
                 return

@@ -32,6 +32,7 @@ from pathlib import Path
 import mmsb
 from mmsb import links
 from mmsb._core.files import Files
+from mmsb._core.log import SegmentHead
 
 SEGMENT = 4096
 Picture = dict[str, tuple[bytes | None, int]]  # by name: bytes (None: stale) and epoch
@@ -289,8 +290,28 @@ def compact(folder: Path, files: Files, tell: Tell) -> Histories:
     return {"s": story.history}
 
 
+def begun_later(state: mmsb.State) -> dict[str, bytes]:
+    """{path: bytes} of two segments behind the last one, whose headers follow commits that are in none."""
+    found = {}
+    for n in (1, 2):
+        head = SegmentHead(
+            uuid=state._log.uuid,
+            salt=state._log.salt,
+            base_seq=state.seq + 3 * n,
+            base_time_ns=state.time_ns,
+            capacity=SEGMENT,
+            durable_seq=state.durable_seq,
+            prev_crc=n,
+            number=state._log.active.number + n,
+        )
+        found[state._store.segment_path(head.number)] = head.encode().ljust(SEGMENT, b"\0")
+    return found
+
+
 def torn(folder: Path, files: Files, tell: Tell) -> Histories:
-    """A store is opened behind whose last commit half a frame lies, as a crash leaves it, and another behind that."""
+    """A store is opened behind whose last commit half a frame lies, as a crash leaves it, and another behind that, with
+    two segments that were begun behind commits which never came to the disk.
+    """
     story = Story(folder, "s", files, tell)
     for garbage in (300, 900):
         with story.open() as state:
@@ -300,10 +321,15 @@ def torn(folder: Path, files: Files, tell: Tell) -> Histories:
             story.sync()
             story.many("a", 2, sizes=(90, 40))
             tail, path = state._active_tail, state._log.active.path
+            later = begun_later(state) if garbage == 900 else {}
             story.die()
         fd = files.open(path, os.O_RDWR)
-        files.pwrite(fd, payload(garbage, garbage), tail + 8)
-        files.close(fd)
+        try:
+            files.pwrite(fd, payload(garbage, garbage), tail + 8)
+        finally:
+            files.close(fd)
+        for path, data in later.items():
+            files.write_file(path, data)
     with story.open():
         story.many("a", 4)
         story.close()
