@@ -63,7 +63,7 @@ typedef struct mmsb_core {
 
     /* Asked when a page lets go of a slot (it was deleted or resized). True: the asked one keeps the slot and gives it
      * back to the arena later. NULL: nobody does. */
-    bool (*keep_slot)(void *context, uint64_t page_id, uint64_t handle, uint64_t size);
+    int (*keep_slot)(void *context, uint64_t page_id, uint64_t handle, uint64_t size);
     void *keep_context;
 } mmsb_core;
 

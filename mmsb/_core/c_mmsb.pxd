@@ -422,7 +422,7 @@ cdef extern from "core.h" nogil:
         uint64_t deltas
         uint64_t delta_bytes
         const mmsb_semiring *merges[256]
-        bint (*keep_slot)(void *context, uint64_t page_id, uint64_t handle, uint64_t size) noexcept
+        int (*keep_slot)(void *context, uint64_t page_id, uint64_t handle, uint64_t size) noexcept
         void *keep_context
     ctypedef struct mmsb_touched:
         uint64_t page_id

@@ -30,8 +30,10 @@ cdef class PageBuilder:
         cdef Bytes b
         if not mmsb_buffer_reserve(&self.page.bytes, &mmsb_alloc_libc, size):
             raise MemoryError(f"no memory for {size} bytes of page {self.page_id}")
-        memset(self.page.bytes.data, 0, size)
         self.page.bytes.size = size
+        if size == 0:
+            return  # there is no memory either
+        memset(self.page.bytes.data, 0, size)
         if content is not None:
             b = Bytes(content, None)
             memcpy(self.page.bytes.data, b.at, min(<uint64_t>b.buffer.len, size))

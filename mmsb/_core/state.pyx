@@ -39,7 +39,7 @@ cdef uint64_t NONE_SEQ = <uint64_t>-1
 cdef uint32_t FEATURES = mmsb_cpu_detect()
 
 
-cdef bint keep_slot(void *context, uint64_t page_id, uint64_t handle, uint64_t size) noexcept with gil:
+cdef int keep_slot(void *context, uint64_t page_id, uint64_t handle, uint64_t size) noexcept with gil:
     """A page lets go of its bytes. If a view still shows them, they become the view's."""
     cdef Core core = <Core>context
     cdef Slot slot

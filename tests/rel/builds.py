@@ -20,8 +20,7 @@ from tests.rel.programme import ROOT
 
 HOME = ROOT / "build/rel/builds"
 SOURCES = ("setup.py", "pyproject.toml", "README.md", "LICENSE", "csrc/*.[ch]", "mmsb/**/*", "tests/**/*", "docs/**/*")
-CARRIED = (".py", ".pyx", ".pxd", ".pyi", ".c", ".h", ".toml", ".md", ".typed", ".json", "LICENSE")
-GOLDEN = "tests/golden"  # its files have any ending
+LEFT = (".so", ".pyc")  # what other builds made
 
 
 class MissingError(Exception):
@@ -82,9 +81,8 @@ class Build:
 def sources() -> list[Path]:
     """What a copy of the tree consists of."""
     paths = {path for pattern in SOURCES for path in ROOT.glob(pattern) if path.is_file()}
-    golden = {path for path in (ROOT / GOLDEN).rglob("*") if path.is_file()}
     generated = {path for path in paths if path.suffix == ".c" and path.parent == ROOT / "mmsb/_core"}
-    return sorted(({path for path in paths if path.name.endswith(CARRIED)} | golden) - generated)
+    return sorted(path for path in paths - generated if not path.name.endswith(LEFT))
 
 
 def copy(source: Path, tree: Path) -> bool:
