@@ -19,7 +19,8 @@ from pathlib import Path
 from tests.rel.programme import ROOT
 
 HOME = ROOT / "build/rel/builds"
-SOURCES = ("setup.py", "pyproject.toml", "README.md", "LICENSE", "csrc/*.[ch]", "mmsb/**/*", "tests/**/*", "docs/**/*")
+FOLDERS = ("mmsb", "tests", "docs", "examples")
+SOURCES = ("setup.py", "pyproject.toml", "README.md", "LICENSE", "csrc/*.[ch]", *(f"{name}/**/*" for name in FOLDERS))
 LEFT = (".so", ".pyc")  # what other builds made
 
 

@@ -35,6 +35,7 @@ UNFIT = (
     "test_own_semirings",
     "test_starved",
     "test_hostile_stores",
+    "test_cycles",
 )
 # They start processes with an environment of their own, in which the sanitizer's library is missing.
 DESELECTED = (

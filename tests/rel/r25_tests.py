@@ -11,7 +11,7 @@ from pathlib import Path
 from queue import SimpleQueue
 
 from tests.fuzz import engine
-from tests.rel.branches import gather, python_branches, stale_exclusions
+from tests.rel.branches import gather, instrumented, python_branches, stale_exclusions
 from tests.rel.mutants import Mutant, mutants_of
 from tests.rel.programme import ROOT, Measure, Part, Run
 from tests.rel.variants import Tree, VariantError
@@ -34,10 +34,7 @@ PARTS = ("R1", "R3", "R6", "R7", "R16", "R20", "R21")  # in quick size, where th
 
 def branches(run: Run) -> None:
     """Runs the suite and some of the programme against csrc as gcov instruments it."""
-    tree = Tree(ROOT / "build/rel/coverage", ("-O0", "--coverage", "-fprofile-update=atomic"))
-    tree.prepare()
-    for data in tree.objects.glob("*.gcda"):
-        data.unlink()
+    tree = instrumented(ROOT / "build/rel/coverage")
     commands = [[*PYTEST[:4], *PYTEST[5:], *places] for places in SUITE]
     commands += [[sys.executable, "-m", "tests.rel", "quick", *PARTS, "-j1", "--again"]]
     for target in engine.TARGETS:

@@ -45,8 +45,9 @@ class Ended:
 class Tree:
     """The copy, csrc compiled with `flags`. Not for two users at a time: each has a folder of its own."""
 
-    def __init__(self, folder: Path, flags: tuple[str, ...] = ("-O1",)) -> None:
+    def __init__(self, folder: Path, flags: tuple[str, ...] = ("-O1",), extra: tuple[str, ...] = ()) -> None:
         self.folder = folder
+        self.extra = extra  # C files of the tree that the library has beside csrc
         self.objects = folder / "build/variant"
         # All copies share what they compile; but counters lie beside their object.
         self.kept = self.objects if "--coverage" in flags else ROOT / "build/rel/objects"
@@ -94,7 +95,7 @@ class Tree:
             return done
 
         with ThreadPoolExecutor(os.cpu_count()) as pool:
-            sources = sorted((self.folder / "csrc").glob("*.c"))
+            sources = [*sorted((self.folder / "csrc").glob("*.c")), *(self.folder / name for name in self.extra)]
             self.members = dict(zip((path.name for path in sources), pool.map(compile_one, sources), strict=True))
         for path in self.kept.glob("*.o"):
             if path.stat().st_mtime < time.time() - KEPT_SECONDS:
@@ -102,8 +103,8 @@ class Tree:
         self.link(self.members)
 
     def compile(self, source: Path, target: Path) -> None:
-        """One file of csrc. VariantError: it does not compile."""
-        self.must([*self.compiler, "-fPIC", "-w", "-c", f"csrc/{source.name}", "-o", str(target)])
+        """One C file of the tree. VariantError: it does not compile."""
+        self.must([*self.compiler, "-fPIC", "-w", "-c", str(source.relative_to(self.folder)), "-o", str(target)])
 
     def link(self, members: dict[str, Path]) -> None:
         """The shared library, and the archive that others link."""
