@@ -308,7 +308,7 @@ def attach_last(log: FileLog, recovery: Recovery) -> None:
         # Blocks that a copy of the file left out are reserved again: a store into a hole may find the disk full.
         if log.mapped and log.reserve(fd, capacity):
             memory = log.files.map(fd, capacity, True)
-        segment.fd = fd
+        segment.fd, segment.data_end = fd, capacity
         opened.pop_all()
     log.attach(segment, memory, max(segment.tail, HEADER_BYTES), state.last_crc)
     for local_id, name in cursor.sources.items():

@@ -1,5 +1,6 @@
 """Opening stores that are damaged, foreign or cut: each way of recovery, once for a writer and once for a reader."""
 
+import errno
 import os
 import shutil
 
@@ -9,7 +10,7 @@ import mmsb
 from mmsb import segments
 from mmsb._core.files import Files
 from mmsb._core.log import HEADER_BYTES, crc32c
-from mmsb.horizon import SLOTS_AT, Mark, decode
+from mmsb.horizon import SLOTS_AT, Mark, decode, read_slots
 from mmsb.log import Log
 from mmsb.segments import Buffers, Segment
 
@@ -65,6 +66,35 @@ def test_a_horizon_without_an_intact_slot(tmp_path):
     assert refused(tmp_path / "s", "both of its slots are damaged") == 120
 
 
+@pytest.mark.parametrize("place", [0, 1])
+def test_a_horizon_with_one_intact_slot_is_mended(tmp_path, place):
+    crashed(tmp_path / "s", 10, tmp_path / "c")
+    horizon = tmp_path / "c/horizon"
+    data = bytearray(horizon.read_bytes())
+    data[SLOTS_AT[place] + 50] ^= 1
+    horizon.write_bytes(data)
+    mmsb.open(tmp_path / "c", read_only=True).close()
+    assert horizon.read_bytes() == data
+    with mmsb.open(tmp_path / "c") as state:
+        assert state.seq == 10
+        assert None not in read_slots(horizon.read_bytes(), state._log.uuid)
+
+
+def test_a_horizon_that_cannot_be_read_leaves_nothing_open(tmp_path):
+    fill(tmp_path / "s")
+
+    class Failing(Files):
+        def pread(self, fd, count, offset):
+            if os.readlink(f"/proc/self/fd/{fd}").endswith("/horizon"):
+                raise OSError(errno.EIO, os.strerror(errno.EIO))
+            return super().pread(fd, count, offset)
+
+    with pytest.raises(OSError, match=os.strerror(errno.EIO)):
+        mmsb.open(tmp_path / "s", files=Failing())
+    links = [f"/proc/self/fd/{fd}" for fd in os.listdir("/proc/self/fd")]
+    assert not any(str(tmp_path) in os.readlink(link) for link in links if os.path.lexists(link))
+
+
 def test_a_horizon_of_another_store(tmp_path):
     fill(tmp_path / "s")
     fill(tmp_path / "other")
@@ -102,6 +132,18 @@ def test_a_compressed_segment_that_is_damaged(tmp_path):
     data[len(data) // 2] ^= 1
     second.write_bytes(data)
     assert 0 < refused(tmp_path / "s", str(second)) < 300
+
+
+def test_a_compressed_segment_that_is_cut(tmp_path):
+    _, second, *_ = fill(tmp_path / "s", 400, compress=True)
+    os.truncate(second, second.stat().st_size // 2)
+    assert 0 < refused(tmp_path / "s", str(second)) < 300
+
+
+def test_a_segment_that_is_gone(tmp_path):
+    _, second, *_ = fill(tmp_path / "s", 400)
+    second.unlink()
+    assert refused(tmp_path / "s", f"{second} does not fit the store: the file is missing") > 0
 
 
 @pytest.mark.parametrize("place", [0, 1])
@@ -230,3 +272,48 @@ def test_a_segment_that_is_renamed_while_it_is_looked_for(tmp_path):
                 raise FileNotFoundError(path)
 
         assert segments.read_segment(Late(), renamed)[:8] == b"MMSBSEG1"
+
+
+def test_a_segment_that_is_compressed_while_it_is_looked_for(tmp_path):
+    """By the process that writes the store, which tells nobody; without it, it is gone."""
+    first, *_ = fill(tmp_path / "s", 400, compress=True)
+    with mmsb.open(tmp_path / "s", read_only=True) as state:
+        known = state._log.segments[0]
+        path = str(first).removesuffix(".zst")
+        segment = Segment(known.head, known.tail, path=path)
+        assert segments.read_segment(Files(), segment)[:8] == b"MMSBSEG1" and segment.path == str(first)
+        first.unlink()
+        for name in (path, str(first)):
+            with pytest.raises(FileNotFoundError):
+                segments.read_segment(Files(), Segment(known.head, known.tail, path=name))
+
+
+LARGE = 96 << 20  # more than is read without a look for holes
+
+
+def test_a_large_segment_that_is_full_of_holes(tmp_path):
+    """It only claims to be large, as a forged one does: nobody reads or fills its holes; the log goes on elsewhere."""
+    with mmsb.open(tmp_path / "s", segment_bytes=LARGE, checkpoint_bytes=None) as state:
+        page = state.create_page(100, name="a")
+        for n in range(2, 121):
+            page.write(n.to_bytes(4, "little") * 10)
+    (segment,) = (tmp_path / "s/log").iterdir()
+    data = segment.read_bytes()[:65536]
+    segment.write_bytes(data)
+    os.truncate(segment, LARGE)
+    with mmsb.open(tmp_path / "s", read_only=True) as state:
+        assert state.seq == 120 and state._log.segments[0].data_end == 65536
+    with mmsb.open(tmp_path / "s") as state:
+        assert state.seq == 120 and len(state._log.segments) == 2
+        state.page("a").write(b"goes on")
+    assert segment.stat().st_blocks * 512 < LARGE // 2
+    with mmsb.open(tmp_path / "s") as state:
+        assert state.seq == 121 and not state.verify().findings
+
+
+def test_a_large_segment_is_gone_on_with(tmp_path):
+    for count in (1, 2):
+        with mmsb.open(tmp_path / "s", segment_bytes=LARGE, checkpoint_bytes=None) as state:
+            page = state.create_page(100) if count == 1 else state.page(1)
+            page.write(bytes([count]))
+            assert len(state._log.segments) == 1 and state._log.active.data_end == LARGE
