@@ -166,11 +166,17 @@ static uint64_t begin(mmsb_reader *reader) {
     return applied;
 }
 
+/* A position of `shared` that moves, or where history ends for good. */
+static uint64_t last_or(const mmsb_reader *reader, const uint64_t *position) {
+    if (__atomic_load_n(&reader->gone, __ATOMIC_ACQUIRE)) return reader->last;
+    return __atomic_load_n(position, __ATOMIC_ACQUIRE);
+}
+
 /* After the copy: the tail, and the seq of the last commit if nothing was published since `applied`. */
 static uint64_t note_tail(const mmsb_reader *reader, uint64_t *seq) {
     __atomic_thread_fence(__ATOMIC_ACQUIRE);
     *seq = __atomic_load_n(&reader->shared->seq, __ATOMIC_ACQUIRE);
-    return reader->gone ? reader->last : __atomic_load_n(&reader->shared->tail, __ATOMIC_ACQUIRE);
+    return last_or(reader, &reader->shared->tail);
 }
 
 static int finish(mmsb_reader *reader, int status, const mmsb_moment *moment) {
@@ -494,36 +500,32 @@ int mmsb_reader_live(mmsb_reader *reader, uint8_t *live, uint64_t room, uint64_t
 
 /* ---- waiting */
 
-uint64_t mmsb_reader_end(const mmsb_reader *reader) {
-    return reader->gone ? reader->last : __atomic_load_n(&reader->shared->applied, __ATOMIC_ACQUIRE);
-}
+uint64_t mmsb_reader_end(const mmsb_reader *reader) { return last_or(reader, &reader->shared->applied); }
 
-uint64_t mmsb_reader_published(const mmsb_reader *reader) {
-    return reader->gone ? reader->last : __atomic_load_n(&reader->shared->tail, __ATOMIC_ACQUIRE);
-}
+uint64_t mmsb_reader_published(const mmsb_reader *reader) { return last_or(reader, &reader->shared->tail); }
 
 void mmsb_reader_owner_went(mmsb_reader *reader) {
+    if (reader->gone) return;
     uint64_t applied = __atomic_load_n(&reader->shared->applied, __ATOMIC_ACQUIRE);
     uint64_t tail = __atomic_load_n(&reader->shared->tail, __ATOMIC_ACQUIRE);
     window w = {.reader = reader, .position = applied, .end = tail, .seq = reader->shared->seq};
     while (window_next(&w) == MMSB_OK) continue;
-    uint64_t seq = w.seq;
+    uint64_t seq = w.seq, last = tail;
     const mmsb_reader_log *log = log_of(reader, NUMBER_OF(tail));
-    reader->last = tail;
-    reader->gone = true;
-    if (log == NULL) return;
-    uint64_t offset = OFFSET_OF(tail);
-    while (offset < log->region.bytes) {
+    while (log != NULL && OFFSET_OF(last) < log->region.bytes) {
         mmsb_frame_head head;
         const uint8_t *changes, *end;
         uint32_t crc;
+        uint64_t offset = OFFSET_OF(last);
         int64_t bytes = mmsb_frame_open(&reader->kernels, reader->seed, log->region.base + offset,
                                         log->region.bytes - offset, &head, &changes, &end, &crc);
-        if (bytes < 0 || log->base_seq + head.seq_rel != seq + (head.kind == MMSB_FRAME_COMMIT)) return;
+        if (bytes < 0 || log->base_seq + head.seq_rel != seq + (head.kind == MMSB_FRAME_COMMIT)) break;
         seq = log->base_seq + head.seq_rel;
-        offset += (uint64_t)bytes;
-        reader->last = mmsb_log_position(log->number, offset);
+        last = mmsb_log_position(log->number, offset + (uint64_t)bytes);
     }
+    reader->last = last;
+    /* Other threads look at `last` once they see this. */
+    __atomic_store_n(&reader->gone, true, __ATOMIC_RELEASE);
 }
 
 bool mmsb_reader_wait(mmsb_reader *reader, uint64_t position, uint64_t timeout_ns) {

@@ -187,7 +187,9 @@ class Server:
             peer.socket.close()
         self.peers.clear()
         self.listener.close(remove=remove)
-        self.epoll.close()
+        # Of a State that was dropped, the thread may wait just now: the epoll goes with it, when it next looks.
+        if self.thread is None or self.thread is threading.current_thread() or not self.thread.is_alive():
+            self.epoll.close()
         os.close(self.bell)
         self.bell = -1
 

@@ -251,7 +251,7 @@ FAULTS = (
     Fault(
         "readers of a dead owner end before its last commits",
         "csrc/reader.c",
-        "        reader->last = mmsb_log_position(log->number, offset);\n",
+        "        last = mmsb_log_position(log->number, offset + (uint64_t)bytes);\n",
         "",
         "R13/owner",
     ),

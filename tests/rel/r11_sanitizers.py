@@ -76,7 +76,7 @@ def options(folder: Path) -> dict[str, str]:
     return {
         "ASAN_OPTIONS": f"{where}:detect_leaks=0:abort_on_error=0:allocator_may_return_null=1",
         "UBSAN_OPTIONS": f"{where}:print_stacktrace=1",
-        "TSAN_OPTIONS": f"{where}:halt_on_error=0:report_thread_leaks=0",
+        "TSAN_OPTIONS": f"{where}:halt_on_error=0:report_thread_leaks=0:die_after_fork=0",
         "PYTHONMALLOC": "malloc",
         "MMSB_HYPOTHESIS_PROFILE": "quick",
     }
