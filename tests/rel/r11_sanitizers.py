@@ -37,8 +37,10 @@ UNFIT = (
     "test_hostile_stores",
     "test_cycles",
 )
-# They start processes with an environment of their own, in which the sanitizer's library is missing.
+# They start processes with an environment of their own, in which the sanitizer's library is missing; or as another user,
+# who cannot have it.
 DESELECTED = (
+    "tests/share/test_group.py::test_others_get_nothing",
     "tests/unit/test_cli.py::test_help_needs_no_heavy_module",
     "tests/unit/test_graph.py::test_the_order_is_stable_across_runs",
 )
