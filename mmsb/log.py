@@ -423,19 +423,22 @@ class FileLog(Log):
             errno=error.errno,
         )
 
+    def must_be_sound(self, state: State) -> None:
+        """Raises CommitInDoubtError after a failed write or sync. None is tried again: what it left is unknown."""
+        if state.poisoned:
+            raise CommitInDoubtError(
+                "An earlier write or sync failed. Close the State and open the store again; recovery decides.",
+                seq=state.seq,
+                errno=errno.EIO,
+            )
+
     def sync(self, state: State, *, anchor: bool = True, clean: bool = False) -> None:
         """Makes all commits so far durable. `anchor`: also chains them and moves the horizon. `clean`: for closing.
 
         One thread at a time; writers are kept out only for as long as it takes to note where the log ends.
         """
         with self.sync_lock:
-            # A failed sync is never tried again: what it left behind is unknown.
-            if state.poisoned:
-                raise CommitInDoubtError(
-                    "An earlier write or sync failed. Close the State and open the store again; recovery decides.",
-                    seq=state.seq,
-                    errno=errno.EIO,
-                )
+            self.must_be_sound(state)
             if anchor:
                 self.anchors.catch_up()
             with state._exclusive():
@@ -451,7 +454,9 @@ class FileLog(Log):
             for segment in older:
                 self.guarded(state, self.files.fdatasync, segment.fd)
             self.guarded(state, self.files.fdatasync, active.fd)
-            state.durable_seq = mark.durable_seq
+            with state._exclusive():
+                self.must_be_sound(state)  # a write may have failed meanwhile, and have taken the error from this sync
+                state.durable_seq = mark.durable_seq
             if anchor and self.horizon is not None:
                 self.move_horizon(state, self.horizon, mark)
             with state._exclusive():

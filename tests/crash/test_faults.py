@@ -135,3 +135,24 @@ def test_a_full_disk_rejects_and_may_be_tried_again(tmp_path):
         assert not state.verify().findings
     with mmsb.open(tmp_path / "s") as state:
         assert state.page("a").read() == b"2" * 3000
+
+
+def test_a_sync_that_ends_after_a_failure_makes_nothing_durable(tmp_path):
+    """Kernels tell an error once: what another thread was told, this sync was not."""
+
+    class Meanwhile(Files):
+        def fdatasync(self, fd):
+            super().fdatasync(fd)
+            if failing:
+                state._poison(errno.EIO)
+
+    failing = False
+    state = mmsb.open(tmp_path / "s", files=Meanwhile())
+    state.create_page(8, name="a").write(b"1")
+    durable = state.sync()
+    state.page("a").write(b"2")
+    failing = True
+    with pytest.raises(mmsb.CommitInDoubtError):
+        state.sync()
+    assert state.durable_seq == durable < state.seq
+    state.close()

@@ -77,6 +77,40 @@ def test_it_computes_what_the_built_in_one_does(custom):
     assert list(everything(custom)) == list(everything(BUILT))
 
 
+LANES = {"u1": ctypes.c_uint8, "i4": ctypes.c_int32, "i8": ctypes.c_int64, "f4": ctypes.c_float, "f8": ctypes.c_double}
+
+
+@pytest.mark.parametrize("dtype", LANES)
+def test_functions_of_every_lane_type(dtype):
+    """min-max of two functions, on lanes where each operation tells their order, ends and signs apart."""
+    binary = ctypes.CFUNCTYPE(LANES[dtype], LANES[dtype], LANES[dtype])
+    functions = [binary(min), binary(max)]
+    built = builtin.get("min-max", dtype)
+    facts = {"zero": built.zero, "one": built.one, "laws": built.laws, "domain": built.domain}
+    addresses = [ctypes.cast(function, ctypes.c_void_p).value for function in functions]
+    mine = Semiring.from_cfuncs("mine", dtype, *addresses, **facts)
+    dice = np.random.default_rng(5)
+    least = 0 if dtype == "u1" else -100
+    x, w, start = (dice.integers(least, 100, 37).astype(dtype) for _ in range(3))
+    offsets, columns = np.array([0, 3, 3, 9], "u8"), dice.integers(0, 37, 9).astype("u4")
+    matrix = CsrMatrix(offsets, columns, dice.integers(least, 100, 9).astype(dtype), 37)
+    for semiring in (mine, built):
+        dst, rows = start.copy(), start[:3].copy()
+        semiring.add(dst, x)
+        semiring.accumulate(dst, w, x)
+        semiring.accumulate(dst, 7, x)
+        semiring.scale(dst, w, x)
+        added = dst.copy()
+        semiring.scale(dst, 9, x)
+        both = dst.copy()
+        semiring.combine(dst, [x, w, start], np.array([3, 60, 90], dtype))
+        semiring.csr(rows, matrix, x)
+        found = semiring.fold_add(x), semiring.fold_mul(x), added.tolist(), both.tolist(), dst.tolist(), rows.tolist()
+        if semiring is mine:
+            expected = found
+    assert found == expected
+
+
 def test_it_tells_the_same_facts(custom):
     assert custom.name in ("mine", "plain-max-plus")
     assert (custom.dtype, custom.lane_bytes, custom.laws) == (BUILT.dtype, 8, BUILT.laws)

@@ -191,7 +191,7 @@ FAULTS = (
     Fault(
         "a failed sync is tried again",
         "mmsb/log.py",
-        "            if state.poisoned:\n                raise CommitInDoubtError(",
+        "        if state.poisoned:\n            raise CommitInDoubtError(",
         "            if False:\n                raise CommitInDoubtError(",
         "R7/going-on",
     ),

@@ -184,21 +184,24 @@ def states(name: str, quick: int, run: Run) -> None:
 # fewer: such a scenario ends when hardly any of those that are picked are new.
 STATES = {
     "append": 12_000,
-    "group": 12_000,
+    "group": 5_000,
     "group-64": 18_000,
-    "rotate": 14_000,
+    "rotate": 20_000,
     "compress": 12_000,
     "compact": 12_000,
     "plugin": 10_000,
     "fork": 3_000,
     "rotate-power": 3_000,
 }
-FULL = 50
+FULL = 56
+GROUP_FULL = 20_000  # it leaves no more than some ten thousand
 
 
 def at_least(name: str) -> tuple[int, int]:
     """How many states a part must have tried: what was asked for, where there are as many."""
-    return (STATES[name], FULL * STATES[name]) if name in STATES else (250, 250)
+    if name not in STATES:
+        return 250, 250
+    return STATES[name], GROUP_FULL if name == "group" else FULL * STATES[name]
 
 
 MEASURE = Measure(

@@ -71,7 +71,8 @@ def use(path: Path, recorder: blocks.Recorder, run: Run, way: str, skip: int, co
             except mmsb.CommitInDoubtError:
                 continue
             os.write(mark, MARK.pack(when, state.seq, state.durable_seq))
-        assert (state.seq, state.durable_seq) == (seq, durable), "something was acknowledged after the failure"
+        now = (state.seq, state.durable_seq)
+        assert now == (seq, durable), f"{now} was acknowledged after the failure at {seq, durable}"
         os.write(mark, MARK.pack(when, 0, 0))
     try:
         state.close()

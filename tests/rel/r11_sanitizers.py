@@ -37,8 +37,8 @@ UNFIT = (
     "test_hostile_stores",
     "test_cycles",
 )
-# They start processes with an environment of their own, in which the sanitizer's library is missing; or as another user,
-# who cannot have it.
+# They start processes with an environment of their own, in which the sanitizer's library is missing; or as another
+# user, who cannot have it.
 DESELECTED = (
     "tests/share/test_group.py::test_others_get_nothing",
     "tests/unit/test_cli.py::test_help_needs_no_heavy_module",
