@@ -192,7 +192,7 @@ FAULTS = (
         "a failed sync is tried again",
         "mmsb/log.py",
         "        if state.poisoned:\n            raise CommitInDoubtError(",
-        "            if False:\n                raise CommitInDoubtError(",
+        "        if False:\n            raise CommitInDoubtError(",
         "R7/going-on",
     ),
     Fault(
