@@ -10,7 +10,7 @@ from tests.rel.programme import BROKEN, ROOT, Measure, Part, Run
 from tests.rel.variants import Tree, VariantError
 
 SECONDS = 120  # for one part to find one fault
-QUICK = 10  # measures of which a quick run plants a fault: all faults take minutes
+QUICK = 6  # measures of which a quick run plants a fault: all faults take minutes
 
 
 def planted(run: Run) -> None:

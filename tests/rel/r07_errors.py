@@ -228,7 +228,7 @@ def going_on(run: Run) -> None:
                 for often in OFTEN:
                     how = (kind, nth, error, effect, often)
                     cases.append((":".join(map(str, how)), partial(going_on_case, run, *how)))
-    chosen = run.dice("going on").sample(cases, run.amount(400, len(cases)))
+    chosen = run.dice("going on").sample(cases, run.amount(200, len(cases)))
     try_each(run, cases if run.case else chosen)
 
 
@@ -237,7 +237,7 @@ MEASURE = Measure(
     "errors of file operations",
     (
         *(Part(name, partial(scenarios, name), at_least=(50, 300)) for name in SCENARIOS),
-        Part("going-on", going_on, at_least=(300, 1_500)),
+        Part("going-on", going_on, at_least=(200, 1_500)),
     ),
     files=("tests/rel/scenarios.py", "tests/rel/children.py"),
 )

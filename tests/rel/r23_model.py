@@ -80,6 +80,6 @@ def part(name: str, quick: int, full: int) -> Part:
 MEASURE = Measure(
     "R23",
     "models at release size",
-    (part("stored", 75, 5000), part("memory", 75, 5000), part("graphs", 75, 5000), part("waves", 75, 5000)),
+    (part("stored", 40, 5000), part("memory", 40, 5000), part("graphs", 75, 5000), part("waves", 75, 5000)),
     files=("tests/laws/*.py",),
 )
