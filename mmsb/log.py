@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 SEGMENT_BYTES_FIRST = 1 << 20
 SEGMENT_BYTES_MOST = 64 << 20
 SEGMENT_BYTES_LEAST = 4096
+UNSYNCED_MOST = 64  # sealed segments that wait for a sync, each with a descriptor
 
 
 class Log:
@@ -305,7 +306,8 @@ class FileLog(Log):
         self.durability = durability
         self.mapped = mapped
         self.horizon: Horizon | None = None
-        self.unsynced: list[Segment] = []
+        self.unsynced: list[Segment] = []  # sealed
+        self.syncing: list[Segment] = []  # what a sync has taken of them, and the segment that was active then
         self.sync_lock = threading.Lock()
         self.flusher: Any = None
         self.anchors = Anchors(self)
@@ -353,6 +355,7 @@ class FileLog(Log):
 
     def roll(self, state: State, needed_bytes: int) -> None:
         """Makes a new active segment. StoreFullError when the disk is full; nothing changed then."""
+        self.relieve(state)
         head = self.next_head(self.next_capacity(needed_bytes))
         path = self.store.segment_path(head.number)
         aside = path + ".new"
@@ -372,8 +375,21 @@ class FileLog(Log):
         if self.segments and self.active.fd >= 0:
             if self.durability == "power":
                 self.guarded(state, self.files.fdatasync, self.active.fd)
-            self.unsynced.append(self.active)
+            if self.active not in self.syncing:
+                self.unsynced.append(self.active)
         self.attach(Segment(head, HEADER_BYTES, path=path, fd=fd), memory, HEADER_BYTES, state.last_crc)
+
+    def relieve(self, state: State) -> None:
+        """Syncs what was sealed where much of it waits: each has a descriptor, and there are not many of them. Call it
+        inside _exclusive().
+        """
+        if len(self.unsynced) < UNSYNCED_MOST:
+            return
+        for segment in self.unsynced:
+            self.guarded(state, self.files.fdatasync, segment.fd)
+        older, self.unsynced = self.unsynced, []
+        for segment in older:
+            self.release(segment)
 
     def attach(self, segment: Segment, memory: Mapping | None, tail: int, last_crc: int) -> None:
         """Appends to `segment` through its mapping, or with pwrite when there is none."""
@@ -403,7 +419,7 @@ class FileLog(Log):
 
     def sync_older_segments(self, state: State) -> None:
         """Syncs the sealed segments that still have unsynced frames. Call it inside _exclusive()."""
-        for segment in self.unsynced:
+        for segment in (*self.syncing, *self.unsynced):
             self.guarded(state, self.files.fdatasync, segment.fd)
 
     def guarded(self, state: State, operation: Any, *arguments: Any) -> None:
@@ -445,22 +461,24 @@ class FileLog(Log):
                 if anchor:
                     self.try_anchor(state)
                 self.settle()
-                active, older = self.active, list(self.unsynced)
+                active = self.active
                 mark = Mark(
                     state.seq, active.number, active.tail, state.last_crc, state.time_ns, self.anchor_head, clean
                 )
-            if self.horizon is not None and self.horizon.mark == mark:
-                return
-            for segment in older:
+                if self.horizon is not None and self.horizon.mark == mark:
+                    return
+                self.syncing, self.unsynced = [*self.syncing, *self.unsynced, active], []
+            for segment in self.syncing:
                 self.guarded(state, self.files.fdatasync, segment.fd)
-            self.guarded(state, self.files.fdatasync, active.fd)
             with state._exclusive():
                 self.must_be_sound(state)  # a write may have failed meanwhile, and have taken the error from this sync
                 state.durable_seq = mark.durable_seq
             if anchor and self.horizon is not None:
                 self.move_horizon(state, self.horizon, mark)
             with state._exclusive():
-                self.unsynced = [segment for segment in self.unsynced if segment not in older]
+                older, self.syncing = [segment for segment in self.syncing if segment is not active], []
+                if active is not self.active:
+                    self.unsynced.append(active)  # it was sealed meanwhile, with frames that this sync has not seen
             for segment in older:
                 self.release(segment)
 

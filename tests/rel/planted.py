@@ -58,8 +58,8 @@ FAULTS = (
     Fault(
         "a sync leaves out the segment that is written",
         "mmsb/log.py",
-        "self.guarded(state, self.files.fdatasync, active.fd)",
-        "pass",
+        "[*self.syncing, *self.unsynced, active], []",
+        "[*self.syncing, *self.unsynced], []",
         "R3/append",
     ),
     Fault(

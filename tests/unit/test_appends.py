@@ -1,12 +1,14 @@
 """How frames reach a segment: through the mapping, with pwrite where they are large or the mapping cannot be had."""
 
 import errno
+import os
 import time
 
 import pytest
 
 import mmsb
 from mmsb._core.files import Files
+from mmsb.log import UNSYNCED_MOST
 
 LARGE = 300_000  # bytes of a frame that is written with pwrite
 
@@ -47,6 +49,22 @@ def test_a_mapping_whose_pages_cannot_be_had_is_written_with_pwrite(tmp_path, fo
         assert files.count("prefault") > 0
     with mmsb.open(tmp_path / "s") as state:
         assert state.digest() == digest and state.verify().findings == []
+
+
+def test_a_log_of_many_segments_keeps_few_descriptors(tmp_path, monkeypatch):
+    """A writer makes segments faster than the thread syncs them that does so once a second."""
+    monkeypatch.setattr("mmsb.flusher.HORIZON_SECONDS", 600)
+    with mmsb.open(tmp_path / "s", segment_bytes=4096) as state:
+        page = state.create_page(4096)
+        before = len(os.listdir("/proc/self/fd"))
+        for n in range(250):
+            page.write(bytes([n, n + 1]) * 1500)
+            assert len(os.listdir("/proc/self/fd")) <= before + UNSYNCED_MOST
+        assert len(state._log.segments) > 200
+        state.sync()
+        assert not state._log.unsynced and not state._log.syncing
+    with mmsb.open(tmp_path / "s") as state:
+        assert state.seq == 251 and not state.verify().findings
 
 
 def test_timestamps_follow_the_systems_clock():
