@@ -114,8 +114,8 @@ FAULTS = (
     Fault(
         "the horizon moves before the log is synced",
         "mmsb/log.py",
-        "            for segment in older:\n                self.guarded(state, self.files.fdatasync, segment.fd)\n",
-        "            self.move_horizon(state, self.horizon, mark)\n",
+        "            for segment in self.syncing:\n",
+        "            self.move_horizon(state, self.horizon, mark)\n            for segment in self.syncing:\n",
         "R3/group",
     ),
     Fault(
