@@ -15,7 +15,7 @@ from myosotis.errors import (
     NodeDeletedError,
     SetBeforeCreateError,
 )
-from myosotis.mutations import CreateNode, DeleteField, DeleteNode, Mutation, SetField
+from myosotis.mutations import CreateNode, DeleteField, Mutation, SetField
 from myosotis.values import Ref, Value, check_references, encode, encode_text
 
 _ID, _DELETED_COUNT = struct.Struct(">Q"), struct.Struct(">?Q")
@@ -70,21 +70,19 @@ class Graph:
         DuplicateNodeError, SetBeforeCreateError, NodeDeletedError, MissingReferenceError, FieldNotFoundError,
         DeleteNonexistentNodeError, DeleteOnDeletedNodeError.
         """
-        kind = type(mutation)
         node = self.nodes.get(mutation.id)
-        if kind is SetField:
-            self._set(node, mutation)  # type: ignore[arg-type]
-        elif kind is CreateNode:
+        if isinstance(mutation, SetField):
+            self._set(node, mutation)
+        elif isinstance(mutation, CreateNode):
             if node is not None:
                 raise DuplicateNodeError(
                     f"Invariant violation: duplicate create node {node.id}. Node ids are never used again.",
                     node_id=node.id,
                 )
-            self.nodes[mutation.id] = Node(mutation.id, mutation.type)  # type: ignore[union-attr]
-        elif kind is DeleteField:
-            self._delete_field(self._deletable(node, mutation.id), mutation.key)  # type: ignore[union-attr]
+            self.nodes[mutation.id] = Node(mutation.id, mutation.type)
+        elif isinstance(mutation, DeleteField):
+            self._delete_field(self._deletable(node, mutation.id), mutation.key)
         else:
-            assert kind is DeleteNode
             self._deletable(node, mutation.id).deleted = True
 
     def _set(self, node: Node | None, mutation: SetField) -> None:

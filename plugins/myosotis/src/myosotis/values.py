@@ -9,6 +9,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Container, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 from myosotis.errors import InvalidValueError, MalformedFileStructureError, MissingReferenceError
 
@@ -40,7 +41,7 @@ def check(value: object, path: str) -> None:
     _check(value, path, 0)
 
 
-def _check(value: object, path: str, level: int) -> None:
+def _check(value: Any, path: str, level: int) -> None:
     kind = type(value)
     if kind is bool:
         return
@@ -48,21 +49,21 @@ def _check(value: object, path: str, level: int) -> None:
         if type(value.id) is not int or not 0 <= value.id <= ID_MOST:
             raise InvalidValueError(f"{path} refers to {value.id!r}. Node ids are integers of 64 bits.", path=path)
     elif kind is int:
-        if not INT_LEAST <= value <= INT_MOST:  # type: ignore[operator]
+        if not INT_LEAST <= value <= INT_MOST:
             raise InvalidValueError(f"{path} is an integer beyond 64 bits. Keep it as a string.", path=path)
     elif kind is float:
-        if value - value != 0:  # type: ignore[operator]
+        if value - value != 0:
             raise InvalidValueError(f"{path} is {value}. Only finite numbers can be kept.", path=path)
     elif kind is str:
-        check_text(value, path)  # type: ignore[arg-type]
+        check_text(value, path)
     elif kind is list or kind is dict:
         if level == NESTING_MOST:
             raise InvalidValueError(f"{path} is nested more than {NESTING_MOST} levels deep. Use nodes.", path=path)
         if kind is list:
-            for index, item in enumerate(value):  # type: ignore[arg-type]
+            for index, item in enumerate(value):
                 _check(item, f"{path}[{index}]", level + 1)
         else:
-            for key, item in value.items():  # type: ignore[attr-defined]
+            for key, item in value.items():
                 inner = f"{path}[{key!r}]"
                 if type(key) is not str:
                     raise InvalidValueError(f"{inner} has a key that is no string.", path=inner)
@@ -114,22 +115,22 @@ def encode_text(text: str) -> bytes:
     return _COUNT.pack(len(data)) + data
 
 
-def encode(value: Value) -> bytes:
-    """The bytes of a value that `check` let through."""
+def encode(value: Any) -> bytes:
+    """The bytes of a Value that `check` let through."""
     kind = type(value)
     if kind is int:
         return _INT.pack(INT, value)
     if kind is str:
-        data = value.encode()  # type: ignore[union-attr]
+        data: bytes = value.encode()
         return _REF.pack(STR, len(data)) + data
     if kind is float:
         return _FLOAT.pack(FLOAT, value)
     if kind is bool:
         return b"\x03\x01" if value else b"\x03\x00"
     if kind is Ref:
-        return _REF.pack(REF, value.id)  # type: ignore[union-attr]
+        return _REF.pack(REF, value.id)
     if kind is list:
-        return _REF.pack(LIST, len(value)) + b"".join(map(encode, value))  # type: ignore[arg-type]
+        return _REF.pack(LIST, len(value)) + b"".join(map(encode, value))
     assert type(value) is dict
     # Python compares strings by code point, which is the order of their UTF-8 bytes.
     parts = (encode_text(key) + encode(value[key]) for key in sorted(value))
