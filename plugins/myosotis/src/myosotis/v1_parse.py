@@ -1,0 +1,291 @@
+"""From the bytes of a v1 file to its parts, two ways: what the first engine wrote is scanned, any other text is parsed.
+
+Seven tenths of a file are hashes, a number a line. The scanner knows where they begin and end and turns them into
+bytes by a table; it leaves values to the JSON parser. It gives up at whatever it does not expect: the parser decides.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from typing import Any, NoReturn
+
+from myosotis import v1_shape as shape
+from myosotis.errors import (
+    InvalidFileMagicError,
+    MalformedFileStructureError,
+    MissingFormatVersionError,
+    UnreadableFileError,
+    UnsupportedFormatVersionError,
+)
+from myosotis.graph import Graph
+from myosotis.mutations import Mutation
+
+MAGIC = "MYOSOTIS"
+VERSION = 1
+
+
+@dataclass(slots=True)
+class Link:
+    """A commit as the file has it."""
+
+    id: int
+    parent: int | None
+    parent_hash: bytes | None
+    hash: bytes
+    message: str | None
+    mutations: tuple[Mutation, ...]
+
+
+@dataclass(slots=True)
+class Checkpoint:
+    """The whole state after a commit."""
+
+    commit_id: int
+    commit_hash: bytes
+    state_hash: bytes
+    state: Graph
+
+
+@dataclass(slots=True)
+class Parts:
+    """What a file consists of; only its shape is checked."""
+
+    genesis: Graph | None
+    genesis_hash: bytes | None
+    links: list[Link]
+    checkpoints: list[Checkpoint]
+    next_node_id: int
+
+
+def parse(data: bytes) -> Parts:
+    """The parts of a file, in any spelling of JSON.
+
+    UnreadableFileError, MalformedFileStructureError, MissingFormatVersionError, UnsupportedFormatVersionError,
+    InvalidFileMagicError.
+    """
+    try:
+        text = data.decode()
+    except UnicodeDecodeError as error:
+        raise UnreadableFileError(f"Failed to read file: it is not valid UTF-8 at byte {error.start}.") from None
+    try:
+        return scan(text) or from_json(text)
+    except RecursionError:
+        raise shape.malformed("the file", "is nested too deep") from None
+
+
+# The scanner.
+
+START = f'{{\n  "magic": "{MAGIC}",\n  "format_version": {VERSION},\n  "genesis_state": '
+LINK = re.compile(r'\n    \{\n      "id": (0|[1-9][0-9]{0,19}),\n      "parent": (null|0|[1-9][0-9]{0,19}),\n      ')
+# -0 is a float for the first engine and the integer 0 for the JSON parser.
+MINUS_ZERO = re.compile(r"-0(?![0-9.eE])")
+BYTES = {str(byte): byte for byte in range(256)}
+
+
+class _Unexpected(Exception):
+    """The text is not as the first engine writes it."""
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise shape.malformed("the file", f"holds {name}, which is not JSON")
+
+
+class Scanner:
+    """Reads the text from front to back."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+        self.at = 0
+        self.json = json.JSONDecoder(parse_constant=_refuse_constant)
+        self.last_hash = ("", b"")
+
+    def skip(self, expected: str) -> None:
+        """Goes past this text."""
+        if not self.text.startswith(expected, self.at):
+            raise _Unexpected
+        self.at += len(expected)
+
+    def value(self) -> Any:
+        """The JSON value that begins here."""
+        result, self.at = self.json.raw_decode(self.text, self.at)
+        return result
+
+    def digest(self) -> bytes | None:
+        """The hash that begins here, or null. A parent's hash is the text that was read last."""
+        if self.text.startswith("null", self.at):
+            self.at += 4
+            return None
+        self.skip("[\n        ")
+        end = self.text.find("\n      ]", self.at)
+        digits = self.text[self.at : end]
+        if digits != self.last_hash[0]:
+            numbers = [BYTES.get(number) for number in digits.split(",\n        ")]
+            if len(numbers) != 32 or None in numbers:
+                raise _Unexpected
+            self.last_hash = (digits, bytes(numbers))  # type: ignore[arg-type]
+        self.at = end + 8
+        return self.last_hash[1]
+
+    def link(self) -> Link:
+        """The commit that begins here."""
+        match = LINK.match(self.text, self.at)
+        if match is None:
+            raise _Unexpected
+        self.at = match.end()
+        link_id, parent = match.groups()
+        where = f"commit {link_id}"
+        self.skip('"parent_hash": ')
+        parent_hash = self.digest()
+        self.skip(',\n      "hash": ')
+        own_hash = self.digest()
+        self.skip(',\n      "message": ')
+        message = self.value()
+        self.skip(',\n      "mutations": ')
+        mutations = shape.array(self.value(), where)
+        self.skip("\n    }")
+        if own_hash is None:
+            raise _Unexpected
+        return Link(
+            shape.u64(int(link_id), where),
+            None if parent == "null" else shape.u64(int(parent), where),
+            parent_hash,
+            own_hash,
+            None if message is None else shape.text(message, where),
+            tuple([shape.mutation(item, where) for item in mutations]),
+        )
+
+    def parts(self) -> Parts:
+        """The whole file."""
+        self.skip(START)
+        genesis = self.value()
+        self.skip(',\n  "genesis_state_hash": ')
+        genesis_hash = self.value()
+        self.skip(',\n  "commits": [')
+        links = [self.link()]
+        while self.text.startswith(",", self.at):
+            self.at += 1
+            links.append(self.link())
+        self.skip('\n  ],\n  "checkpoints": ')
+        checkpoints = self.value()
+        self.skip(',\n  "next_node_id": ')
+        next_node_id = self.value()
+        self.skip("\n}")
+        if self.at != len(self.text):
+            raise _Unexpected
+        return _parts(genesis, genesis_hash, links, checkpoints, next_node_id)
+
+
+def scan(text: str) -> Parts | None:
+    """The parts of a file that is written as the first engine writes it, and has a commit; None for any other."""
+    if not text.startswith(START) or MINUS_ZERO.search(text):
+        return None
+    try:
+        return Scanner(text).parts()
+    except (_Unexpected, ValueError):
+        return None
+
+
+# The parser.
+
+TOP = ("commits", "checkpoints", "next_node_id")
+TOP_OPTIONAL = ("genesis_state", "genesis_state_hash")
+
+
+def from_json(text: str) -> Parts:
+    """The parts of any file. With a header the last of repeated keys counts, without one they are refused."""
+    header = _load(text, legacy=False)
+    if "magic" not in header and "format_version" not in header:
+        header = _load(text, legacy=True)
+    else:
+        check_header(header)
+    known = {*TOP, *TOP_OPTIONAL, "magic", "format_version"}
+    for name in header:
+        if name not in known:
+            raise shape.malformed("the file", f"has the unknown field {name!r}")
+    shape.record(header, TOP, "the file", 1, (*TOP_OPTIONAL, "magic", "format_version"))
+    links = [_link(item, index) for index, item in enumerate(shape.array(header["commits"], "commits"))]
+    return _parts(
+        header.get("genesis_state"),
+        header.get("genesis_state_hash"),
+        links,
+        header["checkpoints"],
+        header["next_node_id"],
+    )
+
+
+def check_header(header: dict[str, Any]) -> None:
+    """Magic and version, in the first engine's order of checks."""
+    version = header.get("format_version")
+    if type(version) is not int or not 0 <= version < 2**64 or version % 2**32 == 0:
+        raise MissingFormatVersionError("Missing format version. The header is damaged; restore it or the file.")
+    # The first engine looks at 32 bits of it.
+    if version % 2**32 > VERSION:
+        raise UnsupportedFormatVersionError(
+            f"Unsupported format version: {version % 2**32}. Read it with a newer release.", version=version
+        )
+    magic = header.get("magic")
+    if magic != MAGIC:
+        raise InvalidFileMagicError("Invalid file magic. This is not a memory of format v1.", magic=magic)
+    if version != VERSION:
+        raise shape.malformed("format_version", "is not an unsigned integer of 32 bits")
+
+
+def _load(text: str, legacy: bool) -> dict[str, Any]:
+    """The JSON object that the text is."""
+    try:
+        result = json.loads(
+            text,
+            parse_constant=_refuse_constant,
+            parse_int=_integer if MINUS_ZERO.search(text) else None,
+            object_pairs_hook=shape.reject_repeated if legacy else None,
+        )
+    except MalformedFileStructureError:
+        raise
+    except ValueError as error:
+        raise shape.malformed("the file", f"is not JSON ({error})") from None
+    if not isinstance(result, dict):
+        raise shape.malformed("the file", "is not an object")
+    return result
+
+
+def _integer(digits: str) -> int | float:
+    return -0.0 if digits == "-0" else int(digits)
+
+
+def _link(item: Any, index: int) -> Link:
+    where = f"commits[{index}]"
+    needed, optional = ("id", "hash", "mutations"), ("parent", "parent_hash", "message")
+    item = shape.record(item, needed, where, 3, optional)
+    message = item.get("message")
+    return Link(
+        shape.u64(item["id"], where),
+        shape.optional_u64(item.get("parent"), where),
+        shape.optional_hash(item.get("parent_hash"), where),
+        shape.digest(item["hash"], where),
+        None if message is None else shape.text(message, where),
+        tuple([shape.mutation(inner, where) for inner in shape.array(item["mutations"], where)]),
+    )
+
+
+def _checkpoint(item: Any, index: int) -> Checkpoint:
+    where = f"checkpoints[{index}]"
+    item = shape.record(item, ("commit_id", "commit_hash", "state_hash", "state"), where, 3)
+    return Checkpoint(
+        shape.u64(item["commit_id"], where),
+        shape.digest(item["commit_hash"], where),
+        shape.digest(item["state_hash"], where),
+        shape.graph(item["state"], where, 4),
+    )
+
+
+def _parts(genesis: Any, genesis_hash: Any, links: list[Link], checkpoints: Any, next_node_id: Any) -> Parts:
+    """Brings what the scanner and the parser both leave to JSON into shape."""
+    return Parts(
+        None if genesis is None else shape.graph(genesis, "genesis_state", 2),
+        shape.optional_hash(genesis_hash, "genesis_state_hash"),
+        links,
+        [_checkpoint(item, index) for index, item in enumerate(shape.array(checkpoints, "checkpoints"))],
+        shape.u64(next_node_id, "next_node_id"),
+    )
