@@ -78,9 +78,13 @@ def parse(data: bytes) -> Parts:
 # The scanner.
 
 START = f'{{\n  "magic": "{MAGIC}",\n  "format_version": {VERSION},\n  "genesis_state": '
-LINK = re.compile(r'\n    \{\n      "id": (0|[1-9][0-9]{0,19}),\n      "parent": (null|0|[1-9][0-9]{0,19}),\n      ')
+LINK = re.compile(
+    r'\n    \{\n      "id": (0|[1-9][0-9]{0,19}),\n      "parent": (null|0|[1-9][0-9]{0,19}),\n'
+    r'      "parent_hash": '
+)
 # -0 is a float for the first engine and the integer 0 for the JSON parser.
 MINUS_ZERO = re.compile(r"-0(?![0-9.eE])")
+HASH_START, HASH_BETWEEN, HASH_END = "[\n        ", ",\n        ", "\n      "
 BYTES = {str(byte): byte for byte in range(256)}
 
 
@@ -117,15 +121,16 @@ class Scanner:
         if self.text.startswith("null", self.at):
             self.at += 4
             return None
-        self.skip("[\n        ")
-        end = self.text.find("\n      ]", self.at)
-        digits = self.text[self.at : end]
-        if digits != self.last_hash[0]:
-            numbers = [BYTES.get(number) for number in digits.split(",\n        ")]
-            if len(numbers) != 32 or None in numbers:
+        end = self.text.find("]", self.at)
+        numbers = self.text[self.at : end]
+        if numbers != self.last_hash[0]:
+            if not (numbers.startswith(HASH_START) and numbers.endswith(HASH_END)):
                 raise _Unexpected
-            self.last_hash = (digits, bytes(numbers))  # type: ignore[arg-type]
-        self.at = end + 8
+            split = numbers[len(HASH_START) : -len(HASH_END)].split(HASH_BETWEEN)
+            if len(split) != 32:
+                raise _Unexpected
+            self.last_hash = (numbers, bytes(map(BYTES.__getitem__, split)))
+        self.at = end + 1
         return self.last_hash[1]
 
     def link(self) -> Link:
@@ -136,7 +141,6 @@ class Scanner:
         self.at = match.end()
         link_id, parent = match.groups()
         where = f"commit {link_id}"
-        self.skip('"parent_hash": ')
         parent_hash = self.digest()
         self.skip(',\n      "hash": ')
         own_hash = self.digest()
@@ -183,7 +187,7 @@ def scan(text: str) -> Parts | None:
         return None
     try:
         return Scanner(text).parts()
-    except (_Unexpected, ValueError):
+    except (_Unexpected, KeyError, ValueError):
         return None
 
 
