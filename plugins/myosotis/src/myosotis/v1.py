@@ -8,7 +8,7 @@ as the first engine, and believes checkpoints as it does.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -61,7 +61,19 @@ class Document:
         """The state after a commit, from the nearest checkpoint before it. CommitNotFoundError."""
         if not self.commits or not self.commits[0].id <= commit_id <= self.commits[-1].id:
             raise CommitNotFoundError(f"Commit not found: {commit_id}. `myo history` lists them.", commit=commit_id)
-        return _replay(self.commits, _nearest(self.checkpoints, commit_id), self.genesis, commit_id)
+        return self._replay(commit_id)
+
+    def replay_head(self) -> None:
+        """Replays the latest state as the first engine does: from the highest checkpoint, which it believes."""
+        self.head = self._replay(self.commits[-1].id) if self.commits else replay(self.genesis, ())
+
+    def _replay(self, commit_id: int) -> Graph:
+        before = [point for point in self.checkpoints if point.commit_id <= commit_id]
+        nearest = max(reversed(before), key=lambda point: point.commit_id, default=None)
+        first = self.commits[0].id
+        since = 0 if nearest is None else nearest.commit_id - first + 1
+        start = self.genesis if nearest is None else nearest.state
+        return replay(start, self.commits[since : commit_id - first + 1])
 
 
 def read(data: bytes, mode: Mode = "strict") -> Document:
@@ -75,10 +87,10 @@ def read(data: bytes, mode: Mode = "strict") -> Document:
     if mode == "strict":
         check_commit_hashes(parts.links)
         check_checkpoint_hashes(parts.checkpoints)
-    document = Document(parts.genesis, [_commit(link) for link in parts.links], parts.checkpoints, 0, Graph())
-    document.next_node_id = parts.next_node_id
+    commits = [as_commit(link) for link in parts.links]
+    document = Document(parts.genesis, commits, parts.checkpoints, parts.next_node_id, Graph())
     if mode == "unsafe" or not replays(document):
-        document.head = _replay(document.commits, _nearest(document.checkpoints), document.genesis)
+        document.replay_head()
         check_next_node_id(document)
         if mode == "strict":
             check_history(document)
@@ -183,7 +195,7 @@ def check_history(document: Document) -> None:
     points: dict[int, list[Checkpoint]] = {}
     for point in document.checkpoints:
         points.setdefault(point.commit_id, []).append(point)
-    graph = Graph() if document.genesis is None else document.genesis.copy()
+    graph = replay(document.genesis, ())
     for commit in document.commits:
         try:
             graph.replay(commit.mutations)
@@ -203,32 +215,16 @@ def check_history(document: Document) -> None:
     document.head = graph
 
 
-def _nearest(checkpoints: Iterable[Checkpoint], commit_id: int | None = None) -> Checkpoint | None:
-    """The highest checkpoint, at or before a commit; of equal ones the last."""
-    found: Checkpoint | None = None
-    for point in checkpoints:
-        if (commit_id is None or point.commit_id <= commit_id) and (
-            found is None or point.commit_id >= found.commit_id
-        ):
-            found = point
-    return found
-
-
-def _replay(
-    commits: Sequence[Commit], start: Checkpoint | None, genesis: Graph | None, until: int | None = None
-) -> Graph:
-    """The state after `until` (None: the last commit), from a checkpoint or the genesis on."""
-    if start is not None:
-        graph, first = start.state.copy(), start.commit_id - commits[0].id + 1
-    else:
-        graph, first = Graph() if genesis is None else genesis.copy(), 0
-    last = len(commits) if until is None else until - commits[0].id + 1
-    for commit in commits[first:last]:
+def replay(genesis: Graph | None, commits: Iterable[Commit]) -> Graph:
+    """The state after these commits, from a state on (None: the empty one), which is left as it is."""
+    graph = Graph() if genesis is None else genesis.copy()
+    for commit in commits:
         graph.replay(commit.mutations)
     return graph
 
 
-def _commit(link: Link) -> Commit:
+def as_commit(link: Link) -> Commit:
+    """The commit that a file has."""
     parent = None if link.parent_hash is None else link.parent_hash.hex()
     return Commit(link.id, link.message, link.hash.hex(), parent, link.mutations)
 

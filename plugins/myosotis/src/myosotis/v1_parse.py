@@ -209,7 +209,7 @@ def from_json(text: str) -> Parts:
         if name not in known:
             raise shape.malformed("the file", f"has the unknown field {name!r}")
     shape.record(header, TOP, "the file", 1, (*TOP_OPTIONAL, "magic", "format_version"))
-    links = [_link(item, index) for index, item in enumerate(shape.array(header["commits"], "commits"))]
+    links = [parse_link(item, index) for index, item in enumerate(shape.array(header["commits"], "commits"))]
     return _parts(
         header.get("genesis_state"),
         header.get("genesis_state_hash"),
@@ -258,7 +258,8 @@ def _integer(digits: str) -> int | float:
     return -0.0 if digits == "-0" else int(digits)
 
 
-def _link(item: Any, index: int) -> Link:
+def parse_link(item: Any, index: int) -> Link:
+    """A commit from its JSON, the `index`-th of the file. MalformedFileStructureError."""
     where = f"commits[{index}]"
     needed, optional = ("id", "hash", "mutations"), ("parent", "parent_hash", "message")
     item = shape.record(item, needed, where, 3, optional)

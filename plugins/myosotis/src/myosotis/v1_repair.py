@@ -1,0 +1,188 @@
+"""What is sound in a v1 file, damaged or not, and folding a history's beginning into its genesis."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+from myosotis import v1, v1_shape
+from myosotis.chain import NO_PARENT, Commit, commit_hash
+from myosotis.errors import (
+    CompactionIntegrityMismatchError,
+    InvalidCompactionTargetError,
+    MyosotisError,
+)
+from myosotis.graph import Graph
+from myosotis.mutations import SetField, encode_all
+from myosotis.v1_parse import Checkpoint, Link, parse_link
+from myosotis.v1_text import misread_floats
+from myosotis.values import ID_MOST
+
+COMMA = re.compile(r"\s*,\s*")
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What `examine` found.
+
+    `error` is the first fault (None: there is none), `first_bad` the id of the first commit that is not sound (None:
+    all are, or the fault is elsewhere), `survivors` the memory up to there, `misread` how many numbers the first engine
+    would read as others.
+    """
+
+    error: MyosotisError | None
+    first_bad: int | None
+    survivors: v1.Document
+    misread: int
+
+    @property
+    def ok(self) -> bool:
+        """Whether the file is sound."""
+        return self.error is None
+
+    def sentence(self) -> str:
+        """The finding, for people."""
+        kept = len(self.survivors.commits)
+        commits = f"{kept} commit{'s' if kept != 1 else ''}"
+        if self.error is None:
+            return f"All is well: {commits}, replayed from the first to the last."
+        bad = f" The first bad record is commit {self.first_bad}." if self.first_bad is not None else ""
+        return f"{self.error.message}{bad} {commits} before it survive{'s' if kept == 1 else ''}."
+
+
+def examine(data: bytes) -> Report:
+    """Reads a file strictly and says what of it is sound."""
+    error: MyosotisError | None = None
+    try:
+        survivors, first_bad = v1.read(data), None
+    except MyosotisError as fault:
+        error = fault
+        survivors, first_bad = sound_prefix(data)
+    misread = sum(
+        1
+        for commit in survivors.commits
+        for mutation in commit.mutations
+        if isinstance(mutation, SetField)
+        for _ in misread_floats(mutation.value)
+    )
+    return Report(error, first_bad, survivors, misread)
+
+
+def sound_prefix(data: bytes) -> tuple[v1.Document, int | None]:
+    """The commits from the first on that form a chain and replay, and the id of the first that does not.
+
+    Works on any bytes: what cannot be read ends the prefix. Checkpoints are left out, for they can be made again.
+    """
+    text = data.decode(errors="surrogateescape")
+    genesis = _genesis(text)
+    graph = Graph() if genesis is None else genesis.copy()
+    parent = None if genesis is None else genesis.state_hash()
+    commits: list[Commit] = []
+    first_bad: int | None = None
+    for link in _links(text):
+        last = commits[-1].id if commits else None
+        sound = (
+            link.parent == last and link.id == (link.id if last is None else last + 1) and link.parent_hash == parent
+        )
+        encoded = encode_all(link.mutations)
+        if not sound or commit_hash(parent or NO_PARENT, link.message, encoded) != link.hash:
+            first_bad = link.id
+            break
+        try:
+            graph.replay(link.mutations)
+        except MyosotisError:
+            first_bad = link.id
+            graph = v1.replay(genesis, commits)  # without the half of this commit that went well
+            break
+        parent = link.hash
+        commits.append(v1.as_commit(link))
+    beyond = max(graph.nodes, default=0) + 1
+    return v1.Document(genesis, commits, [], max(beyond, _next_node_id(text)), graph), first_bad
+
+
+def _value(text: str, at: int) -> tuple[Any, int]:
+    """The JSON value that begins here and where it ends; ValueError."""
+    try:
+        return json.JSONDecoder().raw_decode(text, at)
+    except RecursionError:
+        raise ValueError from None
+
+
+def _field(text: str, name: str) -> Any:
+    """The value of the first field of this name; None when there is none, or none that can be read."""
+    found = re.search(rf'"{name}"\s*:\s*', text)
+    try:
+        return None if found is None else _value(text, found.end())[0]
+    except ValueError:
+        return None
+
+
+def _genesis(text: str) -> Graph | None:
+    item = _field(text, "genesis_state")
+    try:
+        return None if item is None else v1_shape.graph(item, "genesis_state", 2)
+    except MyosotisError:
+        return None
+
+
+def _next_node_id(text: str) -> int:
+    item = _field(text, "next_node_id")
+    return item if type(item) is int and 0 < item <= ID_MOST else 1
+
+
+def _links(text: str) -> Iterator[Link]:
+    """The commits, as far as they can be read."""
+    found = re.search(r'"commits"\s*:\s*\[\s*', text)
+    index = 0
+    while found is not None:
+        try:
+            item, at = _value(text, found.end())
+            yield parse_link(item, index)
+        except ValueError:  # what has no shape is one as well
+            return
+        index += 1
+        found = COMMA.match(text, at)
+
+
+def compact(document: v1.Document, at: int | None = None) -> v1.Document:
+    """Folds the history up to a commit into the genesis state; what follows is hashed anew and keeps ids and labels.
+
+    `at` is a commit's id; without it the highest checkpoint, else the last commit. Tombstones stay, and so does the
+    latest state. InvalidCompactionTargetError, CompactionIntegrityMismatchError.
+    """
+    target = _target(document, at)
+    genesis = document.graph_at(target)
+    parent = genesis.state_hash()
+    commits: list[Commit] = []
+    hashes: dict[int, bytes] = {}
+    for commit in document.commits[target - document.commits[0].id + 1 :]:
+        own = commit_hash(parent, commit.label, encode_all(commit.mutations))
+        commits.append(replace(commit, hash=own.hex(), parent_hash=parent.hex()))
+        hashes[commit.id] = parent = own
+    points = [
+        Checkpoint(point.commit_id, hashes[point.commit_id], point.state_hash, point.state)
+        for point in document.checkpoints
+        if point.commit_id > target
+    ]
+    head = v1.replay(genesis, commits)
+    if head.state_hash() != document.head.state_hash():
+        raise CompactionIntegrityMismatchError(
+            f"Compaction integrity mismatch: folding up to commit {target} would change the latest state. Nothing was "
+            "written; run `myo verify`."
+        )
+    return v1.Document(genesis, commits, points, document.next_node_id, head)
+
+
+def _target(document: v1.Document, at: int | None) -> int:
+    if at is None and document.commits:
+        return max((point.commit_id for point in document.checkpoints), default=document.commits[-1].id)
+    if at is None or not document.commits or not document.commits[0].id <= at <= document.commits[-1].id:
+        raise InvalidCompactionTargetError(
+            f"Invalid compaction target: {'there is no commit' if at is None else f'no commit {at} is in the file'}. "
+            "`myo history` lists the commits.",
+            commit=at,
+        )
+    return at

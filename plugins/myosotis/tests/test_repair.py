@@ -1,0 +1,129 @@
+"""What survives damage, and folding a history."""
+
+import json
+import zipfile
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from myosotis import errors, v1
+from myosotis.chain import NO_PARENT, Commit, commit_hash
+from myosotis.graph import Graph
+from myosotis.mutations import CreateNode, DeleteNode, SetField, encode_all
+from myosotis.v1_repair import compact, examine
+
+with zipfile.ZipFile(Path(__file__).parent / "data" / "corpus.zip") as archive:
+    LONG = archive.read("golden/07_checkpoint_60.myo")
+    FOLDED = archive.read("golden/08_compact_at_25_of_70.myo")
+    TOMBSTONES = archive.read("golden/05_tombstones.myo")
+
+
+def test_sound_file():
+    report = examine(LONG)
+    assert report.ok and report.first_bad is None and report.survivors == v1.read(LONG)
+    assert report.sentence() == "All is well: 60 commits, replayed from the first to the last."
+
+
+@given(st.integers(0, len(LONG) - 1))
+def test_what_survives_a_cut(length):
+    whole = v1.read(LONG)
+    report = examine(LONG[:length])
+    assert not report.ok and isinstance(report.error, errors.MalformedFileStructureError)
+    kept = report.survivors.commits
+    assert kept == whole.commits[: len(kept)]
+    # Every commit whose text is whole survives, the fault lies beyond.
+    assert len(kept) == LONG[:length].count(b"\n    }", 0, LONG.index(b'"checkpoints"'))
+    assert report.survivors.next_node_id > max(report.survivors.head.nodes, default=0)
+    assert v1.read(v1.write(report.survivors)).commits == kept
+
+
+@given(st.integers(0, len(FOLDED) - 1), st.integers(0, 255))
+def test_what_survives_a_wrong_byte(at, byte):
+    damaged = FOLDED[:at] + bytes([byte]) + FOLDED[at + 1 :]
+    whole = v1.read(FOLDED)
+    report = examine(damaged)
+    kept = report.survivors.commits
+    assert [commit.hash for commit in kept] == [commit.hash for commit in whole.commits[: len(kept)]]
+    assert v1.read(v1.write(report.survivors)).head == report.survivors.head
+    if report.ok:
+        assert len(kept) == len(whole.commits)
+
+
+def test_first_bad_record_is_named():
+    item = json.loads(LONG)
+    item["commits"][40]["message"] = "other"
+    report = examine(json.dumps(item).encode())
+    assert (report.first_bad, len(report.survivors.commits)) == (41, 40)
+    assert "The first bad record is commit 41. 40 commits before it survive." in report.sentence()
+    assert report.survivors.next_node_id == 61  # ids that lost commits used are not given again
+
+
+def test_half_of_a_bad_commit_is_undone():
+    document = v1.read(TOMBSTONES)
+    item = json.loads(TOMBSTONES)
+    extra = [{"CreateNode": {"id": 90, "ty": "X"}}, {"DeleteNode": {"id": 91}}]
+    item["commits"].append(item["commits"][-1] | {"mutations": extra})
+    last = item["commits"][-1]
+    last |= {"id": last["id"] + 1, "parent": last["id"], "parent_hash": last["hash"]}
+    content = encode_all((CreateNode(90, "X"), DeleteNode(91)))
+    last["hash"] = list(commit_hash(bytes(last["parent_hash"]), last["message"], content))
+    report = examine(json.dumps(item).encode())
+    assert isinstance(report.error, errors.DeleteNonexistentNodeError)
+    assert report.survivors.head == document.head
+    assert report.first_bad == last["id"]
+
+
+def test_numbers_that_the_first_engine_misreads_are_counted():
+    mutations = (CreateNode(1, "A"), SetField(1, "a", [90.28571428571429, 0.25]), SetField(1, "b", 90.28571428571429))
+    own = commit_hash(NO_PARENT, None, encode_all(mutations)).hex()
+    document = v1.Document(None, [Commit(1, None, own, None, mutations)], [], 2, Graph())
+    with pytest.warns(errors.FirstEngineWarning, match="Numbers like it: 2"):
+        data = v1.write(document)
+    report = examine(data)
+    assert report.ok and report.misread == 2
+    assert examine(LONG).misread == 0
+
+
+@pytest.mark.parametrize("at", [None, 1, 30, 50, 60])
+def test_compaction(at):
+    document = v1.read(LONG)
+    folded = compact(document, at)
+    target = at or 50
+    assert folded.head == document.head
+    assert folded.genesis == document.graph_at(target)
+    assert [(commit.id, commit.label, commit.mutations) for commit in folded.commits] == [
+        (commit.id, commit.label, commit.mutations) for commit in document.commits[target:]
+    ]
+    assert [point.commit_id for point in folded.checkpoints] == [50] * (target < 50)
+    again = v1.read(v1.write(folded))
+    assert again == folded
+    if folded.commits:
+        assert folded.commits[0].parent_hash == folded.genesis.state_hash().hex()
+
+
+def test_compaction_keeps_tombstones_and_ids():
+    document = v1.read(TOMBSTONES)
+    folded = compact(document)
+    assert any(node.deleted for node in folded.genesis.nodes.values())
+    assert folded.next_node_id == document.next_node_id
+    assert folded.head.state_hash() == document.head.state_hash()
+
+
+def test_compaction_as_the_first_engine_does_it():
+    """Its own compacted file, compacted further at its checkpoint, equals one step of the same."""
+    document = v1.read(FOLDED)
+    steps = compact(compact(document, 40), 60)
+    assert steps == compact(document, 60)
+
+
+@pytest.mark.parametrize("at", [0, 61, -1])
+def test_what_cannot_be_a_target(at):
+    with pytest.raises(errors.InvalidCompactionTargetError) as caught:
+        compact(v1.read(LONG), at)
+    assert caught.value.commit == at
+
+
+def test_nothing_to_compact():
+    with pytest.raises(errors.InvalidCompactionTargetError, match="there is no commit"):
+        compact(v1.Document.empty())
