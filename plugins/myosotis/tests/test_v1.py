@@ -365,28 +365,3 @@ def test_past_states():
     for missing in (0, 4):
         with pytest.raises(errors.CommitNotFoundError):
             document.graph_at(missing)
-
-
-def chain(count):
-    """That many commits: ten nodes, then a field each."""
-    first = [CreateNode(number, "A") for number in range(1, 11)]
-    return memory(("all", first), *((None, [SetField(1, "k", number)]) for number in range(1, count)))
-
-
-def test_checkpoints_stand_where_the_first_engine_puts_them():
-    whole = chain(160)
-    document = v1.Document.build(None, whole.commits, 11)
-    assert [point.commit_id for point in document.checkpoints] == [50, 100, 150]
-    assert v1.read(v1.write(document)) == document
-    assert v1.Document.build(None, whole.commits, 11, document.checkpoints) == document
-    kept = document.checkpoints[:1]
-    kept[0].commit_id, kept[0].commit_hash = 60, bytes.fromhex(whole.commits[59].hash)
-    kept[0].state, kept[0].state_hash = whole.graph_at(60), whole.graph_at(60).state_hash()
-    later = v1.Document.build(None, whole.commits, 11, kept)
-    assert [point.commit_id for point in later.checkpoints] == [60, 100, 150]
-
-
-def test_checkpoints_of_a_growing_graph_stay_few():
-    growing = memory(*((None, [CreateNode(number, "A")]) for number in range(1, 1001)))
-    document = v1.Document.build(None, growing.commits, 1001)
-    assert [point.commit_id for point in document.checkpoints] == [50, 100, 200, 400, 800]

@@ -8,7 +8,7 @@ as the first engine, and believes checkpoints as it does.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -56,27 +56,6 @@ class Document:
     def empty(cls) -> Document:
         """A memory without a commit."""
         return cls(None, [], [], 1, Graph())
-
-    @classmethod
-    def build(
-        cls, genesis: Graph | None, commits: Sequence[Commit], next_node_id: int, kept: Sequence[Checkpoint] = ()
-    ) -> Document:
-        """A memory of these commits, with the checkpoints that are `kept` and new ones after the last of those.
-
-        New ones stand where the first engine puts them, every 50 commits, but only when half as many mutations as there
-        are nodes were made since the one before: so they take a share of the file, not the square of a growing graph.
-        """
-        graph = replay(genesis, ())
-        points = list(kept)
-        newest, since = max((point.commit_id for point in kept), default=-1), 0
-        for count, commit in enumerate(commits, 1):
-            graph.replay(commit.mutations)
-            since = 0 if commit.id == newest else since + len(commit.mutations)
-            due = count % CHECKPOINT_INTERVAL == 0 and 2 * since >= len(graph.nodes)
-            if due and commit.id > newest:
-                points.append(Checkpoint(commit.id, bytes.fromhex(commit.hash), graph.state_hash(), graph.copy()))
-                since = 0
-        return cls(genesis, list(commits), points, next_node_id, graph)
 
     def graph_at(self, commit_id: int) -> Graph:
         """The state after a commit, from the nearest checkpoint before it. CommitNotFoundError."""
