@@ -126,6 +126,14 @@ class DeleteOnDeletedNodeError(NodeDeletedError):
 # The API.
 
 
+class StaleValueError(MyosotisError, ValueError):
+    """A list or map is changed that is not (any more) the value of the field `key` of the node `node_id`."""
+
+
+class RevertError(MyosotisError, ValueError):
+    """A commit (`commit`) cannot be undone: of what it changed, node `node_id` cannot be put back."""
+
+
 class CommitNotFoundError(MyosotisError, KeyError):
     """No commit has this id, label or time (`commit`)."""
 

@@ -32,13 +32,13 @@ class Ref:
 Value = int | float | bool | str | Ref | list["Value"] | dict[str, "Value"]
 
 
-def check(value: object, path: str) -> None:
+def check(value: object, path: str, level: int = 0) -> None:
     """Refuses what format v1 cannot keep. `path` names the value in the error: InvalidValueError.
 
     Integers beyond 64 bits, NaN and infinities, lone surrogates, more than 60 levels of lists and maps, keys that are
-    no strings and every type that is not a value.
+    no strings and every type that is not a value. `level`: how many lists and maps the value is to lie in.
     """
-    _check(value, path, 0)
+    _check(value, path, level)
 
 
 def _check(value: Any, path: str, level: int) -> None:
@@ -84,6 +84,15 @@ def check_text(text: str, path: str) -> None:
         raise InvalidValueError(
             f"{path} holds a lone surrogate at character {error.start}. Text must be valid Unicode.", path=path
         ) from None
+
+
+def check_key(key: object) -> None:
+    """Refuses what cannot be the name of a field: InvalidValueError."""
+    if type(key) is not str:
+        raise InvalidValueError(
+            f"{key!r} is no string. Fields and entries of maps are named by strings.", path=repr(key)
+        )
+    check_text(key, repr(key))
 
 
 def references(value: Value, path: str = "") -> Iterator[tuple[str, int]]:

@@ -1,0 +1,250 @@
+"""The v1 file and the journal beside it: a folder with a log of mmsb and a record of what was folded into the file.
+
+A fold writes the file aside, syncs it, says in the record what the file will be, renames it and syncs the folder. So
+the file is always one of two that the record knows, and anything else was done by another program.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+import threading
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from myosotis import documents, v1
+from myosotis.errors import CorruptJournalError, LockedError
+from myosotis.store import Store
+
+# A file up to this size is always read to see whether it is the one that was folded; of a larger one, size, time and
+# inode are enough.
+READ_MOST = 1 << 22
+# The file is folded in the background when it lacks as many commits as it has, and at least so many.
+FOLD_LEAST = 20_000
+
+
+@dataclass(frozen=True, slots=True)
+class Print:
+    """What tells a file from every other one."""
+
+    sha256: str
+    size: int
+    mtime_ns: int
+    inode: int
+
+
+@dataclass(frozen=True, slots=True)
+class FoldRecord:
+    """What was folded: everything up to commit `commit`, which has this `hash`.
+
+    `files`: the file that was or is about to be written, and the one before it. `checkpoints`: commits at which the
+    file that was imported had checkpoints.
+    """
+
+    commit: int
+    hash: str
+    files: list[Print]
+    checkpoints: list[int] = field(default_factory=list)
+
+
+class Journal:
+    """The folder beside a v1 file: lock, log and record."""
+
+    def __init__(self, file_path: str) -> None:
+        self.file_path = file_path
+        self.path = f"{file_path}.journal"
+        self.log_path = os.path.join(self.path, "log.mmsb")
+        self._lock_fd = -1
+
+    def lock(self) -> None:
+        """Makes the folder and takes its lock. LockedError."""
+        os.makedirs(self.path, exist_ok=True)
+        fd = os.open(os.path.join(self.path, "lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            os.close(fd)
+            raise LockedError(
+                f"Another process writes to {self.file_path}. Open it with read_only=True, or wait for it.",
+                path=self.file_path,
+            ) from error
+        self._lock_fd = fd
+
+    def unlock(self) -> None:
+        """Lets the lock go."""
+        if self._lock_fd >= 0:
+            os.close(self._lock_fd)
+            self._lock_fd = -1
+
+    def read(self) -> FoldRecord | None:
+        """The record; None when there is none, so that nothing was committed to the journal yet. CorruptJournalError."""
+        try:
+            with open(os.path.join(self.path, "folded"), "rb") as file:
+                entries = json.loads(file.read(1 << 24))
+            entries["files"] = [Print(**each) for each in entries["files"]]
+            return FoldRecord(**entries)
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
+            raise CorruptJournalError(
+                f"The record of the journal {self.path} cannot be read ({error}). Put the journal aside to open the "
+                "file "
+                "without the commits that are only in it.",
+                path=self.path,
+            ) from error
+
+    def write(self, record: FoldRecord) -> None:
+        """Replaces the record."""
+        data = json.dumps(asdict(record), indent=1).encode()
+        write_aside(os.path.join(self.path, "folded"), data)
+
+    def holds(self, record: FoldRecord) -> bool:
+        """Whether the file is one that the record knows. OSError."""
+        found = os.stat(self.file_path)
+        known = [each for each in record.files if each.size == found.st_size]
+        if found.st_size > READ_MOST and (found.st_mtime_ns, found.st_ino) in [(p.mtime_ns, p.inode) for p in known]:
+            return True
+        return bool(known) and file_sha256(self.file_path) in [each.sha256 for each in known]
+
+
+def file_sha256(path: str) -> str:
+    """The SHA-256 of a file's bytes, hexadecimal."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def write_aside(path: str, data: bytes, before_rename: Any = None) -> None:
+    """Writes a file aside, syncs it, and puts it in its place: a crash leaves the old one or the new one, whole.
+
+    before_rename: called with the descriptor of the synced file.
+    """
+    aside = f"{path}.new"
+    fd = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o666)
+    try:
+        with open(fd, "wb", closefd=False) as file:
+            file.write(data)
+        os.fsync(fd)
+        if before_rename is not None:
+            before_rename(fd)
+    finally:
+        os.close(fd)
+    os.rename(aside, path)
+    folder = os.open(os.path.dirname(os.path.abspath(path)), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+class Folder:
+    """Folds a store into its v1 file: when asked, on close, and in the background when much is not folded yet."""
+
+    def __init__(
+        self, journal: Journal, store: Store, checkpoints: list[int], record: FoldRecord | None = None
+    ) -> None:
+        self.journal = journal
+        self.checkpoints = checkpoints
+        self._store = store
+        self._record = record
+        self._folded = -1 if record is None else record.commit
+        self._wanted = 0
+        self._thread: threading.Thread | None = None
+        self._failure: BaseException | None = None
+        self._count_on()
+
+    def _count_on(self) -> None:
+        in_file = self._folded - self._store.head.base_id
+        self._wanted = self._folded + max(FOLD_LEAST, in_file)
+
+    def begin(self, *, written: bool) -> None:
+        """Makes the first record of a journal; writes the file, too, where there is none."""
+        head = self._store.head
+        if not written:
+            self.fold()
+            return
+        with open(self.journal.file_path, "rb") as file:
+            found = print_of(file.fileno(), file_sha256(self.journal.file_path))
+        self._record = FoldRecord(head.id, head.hash.hex(), [found], self.checkpoints)
+        self.journal.write(self._record)
+        self._folded = head.id
+        self._count_on()
+
+    @property
+    def record(self) -> FoldRecord | None:
+        """What the record says."""
+        return self._record
+
+    def after_commit(self) -> None:
+        """Folds in the background when it is time to."""
+        if self._store.head.id >= self._wanted and self._thread is None:
+            self._wanted = self._store.head.id * 2
+            self._thread = threading.Thread(target=self._fold_behind, name="myosotis-fold", daemon=True)
+            self._thread.start()
+
+    def _fold_behind(self) -> None:
+        try:
+            self._fold(self._store.head.id)
+        except BaseException as error:  # told by the next fold that is asked for
+            self._failure = error
+
+    def _join(self) -> None:
+        if self._thread is not None:
+            self._thread.join()
+            self._thread = None
+
+    def fold(self) -> None:
+        """Folds everything that is committed. Nothing is done when the file has it all."""
+        self._join()
+        head = self._store.head
+        known = self._record is not None and (self._record.commit, self._record.hash) == (head.id, head.hash.hex())
+        if not known or not os.path.exists(self.journal.file_path) or not self._current():
+            self._fold(head.id)
+        self._count_on()
+
+    def _current(self) -> bool:
+        """Whether the file is the newest that the record knows."""
+        found = os.stat(self.journal.file_path)
+        newest = self._record.files[0] if self._record is not None else None
+        return newest is not None and (found.st_size, found.st_ino) == (newest.size, newest.inode)
+
+    def _fold(self, commit_id: int) -> None:
+        path = self.journal.file_path
+        if self._record is not None and os.path.exists(path) and not self.journal.holds(self._record):
+            raise CorruptJournalError(
+                f"{path} was written by another program while this one had it open. Everything committed is in "
+                f"{self.journal.path}; put the file aside and open the memory again.",
+                path=path,
+            )
+        data = v1.write(documents.document(self._store, commit_id, self.checkpoints))
+        digest = hashlib.sha256(data).hexdigest()
+        commit_hash = documents.hash_at(self._store, commit_id)
+
+        def say(fd: int) -> None:
+            before = self._record.files[:1] if self._record is not None else []
+            made = FoldRecord(commit_id, commit_hash, [print_of(fd, digest), *before], self.checkpoints)
+            self.journal.write(made)
+            self._record = made
+
+        write_aside(path, data, say)
+        self._folded = commit_id
+
+    def check(self) -> None:
+        """CorruptJournalError when the file is not the one that was folded."""
+        path = self.journal.file_path
+        if self._record is not None and not (os.path.exists(path) and self.journal.holds(self._record)):
+            raise CorruptJournalError(f"{path} is not the file that was folded. Open the memory again.", path=path)
+
+    def close(self) -> None:
+        """Folds what is left and lets the journal go."""
+        try:
+            self.fold()
+        finally:
+            self.journal.unlock()
+
+
+def print_of(fd: int, sha256: str) -> Print:
+    """The Print of an open file."""
+    found = os.fstat(fd)
+    return Print(sha256, found.st_size, found.st_mtime_ns, found.st_ino)

@@ -1,0 +1,456 @@
+"""A memory's log: commits, nodes and their past, in the pages and the log of an mmsb State (see layout)."""
+
+from __future__ import annotations
+
+import hashlib
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from mmsb._core.batch import Batch
+from mmsb.errors import CorruptCheckpointError, CorruptLogError, FormatVersionError, PageNotFoundError, StoreLockedError
+from mmsb.opening import open as open_mmsb
+from myosotis import layout
+from myosotis.chain import NO_PARENT, Commit, commit_hash
+from myosotis.errors import CommitNotFoundError, CorruptJournalError, LockedError
+from myosotis.graph import Node
+from myosotis.layout import Head
+from myosotis.mutations import CreateNode, decode_all
+from myosotis.values import ID_MOST
+
+if TYPE_CHECKING:
+    from mmsb.past import PastState
+    from mmsb.state import State
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+class Record(NamedTuple):
+    """A commit as it lies in the log: ids and hashes included, mutations still encoded."""
+
+    id: int
+    seq: int
+    time_ns: int
+    label: str | None
+    hash: bytes
+    parent: bytes
+    mutations: bytes
+    meta: dict[str, Any]
+    genuine: bool  # whether the hash is the one that the content gives
+
+    def commit(self) -> Commit:
+        """The commit for users. MalformedFileStructureError."""
+        parent = None if self.parent == NO_PARENT else self.parent.hex()
+        return Commit(self.id, self.label, self.hash.hex(), parent, decode_all(self.mutations), self.meta)
+
+
+def open_state(path: str | None, *, read_only: bool = False, durability: str | None = None) -> State:
+    """The State at `path`, or one in memory. LockedError, CorruptJournalError, and what mmsb.open raises."""
+    if path is None:
+        return open_mmsb()
+    try:
+        return open_mmsb(path, read_only=read_only, durability=durability)
+    except StoreLockedError as error:
+        raise LockedError(
+            f"Another process writes to {path}. Open it with read_only=True, or wait for it.", path=path
+        ) from error
+    except (CorruptLogError, CorruptCheckpointError, FormatVersionError) as error:
+        raise CorruptJournalError(f"{error} `mmsb salvage {path} OUT` saves what is intact.", path=path) from error
+
+
+class Store:
+    """Commits appended to a State, and read from it. One at a time per State; a reader has a State of its own."""
+
+    def __init__(self, state: State) -> None:
+        """Takes a State that begin() has prepared. CorruptJournalError when it is none."""
+        self.state = state
+        self._anchors: dict[int, Head] = {}
+        try:
+            self._head_page = state.page(layout.HEAD_PAGE).page_id
+            self._nodes_page = state.page(layout.NODES_PAGE).page_id
+            self._staged_page = state.page(layout.STAGED_PAGE).page_id
+        except PageNotFoundError:
+            raise CorruptJournalError(
+                f"{state.path} is a store of mmsb that holds no memory. Check the path.", path=state.path
+            ) from None
+        self.head = Head.decode(state.page(self._head_page).read(), state.path)
+        # Runs of nodes whose ids and pages go up together: first node id, first page id, how many.
+        runs = state.page(self._nodes_page).read()
+        self._runs = [list(run) for run in layout.RUN.iter_unpack(runs) if any(run)]
+        if self._runs:
+            self._runs[-1][2] = self.head.open_nodes
+        self._sort_runs()
+        self._read_tail()
+        self.has_staged = self.staged() != (0, b"")
+
+    @classmethod
+    def begin(
+        cls, state: State, nodes: Iterable[Node], *, base_id: int, genesis: bytes | None, next_node_id: int
+    ) -> Store:
+        """Prepares an empty State: its history begins with these nodes, after commit `base_id`."""
+        with state.batch() as batch:
+            seq = state.seq + 1
+            head = Head(base_id, seq, genesis or NO_PARENT, next_node_id, base_id, seq, genesis)
+            head_page = batch.create_page(layout.HEAD_BYTES, name=layout.HEAD_PAGE)
+            runs_page = batch.create_page(layout.RUN.size * 8, name=layout.NODES_PAGE)
+            batch.create_page(layout.STAGED_HEAD.size, name=layout.STAGED_PAGE)
+            runs: list[list[int]] = []
+            for node in nodes:
+                _extend(runs, node.id, batch.create_page(data=layout.node_page(node)).page_id)
+            if runs:
+                encoded = b"".join(layout.RUN.pack(*run) for run in runs)
+                batch.resize(runs_page, max(len(encoded), layout.RUN.size * 8))
+                batch.write(runs_page, encoded)
+                head = replace(head, open_nodes=runs[-1][2])
+            batch.write(head_page, head.encode())
+        return cls(state)
+
+    def _read_tail(self) -> None:
+        """Goes on from the head page, which is some commits old."""
+        head = self.head
+        for record in self._records_from(replace(head), self.state.seq):
+            head.foreign += record.seq - head.seq - 1
+            head.id, head.seq, head.hash = record.id, record.seq, record.hash
+            for mutation in decode_all(record.mutations):
+                if isinstance(mutation, CreateNode):
+                    head.next_node_id = max(head.next_node_id, next_after(mutation.id))
+                    head.open_nodes += 1
+        if self._runs:
+            self._runs[-1][2] = head.open_nodes
+            self._sort_runs()
+
+    # ---- nodes
+
+    def _sort_runs(self) -> None:
+        self._sorted = sorted(self._runs)
+        self._firsts = [run[0] for run in self._sorted]
+
+    def page_of(self, node_id: int) -> int | None:
+        """The page of a node, None when there is none."""
+        place = bisect_right(self._firsts, node_id) - 1
+        if place < 0:
+            return None
+        first, page, count = self._sorted[place]
+        return page + node_id - first if node_id - first < count else None
+
+    def node_of(self, page_id: int) -> int | None:
+        """The node of a page, None when the page holds none."""
+        for first, page, count in self._runs:
+            if page <= page_id < page + count:
+                return first + page_id - page
+        return None
+
+    def ids(self) -> Iterator[int]:
+        """The ids of all nodes, ascending, tombstones included."""
+        for first, _, count in self._sorted:
+            yield from range(first, first + count)
+
+    def node(self, node_id: int, past: PastState | None = None) -> Node | None:
+        """A node as it is, or as it was; None when there is (or was) none. CorruptJournalError."""
+        data = self.page_bytes(node_id, past)
+        if data is None:
+            return None
+        node = layout.decode_node(data)
+        if node.id != node_id:
+            raise CorruptJournalError(
+                f"The page of node {node_id} holds node {node.id}. Verify the file.", path=self.state.path
+            )
+        return node
+
+    def page_bytes(self, node_id: int, past: PastState | None = None) -> bytes | None:
+        """The bytes of a node's page, None when there is (or was) no such node."""
+        page_id = self.page_of(node_id)
+        if page_id is None:
+            return None
+        try:
+            return (self.state if past is None else past).page(page_id).read()
+        except PageNotFoundError:
+            return None
+
+    def state_hash(self, past: PastState | None = None) -> str:
+        """The state hash of format v1, hexadecimal."""
+        digest = hashlib.sha256()
+        for node_id in self.ids():
+            data = self.page_bytes(node_id, past)
+            if data is not None:
+                digest.update(layout.node_bytes(data))
+        return digest.hexdigest()
+
+    # ---- writing
+
+    def append(
+        self,
+        label: str | None,
+        meta: dict[str, Any],
+        mutations: bytes,
+        nodes: Iterable[Node],
+        *,
+        next_node_id: int,
+        stored_hash: bytes | None = None,
+    ) -> bytes:
+        """Appends a commit in which these nodes changed. Returns its hash.
+
+        stored_hash: the hash that the commit bears where its content gives another one (unsafe loading). What mmsb
+        raises when there is no room leaves everything as it was.
+        """
+        head, state = self.head, self.state
+        digest = commit_hash(head.hash, label, mutations)
+        if stored_hash == digest:
+            stored_hash = None
+        short = label is None or 0 < len(label) <= layout.LABEL_MOST
+        intent = layout.encode_intent(mutations, None if short else label, meta, stored_hash)
+        batch = Batch(state, layout.SOURCE, label if short else None, intent)
+        created: list[tuple[int, int]] = []
+        for node in nodes:
+            page_id = self.page_of(node.id)
+            if page_id is not None:
+                self._write_node(batch, page_id, node)
+            else:
+                created.append((node.id, batch.create_page(data=layout.node_page(node)).page_id))
+        expected = state.seq + 1
+        after, runs = head, self._runs
+        # Most commits change nothing but fields: what the head page says of them follows from the log.
+        plain = not (created or meta) and stored_hash is None and next_node_id == head.next_node_id
+        if not plain or expected != head.seq + 1 or (head.id + 1) % layout.ANCHOR_EVERY == 0:
+            stored, timed = stored_hash is not None, "timestamp" in meta
+            digest = stored_hash or digest
+            after, runs = self._stage_head(batch, expected, digest, created, next_node_id, stored, timed)
+        if self.has_staged:
+            batch.write(self._staged_page, bytes(layout.STAGED_HEAD.size))
+        made = batch.commit()
+        self.has_staged = False
+        if runs is not self._runs:
+            self._runs = runs
+            self._sort_runs()
+        after.id, after.seq, after.hash = head.id + 1, made, digest
+        self.head = after
+        if made != expected:  # another thread or process was quicker: what the page says of seqs is put right
+            after.foreign = made - after.base_seq - (after.id - after.base_id)
+            self._write_head(after)
+        return after.hash
+
+    def _stage_head(
+        self,
+        batch: Batch,
+        seq: int,
+        digest: bytes,
+        created: list[tuple[int, int]],
+        next_node_id: int,
+        stored: bool,
+        timed: bool,
+    ) -> tuple[Head, list[list[int]]]:
+        """The head and the runs after a commit; stages their pages where they do not follow from the log."""
+        head, runs = self.head, self._runs
+        foreign = head.foreign + seq - head.seq - 1
+        after = replace(head, id=head.id + 1, seq=seq, hash=digest, foreign=foreign)
+        after.timed = head.timed or timed
+        if created:
+            runs = [*runs[:-1], *(list(run) for run in runs[-1:])]
+            for node_id, page_id in created:
+                _extend(runs, node_id, page_id)
+                after.next_node_id = max(after.next_node_id, next_after(node_id))
+            after.open_nodes = runs[-1][2]
+            if len(runs) != len(self._runs):
+                self._write_runs(batch, runs)
+        follows = (
+            after.id % layout.ANCHOR_EVERY != 0
+            and (foreign, after.timed, after.next_node_id) == (head.foreign, head.timed, next_node_id)
+            and len(runs) == len(self._runs)
+            and not stored
+        )
+        after.next_node_id = next_node_id
+        if not follows:
+            batch.write(self._head_page, after.encode())
+        return after, runs
+
+    def _write_node(self, batch: Batch, page_id: int, node: Node) -> None:
+        """Stages the bytes of a node's page, and another size when it needs one."""
+        before = self.state.page(page_id).read()
+        data = layout.node_page(node, len(before), before[0])
+        if data == before:
+            data = bytes((before[0] ^ 1,)) + before[1:]
+        if len(data) != len(before):
+            batch.resize(page_id, len(data))
+        batch.write(page_id, data)
+
+    def _write_runs(self, batch: Batch, runs: list[list[int]]) -> None:
+        """Stages the runs from the last one that was known on: those before it do not change any more."""
+        first = max(len(self._runs) - 1, 0)
+        data = b"".join(layout.RUN.pack(*run) for run in runs[first:])
+        needed = len(runs) * layout.RUN.size
+        if needed > self.state.page(self._nodes_page).size:
+            batch.resize(self._nodes_page, 2 * needed)
+        batch.write(self._nodes_page, data, first * layout.RUN.size)
+
+    def _write_head(self, head: Head) -> None:
+        with self.state.batch() as batch:
+            batch.write(self._head_page, head.encode())
+
+    def rebase(self, head: Head, name: str, notes: bytes) -> None:
+        """Lets history begin elsewhere: replaces the head, and the bytes of the page `name`, in one step."""
+        with self.state.batch() as batch:
+            batch.write(self._head_page, head.encode())
+            try:
+                page = self.state.page(name)
+                batch.resize(page, len(notes))
+                batch.write(page, notes)
+            except PageNotFoundError:
+                batch.create_page(data=notes, name=name)
+        self.head = head
+
+    def stage(self, next_node_id: int, mutations: bytes) -> None:
+        """Keeps staged mutations until the next commit, or until others take their place."""
+        data = layout.encode_staged(next_node_id, mutations)
+        size = self.state.page(self._staged_page).size
+        with self.state.batch() as batch:
+            if len(data) > size:
+                batch.resize(self._staged_page, 2 * len(data))
+            batch.write(self._staged_page, data.ljust(size, b"\0"))
+        self.has_staged = True
+
+    def staged(self) -> tuple[int, bytes]:
+        """The next node id (0: that of the head) and the mutations that were staged. MalformedFileStructureError."""
+        return layout.decode_staged(self.state.page(self._staged_page).read())
+
+    # ---- the past
+
+    def _anchor(self, seq: int) -> Head:
+        """The head page after commit `seq` of the State."""
+        head = self._anchors.get(seq)
+        if head is None:
+            head = Head.decode(self.state.at(seq).page(self._head_page).read(), self.state.path)
+            self._anchors[seq] = head
+            if len(self._anchors) > 4096:
+                self._anchors.pop(next(iter(self._anchors)))
+        return head
+
+    def _anchor_of(self, commit_id: int) -> Head:
+        """The newest anchor not after a commit."""
+        head = self.head
+        if head.foreign == 0:
+            return self._anchor(head.base_seq + commit_id - head.base_id)
+        low, high = head.base_seq, self.state.seq
+        while low < high:
+            middle = (low + high + 1) // 2
+            if self._anchor(middle).id <= commit_id:
+                low = middle
+            else:
+                high = middle - 1
+        return self._anchor(low)
+
+    def seq_of(self, commit_id: int) -> int:
+        """The seq of a commit, of the last one before the history: of the graph it begins with. CommitNotFoundError."""
+        head = self.head
+        if not head.base_id <= commit_id <= head.id:
+            raise CommitNotFoundError(
+                f"Commit not found: {commit_id}. There are commits {head.base_id + 1} to {head.id}.", commit=commit_id
+            )
+        if commit_id == head.base_id:
+            return head.base_seq
+        if head.foreign == 0:
+            return head.base_seq + commit_id - head.base_id
+        if commit_id == head.id:
+            return head.seq
+        anchor = self._anchor_of(commit_id)
+        return anchor.seq + commit_id - anchor.id
+
+    def id_of(self, seq: int) -> int:
+        """The commit of a seq that is one of the memory's own; of a seq after it, the same."""
+        head = self.head
+        if seq >= head.seq:
+            return head.id
+        if head.foreign == 0:
+            return head.base_id + seq - head.base_seq
+        anchor = self._anchor(seq)
+        later = self.state.log(source=layout.SOURCE, since=anchor.seq + 1, until=seq)
+        return anchor.id + sum(1 for _ in later)
+
+    def past(self, commit_id: int) -> PastState:
+        """The State as it was after a commit. CommitNotFoundError."""
+        return self.state.at(self.seq_of(commit_id))
+
+    def labelled(self, label: str) -> int:
+        """The newest commit with a label. CommitNotFoundError."""
+        found = 0
+        if 0 < len(label) <= layout.LABEL_MOST:
+            for commit in self.state.log(source=layout.SOURCE, label=label, since=self.head.base_seq + 1):
+                found = commit.seq
+        else:
+            for record in self.records():
+                found = record.seq if record.label == label else found
+        if found == 0:
+            raise CommitNotFoundError(f"Commit not found: no commit is labelled {label!r}.", commit=label)
+        return self.id_of(found)
+
+    def not_after(self, time: datetime) -> int:
+        """The last commit that was made (or was given a timestamp) not after an aware datetime. CommitNotFoundError."""
+        head = self.head
+        found = None
+        if head.timed:
+            limit = (time - EPOCH) // EPOCH.resolution * 1000
+            for record in self.records():
+                if time_of(record.meta, record.time_ns) <= limit:
+                    found = record.id
+        else:
+            seq = self.state.at(time).seq
+            found = self.id_of(seq) if seq > head.base_seq else None
+        if found is None:
+            raise CommitNotFoundError(f"Commit not found: none is as old as {time}.", commit=time)
+        return found
+
+    def records(self, first: int | None = None, last: int | None = None) -> Iterator[Record]:
+        """The commits `first` to `last`, both included, oldest first. CorruptJournalError."""
+        head = self.head
+        first = head.base_id + 1 if first is None else max(first, head.base_id + 1)
+        last = head.id if last is None else min(last, head.id)
+        if first > last:
+            return
+        start = replace(head, id=head.base_id, seq=head.base_seq, hash=head.genesis or NO_PARENT)
+        if first > start.id + 1:
+            anchor = self._anchor_of(first - 1)
+            if anchor.base_seq == head.base_seq and anchor.id >= start.id:
+                start = anchor
+        for record in self._records_from(start, self.seq_of(last)):
+            if record.id >= first:
+                yield record
+
+    def _records_from(self, start: Head, until: int) -> Iterator[Record]:
+        commit_id, parent = start.id, start.hash
+        for commit in self.state.log(source=layout.SOURCE, since=start.seq + 1, until=until):
+            blob = label = None
+            for change in commit.changes:
+                if change.kind == "intent":
+                    blob = change.blob
+                elif change.kind == "label":
+                    label = change.text
+            mutations, long_label, meta, stored = layout.decode_intent(blob or b"")
+            label = label if long_label is None else long_label
+            digest = commit_hash(parent, label, mutations)
+            commit_id += 1
+            yield Record(
+                commit_id, commit.seq, commit.time_ns, label, stored or digest, parent, mutations, meta, stored is None
+            )
+            parent = stored or digest
+
+
+def next_after(node_id: int) -> int:
+    """The id after a node's. There is none after the last of 64 bits, which then counts as used up."""
+    return min(node_id + 1, ID_MOST)
+
+
+def time_of(meta: dict[str, Any], time_ns: int) -> int:
+    """When a commit was made, ns since 1970: what its meta says, else what the log says."""
+    try:
+        return (datetime.fromisoformat(meta["timestamp"]) - EPOCH) // EPOCH.resolution * 1000
+    except (KeyError, TypeError, ValueError):
+        return time_ns
+
+
+def _extend(runs: list[list[int]], node_id: int, page_id: int) -> None:
+    """Adds a node to the newest run, or begins another one with it."""
+    if runs and (node_id, page_id) == (runs[-1][0] + runs[-1][2], runs[-1][1] + runs[-1][2]):
+        runs[-1][2] += 1
+    else:
+        runs.append([node_id, page_id, 1])
