@@ -79,7 +79,7 @@ class Journal:
             self._lock_fd = -1
 
     def read(self) -> FoldRecord | None:
-        """The record; None when there is none, so that nothing was committed to the journal yet. CorruptJournalError."""
+        """The record; None when there is none: nothing was committed to the journal yet. CorruptJournalError."""
         try:
             with open(os.path.join(self.path, "folded"), "rb") as file:
                 entries = json.loads(file.read(1 << 24))

@@ -89,7 +89,7 @@ class Memory(Staging):
 
     @classmethod
     def from_dict(cls, graph: Mapping[int, Mapping[str, Any]], path: str | os.PathLike[str] | None = None) -> Self:
-        """A new memory of one commit from what to_dict() gives. InvalidValueError, MissingReferenceError, ValueError."""
+        """A new memory of one commit from what to_dict() gives. InvalidValueError, MissingReferenceError."""
         memory = cls.open(path)
         try:
             queries.load_dict(memory, graph)
@@ -163,7 +163,7 @@ class Memory(Staging):
             self._store.stage(self._next_node_id, b"")
 
     def keep_staged(self) -> None:
-        """Keeps what is staged in the journal, for whoever opens the memory next: their commit() is then of all of it."""
+        """Keeps what is staged in the journal, for whoever opens the memory next and commits all of it."""
         self._check_writable()
         self._store.stage(self._next_node_id, self._seal())
 
