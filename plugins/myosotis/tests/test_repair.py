@@ -1,4 +1,4 @@
-"""What survives damage, and folding a history."""
+"""What survives damage."""
 
 import json
 import zipfile
@@ -11,7 +11,7 @@ from myosotis import errors, v1
 from myosotis.chain import NO_PARENT, Commit, commit_hash
 from myosotis.graph import Graph
 from myosotis.mutations import CreateNode, DeleteNode, SetField, encode_all
-from myosotis.v1_repair import compact, examine
+from myosotis.v1_repair import examine
 
 with zipfile.ZipFile(Path(__file__).parent / "data" / "corpus.zip") as archive:
     LONG = archive.read("golden/07_checkpoint_60.myo")
@@ -83,47 +83,3 @@ def test_numbers_that_the_first_engine_misreads_are_counted():
     report = examine(data)
     assert report.ok and report.misread == 2
     assert examine(LONG).misread == 0
-
-
-@pytest.mark.parametrize("at", [None, 1, 30, 50, 60])
-def test_compaction(at):
-    document = v1.read(LONG)
-    folded = compact(document, at)
-    target = at or 50
-    assert folded.head == document.head
-    assert folded.genesis == document.graph_at(target)
-    assert [(commit.id, commit.label, commit.mutations) for commit in folded.commits] == [
-        (commit.id, commit.label, commit.mutations) for commit in document.commits[target:]
-    ]
-    assert [point.commit_id for point in folded.checkpoints] == [50] * (target < 50)
-    again = v1.read(v1.write(folded))
-    assert again == folded
-    if folded.commits:
-        assert folded.commits[0].parent_hash == folded.genesis.state_hash().hex()
-
-
-def test_compaction_keeps_tombstones_and_ids():
-    document = v1.read(TOMBSTONES)
-    folded = compact(document)
-    assert any(node.deleted for node in folded.genesis.nodes.values())
-    assert folded.next_node_id == document.next_node_id
-    assert folded.head.state_hash() == document.head.state_hash()
-
-
-def test_compaction_as_the_first_engine_does_it():
-    """Its own compacted file, compacted further at its checkpoint, equals one step of the same."""
-    document = v1.read(FOLDED)
-    steps = compact(compact(document, 40), 60)
-    assert steps == compact(document, 60)
-
-
-@pytest.mark.parametrize("at", [0, 61, -1])
-def test_what_cannot_be_a_target(at):
-    with pytest.raises(errors.InvalidCompactionTargetError) as caught:
-        compact(v1.read(LONG), at)
-    assert caught.value.commit == at
-
-
-def test_nothing_to_compact():
-    with pytest.raises(errors.InvalidCompactionTargetError, match="there is no commit"):
-        compact(v1.Document.empty())

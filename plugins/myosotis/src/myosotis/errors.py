@@ -150,10 +150,6 @@ class InvalidCompactionTargetError(MyosotisError, ValueError):
     """History cannot be folded up to this commit (`commit`)."""
 
 
-class CompactionIntegrityMismatchError(MyosotisError, ValueError):
-    """After compaction the latest state would have been another one; nothing was written."""
-
-
 class LockedError(MyosotisError, OSError):
     """Another process writes to this file (`path`)."""
 

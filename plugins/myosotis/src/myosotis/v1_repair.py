@@ -1,23 +1,19 @@
-"""What is sound in a v1 file, damaged or not, and folding a history's beginning into its genesis."""
+"""What is sound in a v1 file, damaged or not."""
 
 from __future__ import annotations
 
 import json
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from myosotis import v1, v1_shape
 from myosotis.chain import NO_PARENT, Commit, commit_hash
-from myosotis.errors import (
-    CompactionIntegrityMismatchError,
-    InvalidCompactionTargetError,
-    MyosotisError,
-)
+from myosotis.errors import MyosotisError
 from myosotis.graph import Graph
 from myosotis.mutations import SetField, encode_all
-from myosotis.v1_parse import Checkpoint, Link, parse_link
+from myosotis.v1_parse import Link, parse_link
 from myosotis.v1_text import misread_floats
 from myosotis.values import ID_MOST
 
@@ -145,44 +141,3 @@ def _links(text: str) -> Iterator[Link]:
             return
         index += 1
         found = COMMA.match(text, at)
-
-
-def compact(document: v1.Document, at: int | None = None) -> v1.Document:
-    """Folds the history up to a commit into the genesis state; what follows is hashed anew and keeps ids and labels.
-
-    `at` is a commit's id; without it the highest checkpoint, else the last commit. Tombstones stay, and so does the
-    latest state. InvalidCompactionTargetError, CompactionIntegrityMismatchError.
-    """
-    target = _target(document, at)
-    genesis = document.graph_at(target)
-    parent = genesis.state_hash()
-    commits: list[Commit] = []
-    hashes: dict[int, bytes] = {}
-    for commit in document.commits[target - document.commits[0].id + 1 :]:
-        own = commit_hash(parent, commit.label, encode_all(commit.mutations))
-        commits.append(replace(commit, hash=own.hex(), parent_hash=parent.hex()))
-        hashes[commit.id] = parent = own
-    points = [
-        Checkpoint(point.commit_id, hashes[point.commit_id], point.state_hash, point.state)
-        for point in document.checkpoints
-        if point.commit_id > target
-    ]
-    head = v1.replay(genesis, commits)
-    if head.state_hash() != document.head.state_hash():
-        raise CompactionIntegrityMismatchError(
-            f"Compaction integrity mismatch: folding up to commit {target} would change the latest state. Nothing was "
-            "written; run `myo verify`."
-        )
-    return v1.Document(genesis, commits, points, document.next_node_id, head)
-
-
-def _target(document: v1.Document, at: int | None) -> int:
-    if at is None and document.commits:
-        return max((point.commit_id for point in document.checkpoints), default=document.commits[-1].id)
-    if at is None or not document.commits or not document.commits[0].id <= at <= document.commits[-1].id:
-        raise InvalidCompactionTargetError(
-            f"Invalid compaction target: {'there is no commit' if at is None else f'no commit {at} is in the file'}. "
-            "`myo history` lists the commits.",
-            commit=at,
-        )
-    return at
