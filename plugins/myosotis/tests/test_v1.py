@@ -12,6 +12,7 @@ from myosotis.chain import NO_PARENT, Commit, commit_hash
 from myosotis.graph import Graph
 from myosotis.mutations import CreateNode, DeleteField, DeleteNode, SetField, encode_all
 from myosotis.v1_parse import Checkpoint, from_json, scan
+from myosotis.v1_repair import examine
 from myosotis.v1_text import first_engine_reads, float_text, string_text
 from myosotis.values import Ref
 
@@ -365,3 +366,24 @@ def test_past_states():
     for missing in (0, 4):
         with pytest.raises(errors.CommitNotFoundError):
             document.graph_at(missing)
+
+
+@given(HISTORIES, st.data())
+@pytest.mark.filterwarnings("ignore::myosotis.errors.FirstEngineWarning")
+def test_whatever_a_file_holds(document, data):
+    """Any bytes: an error of ours that can be shown, or a memory that is written and read again."""
+    damaged = bytearray(v1.write(document))
+    for _ in range(data.draw(st.integers(1, 3))):
+        at = data.draw(st.integers(0, len(damaged) - 1))
+        damaged[at : at + data.draw(st.integers(0, 40))] = data.draw(
+            st.binary(max_size=3)
+            | st.sampled_from([b"null", b'{"a":1}', b"[[", b'"\\ud800"', b"1e999", b"-0", b"9" * 5000])
+        )
+    for mode in ("strict", "unsafe"):
+        try:
+            found = v1.read(bytes(damaged), mode)
+        except errors.MyosotisError as error:
+            assert str(error)
+            continue
+        assert exact(v1.read(v1.write(found), mode)) == exact(found)
+    assert examine(bytes(damaged)).sentence()
