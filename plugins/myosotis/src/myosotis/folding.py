@@ -195,13 +195,14 @@ class Folder:
             self._thread = None
 
     def fold(self) -> None:
-        """Folds everything that is committed. Nothing is done when the file has it all."""
+        """Folds everything that is committed. Nothing is done when the file has it all. FirstEngineWarning."""
         self._join()
         head = self._store.head
         known = self._record is not None and (self._record.commit, self._record.hash) == (head.id, head.hash.hex())
         if not known or not os.path.exists(self.journal.file_path) or not self._current():
-            self._fold(head.id)
-        self._count_on()
+            document = self._fold(head.id)
+            self._count_on()
+            v1.warn_of_misread_floats(document)
 
     def _current(self) -> bool:
         """Whether the file is the newest that the record knows."""
@@ -209,7 +210,8 @@ class Folder:
         newest = self._record.files[0] if self._record is not None else None
         return newest is not None and (found.st_size, found.st_ino) == (newest.size, newest.inode)
 
-    def _fold(self, commit_id: int) -> None:
+    def _fold(self, commit_id: int) -> v1.Document:
+        """Folds up to a commit. Returns what was written."""
         path = self.journal.file_path
         if self._record is not None and os.path.exists(path) and not self.journal.holds(self._record):
             raise CorruptJournalError(
@@ -217,7 +219,8 @@ class Folder:
                 f"{self.journal.path}; put the file aside and open the memory again.",
                 path=path,
             )
-        data = v1.write(documents.document(self._store, commit_id, self.checkpoints))
+        document = documents.document(self._store, commit_id, self.checkpoints)
+        data = v1.encode(document)
         digest = hashlib.sha256(data).hexdigest()
         commit_hash = documents.hash_at(self._store, commit_id)
 
@@ -229,6 +232,7 @@ class Folder:
 
         write_aside(path, data, say)
         self._folded = commit_id
+        return document
 
     def check(self) -> None:
         """CorruptJournalError when the file is not the one that was folded."""

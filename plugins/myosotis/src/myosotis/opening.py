@@ -197,16 +197,16 @@ def import_document(state: State, document: Document, mode: Mode = "strict") -> 
     last_believed = max(believed, default=-1)
     graph = Graph() if document.genesis is None else document.genesis.copy()
     for commit in document.commits:
-        changed = dict.fromkeys(mutation.id for mutation in commit.mutations)
+        changed, erased = dict.fromkeys(mutation.id for mutation in commit.mutations), set[int]()
         try:
             graph.replay(commit.mutations)
         except MyosotisError:
             if commit.id > last_believed:
                 raise
         if commit.id in believed:
-            shown = believed[commit.id].nodes
-            changed.update(dict.fromkeys(i for i in shown if graph.nodes.get(i) != shown[i]))
-            graph.nodes.update(believed[commit.id].copy().nodes)
+            shown, erased = believed[commit.id].nodes, graph.nodes.keys() - believed[commit.id].nodes.keys()
+            changed.update(dict.fromkeys(i for i in sorted(shown) if graph.nodes.get(i) != shown[i]))
+            graph = believed[commit.id].copy()
         store.append(
             commit.label,
             commit.meta,
@@ -215,4 +215,6 @@ def import_document(state: State, document: Document, mode: Mode = "strict") -> 
             next_node_id=document.next_node_id,
             stored_hash=bytes.fromhex(commit.hash),
         )
+        if erased:
+            store.erase(erased)
     return store

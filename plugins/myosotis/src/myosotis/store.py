@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -283,6 +283,22 @@ class Store:
         if needed > self.state.page(self._nodes_page).size:
             batch.resize(self._nodes_page, 2 * needed)
         batch.write(self._nodes_page, data, first * layout.RUN.size)
+
+    def erase(self, node_ids: Collection[int]) -> None:
+        """Lets nodes not be there, now and at any time before: what a believed checkpoint without them says."""
+        runs: list[list[int]] = []
+        for first, page, count in self._runs:
+            for place in range(count):
+                if first + place not in node_ids:
+                    _extend(runs, first + place, page + place)
+        data = b"".join(layout.RUN.pack(*run) for run in runs)
+        self.head.open_nodes = runs[-1][2] if runs else 0
+        with self.state.batch() as batch:
+            batch.resize(self._nodes_page, max(len(data), layout.RUN.size))
+            batch.assign(self._nodes_page, data.ljust(layout.RUN.size, b"\0"))
+            batch.write(self._head_page, self.head.encode())
+        self._runs = runs
+        self._sort_runs()
 
     def _write_head(self, head: Head) -> None:
         with self.state.batch() as batch:

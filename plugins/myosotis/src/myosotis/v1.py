@@ -237,7 +237,13 @@ def write(document: Document) -> bytes:
 
     FirstEngineWarning when it would not, because it reads some number as another one.
     """
-    _warn_of_misread_floats(document)
+    data = encode(document)
+    warn_of_misread_floats(document)
+    return data
+
+
+def encode(document: Document) -> bytes:
+    """What write() gives, without a word about numbers."""
     indent = "    "
     genesis = document.genesis
     fields = (
@@ -282,7 +288,8 @@ def _checkpoint_text(point: Checkpoint, indent: str) -> str:
     )
 
 
-def _warn_of_misread_floats(document: Document) -> None:
+def warn_of_misread_floats(document: Document) -> None:
+    """FirstEngineWarning when the first engine would not load the document, because it misreads a number."""
     count, first = 0, ""
     for commit in document.commits:
         for mutation in commit.mutations:
