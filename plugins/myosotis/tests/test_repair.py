@@ -59,6 +59,15 @@ def test_first_bad_record_is_named():
     assert report.survivors.next_node_id == 61  # ids that lost commits used are not given again
 
 
+@pytest.mark.parametrize("field, value", [("parent_hash", [0] * 32), ("parent", 7), ("id", 9), ("hash", [0] * 32)])
+def test_first_bad_record_by_what_is_wrong(field, value):
+    item = json.loads(LONG)
+    item["commits"][20][field] = value
+    report = examine(json.dumps(item).encode())
+    assert len(report.survivors.commits) == 20
+    assert report.first_bad == (value if field == "id" else 21)
+
+
 def test_half_of_a_bad_commit_is_undone():
     document = v1.read(TOMBSTONES)
     item = json.loads(TOMBSTONES)

@@ -213,6 +213,30 @@ def test_values_in_other_words(text, value):
     assert mutation.encode() == SetField(1, "k", value).encode()
 
 
+@pytest.mark.parametrize("spelling", ['"Int": -0', '"Float": 1', '"Float": 1e0', '"Int": 1.0', '"Int": 01'])
+def test_numbers_in_a_file_that_is_otherwise_canonical(spelling):
+    document = memory(("a", [*CREATES, SetField(1, "k", 1.0)]))
+    text = v1.write(document).decode().replace('"Float": 1.0', spelling)
+    if spelling.startswith('"Float"'):
+        assert exact(v1.read(text.encode())) == exact(document)
+    else:
+        with pytest.raises(errors.MalformedFileStructureError):
+            v1.read(text.encode(), "unsafe")
+
+
+@pytest.mark.parametrize(
+    "change", [(",\n        ", ",\n        7,\n        "), (",\n        ", ",\n        256,\n        ")]
+)
+def test_hashes_of_another_length_in_a_canonical_file(change):
+    text = v1.write(memory(("a", CREATES))).decode()
+    start, end = text.index('"hash": ['), text.index('"message"')
+    whole = text[start:end]
+    first, rest = whole.split(",\n        ", 1)
+    for other in (whole.replace(*change, 1), f"{first.rpartition(' ')[0]} {rest}"):
+        with pytest.raises(errors.MalformedFileStructureError):
+            v1.read((text[:start] + other + text[end:]).encode(), "unsafe")
+
+
 def test_nesting_ends_where_the_first_engine_stops():
     deep = '{"Int":1}'
     for _ in range(60):
@@ -229,6 +253,14 @@ def test_unknown_fields_are_ignored_but_must_be_sound():
     deep = []
     for _ in range(124):
         deep = [deep]
+    for name in ("\ud800", "more"):
+        item["commits"][0] = tree()["commits"][0] | {name: 1}
+        data = json.dumps(item).encode()
+        if name == "more":
+            assert exact(v1.read(data)) == exact(read(tree()))
+        else:
+            with pytest.raises(errors.MalformedFileStructureError):
+                v1.read(data)
     for more in ("\ud800", {"\udfff": 1}, float("1e999"), deep):
         item["commits"][0]["more"] = more
         data = json.dumps(item).replace("Infinity", "1e999").encode()
@@ -289,6 +321,16 @@ def test_forged_checkpoint():
         v1.read(forged())
     assert caught.value.commit_id == 2
     assert v1.read(forged(), "unsafe").head.nodes[1].fields == {"k": 2}  # as the first engine sees it
+
+
+def test_of_several_forged_checkpoints_unsafe_reading_believes_the_highest():
+    document = memory(("a", CREATES), ("b", [SetField(1, "k", 1)]), ("c", [SetField(1, "l", 1)]), checkpoints=(2, 3))
+    for point, forged_value in zip(document.checkpoints, (20, 30), strict=True):
+        point.state.nodes[1].fields["k"] = forged_value
+        point.state_hash = point.state.state_hash()
+    found = v1.read(v1.write(document), "unsafe")
+    assert found.head.nodes[1].fields == {"k": 30, "l": 1}
+    assert [found.graph_at(n).nodes[1].fields.get("k") for n in (1, 2, 3)] == [None, 20, 30]
 
 
 def test_mutation_hidden_by_a_checkpoint():
@@ -358,6 +400,21 @@ def test_numbers_that_the_first_engine_misreads():
 
 def test_strings_as_the_first_engine_writes_them():
     assert string_text('"\\\b\f\n\r\t\0\x1f/\x7f\u2028é') == '"\\"\\\\\\b\\f\\n\\r\\t\\u0000\\u001f/\x7f\u2028é"'
+
+
+def test_what_is_written_depends_on_the_content_alone():
+    first, second = (
+        memory((None, [*CREATES, *(SetField(1, key, {key: 1, "m": 2}) for key in keys)]), checkpoints=(1,))
+        for keys in ("zab", "bza")
+    )
+    texts = [
+        v1.write(document).decode().partition('"checkpoints"')[2].partition('"state": {')[2]
+        for document in (first, second)
+    ]
+    assert texts[0] == texts[1]
+    assert [texts[0].index(f'\n            "{key}": ') for key in "abz"] == sorted(
+        texts[0].index(f'\n            "{key}": ') for key in "abz"
+    )
 
 
 def test_past_states():

@@ -199,8 +199,6 @@ def _decode(data: bytes, at: int, level: int) -> tuple[Value, int]:
         return Ref(count), end
     if tag not in (LIST, MAP):
         raise _unknown(at, f"has the unknown type {tag}")
-    # Each element takes two bytes at least: a count that cannot be true costs nothing.
-    take(data, end, 2 * count)
     if level > NESTING_MOST:  # one more than `check` allows: the genesis of a v1 file may be so deep
         raise _unknown(at, "is nested too deep")
     if tag == LIST:
