@@ -5,7 +5,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from myosotis import errors, v1
+from myosotis import Memory, errors, v1
 from myosotis.v1_parse import from_json, scan
 
 with zipfile.ZipFile(Path(__file__).parent / "data" / "corpus.zip") as archive:
@@ -125,3 +125,54 @@ def test_scanner_and_parser_agree(name):
 def test_scanner_is_used():
     seen = [name for name in GOLDEN if scan(FILES[f"{name}.myo"].decode()) is not None]
     assert set(GOLDEN) - set(seen) == {"golden/01_empty", "golden/12_legacy_v050"}  # no commit, and no header
+
+
+@pytest.mark.parametrize("read_only", [False, True])
+@pytest.mark.parametrize("name", GOLDEN)
+def test_golden_as_a_memory(name, read_only, tmp_path):
+    facts, path = sidecar(name), tmp_path / "state.myo"
+    path.write_bytes(FILES[f"{name}.myo"])
+    with Memory.open(path, read_only=read_only) as memory:
+        assert memory.state_hash() == facts["state_hash_head"]
+        assert memory.next_node_id == facts["next_node_id"]
+        assert [(commit.id, commit.label, commit.hash, commit.parent_hash) for commit in memory.commits()] == [
+            (known["id"], known["message"], known["hash"], known["parent_hash"]) for known in facts["commits"]
+        ]
+        for commit_id, known in facts["state_hash_at_commit"].items():
+            assert memory.state_hash(int(commit_id)) == known
+        for commit_id, nodes in facts["state_at_commit"].items():
+            assert {
+                str(node_id): {"ty": node["type"], "fields": tagged(node["fields"]), "deleted": node["deleted"]}
+                for node_id, node in memory.to_dict(int(commit_id)).items()
+            } == {key: {name: node[name] for name in ("ty", "fields", "deleted")} for key, node in nodes.items()}
+        assert memory.verify().ok
+        memory.export_v1(tmp_path / "out.myo")
+    assert path.read_bytes() == FILES[f"{name}.myo"]  # nothing was changed, so nothing is written
+    again = (tmp_path / "out.myo").read_bytes()
+    assert (again == path.read_bytes()) or not facts["resave_byte_identical_to_file"]
+    exported, document = v1.read(again), v1.read(path.read_bytes())
+    assert (exported.commits, exported.head) == (document.commits, document.head)
+
+
+@pytest.mark.parametrize("mode", ["strict", "unsafe"])
+@pytest.mark.parametrize("name", CORRUPT)
+def test_corrupt_as_a_memory(name, mode, tmp_path):
+    verdict, path = sidecar(name)[mode], tmp_path / "state.myo"
+    path.write_bytes(FILES[f"{name}.myo"])
+    expected = STRICTER.get(name) if mode == "strict" else None
+    if verdict["result"] != "ok":
+        expected = VERDICTS[verdict["text"].partition(":")[0]]
+    if expected is not None:
+        for read_only in (False, True):
+            with pytest.raises(expected):
+                Memory.open(path, mode=mode, read_only=read_only)
+        assert [entry.name for entry in tmp_path.iterdir()] == ["state.myo"]
+    else:
+        with Memory.open(path, mode=mode) as memory:
+            assert memory.state_hash() == verdict["head_state_hash"]
+            assert (len(memory.commits()), memory.next_node_id) == (verdict["commits"], verdict["next_node_id"])
+            if mode == "strict":  # what the first engine did next
+                assert memory.create("T").id == verdict["next_node_id"]
+                said = verdict["then_create_and_commit"].split()
+                assert said[:2] == ["ok", "commit"] and memory.commit("more").id == int(said[2])
+    assert expected is None or path.read_bytes() == FILES[f"{name}.myo"]
