@@ -243,7 +243,7 @@ def _load(text: str, legacy: bool) -> dict[str, Any]:
             text,
             parse_constant=_refuse_constant,
             parse_int=_integer if MINUS_ZERO.search(text) else None,
-            object_pairs_hook=shape.reject_repeated if legacy else None,
+            object_pairs_hook=shape.mark_repeated if legacy else None,
         )
     except MalformedFileStructureError:
         raise

@@ -24,7 +24,7 @@ class Repeated(dict[str, Any]):
     """A JSON object with a key that comes twice: format v1 takes the last one, files without a header may not."""
 
 
-def reject_repeated(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def mark_repeated(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     """For JSON parsers: marks objects in which a key comes twice."""
     result = dict(pairs)
     return result if len(result) == len(pairs) else Repeated(result)

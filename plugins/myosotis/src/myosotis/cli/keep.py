@@ -24,7 +24,7 @@ def verify_command(path: str, wants_json: bool) -> None:
 
     Names the first bad record, and what survives.
     """
-    report = None if Path(path).is_dir() else report_of(path)
+    report = report_of(path) if Path(path).is_file() else None
     facts: dict[str, Any] = {"file": path, "ok": True, "sentence": "", "first_bad": None, "misread": 0}
     if report is not None:
         facts |= {
