@@ -359,6 +359,8 @@ class Memory(Staging):
             return
         self._closed = True
         try:
+            if not self.read_only:
+                self._store.settle()
             if self._folder is not None:
                 self._folder.close()
         finally:

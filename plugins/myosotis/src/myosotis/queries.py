@@ -12,6 +12,7 @@ from myosotis.containers import plain
 from myosotis.errors import FieldNotFoundError, InvalidValueError, RevertError
 from myosotis.exports import json_value
 from myosotis.graph import Node
+from myosotis.layout import SOURCE
 from myosotis.mutations import CreateNode, DeleteField, DeleteNode, Mutation, SetField, decode_all
 from myosotis.store import Record, Store
 from myosotis.values import ID_MOST, Value, check, check_key, check_text, encode
@@ -152,11 +153,10 @@ def _touching(store: Store, node_id: int, key: str | None) -> Iterator[Record]:
     page_id = store.page_of(node_id)
     if page_id is None:
         return
-    for commit in store.state.log(page=page_id, source="myosotis", since=store.head.base_seq + 1):
-        commit_id = store.id_of(commit.seq)
-        for record in store.records(commit_id, commit_id):
-            if any(concerns(mutation, node_id, key) for mutation in decode_all(record.mutations)):
-                yield record
+    own = store.state.log(page=page_id, source=SOURCE, since=store.head.base_seq + 1)
+    for record in store.records_at(commit.seq for commit in own):
+        if any(concerns(mutation, node_id, key) for mutation in decode_all(record.mutations)):
+            yield record
 
 
 def concerns(mutation: Mutation, node_id: int, key: str | None) -> bool:
@@ -183,10 +183,13 @@ def blame(memory: Memory, node_id: int, key: str) -> Commit | None:
     node = memory.at(memory.head).get(node_id)
     if key not in node.fields:
         raise FieldNotFoundError(f"Field not found: {key}. Node {node_id} has no such field.", node_id=node_id, key=key)
-    newest = None
-    for record in _touching(memory.store, node_id, key):
-        newest = record
-    return None if newest is None else newest.commit()
+    page_id = memory.store.page_of(node_id)
+    own = memory.store.state.log(page=page_id, source=SOURCE, since=memory.store.head.base_seq + 1)
+    for seq in reversed([commit.seq for commit in own]):
+        for record in memory.store.records_at([seq]):
+            if any(concerns(mutation, node_id, key) for mutation in decode_all(record.mutations)):
+                return record.commit()
+    return None
 
 
 # ---- undoing

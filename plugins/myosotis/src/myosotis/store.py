@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from mmsb.past import PastState
     from mmsb.state import State
 
+ANCHOR_REACH = 2 * layout.ANCHOR_EVERY
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -304,6 +305,11 @@ class Store:
         with self.state.batch() as batch:
             batch.write(self._head_page, head.encode())
 
+    def settle(self) -> None:
+        """Writes the head as it is now, so that whoever opens the store next need not read the newest commits."""
+        if Head.decode(self.state.page(self._head_page).read(), self.state.path).id != self.head.id:
+            self._write_head(self.head)
+
     def rebase(self, head: Head, name: str, notes: bytes) -> None:
         """Lets history begin elsewhere: replaces the head, and the bytes of the page `name`, in one step."""
         with self.state.batch() as batch:
@@ -342,20 +348,6 @@ class Store:
                 self._anchors.pop(next(iter(self._anchors)))
         return head
 
-    def _anchor_of(self, commit_id: int) -> Head:
-        """The newest anchor not after a commit."""
-        head = self.head
-        if head.foreign == 0:
-            return self._anchor(head.base_seq + commit_id - head.base_id)
-        low, high = head.base_seq, self.state.seq
-        while low < high:
-            middle = (low + high + 1) // 2
-            if self._anchor(middle).id <= commit_id:
-                low = middle
-            else:
-                high = middle - 1
-        return self._anchor(low)
-
     def seq_of(self, commit_id: int) -> int:
         """The seq of a commit, of the last one before the history: of the graph it begins with. CommitNotFoundError."""
         head = self.head
@@ -363,25 +355,26 @@ class Store:
             raise CommitNotFoundError(
                 f"Commit not found: {commit_id}. There are commits {head.base_id + 1} to {head.id}.", commit=commit_id
             )
-        if commit_id == head.base_id:
-            return head.base_seq
-        if head.foreign == 0:
-            return head.base_seq + commit_id - head.base_id
         if commit_id == head.id:
-            return head.seq
-        anchor = self._anchor_of(commit_id)
-        return anchor.seq + commit_id - anchor.id
+            return head.seq if commit_id > head.base_id else head.base_seq
+        if commit_id == head.base_id or head.foreign == 0:
+            return head.base_seq + commit_id - head.base_id
+        # Ids never go up faster than seqs, so that this is never too far, and comes nearer each time.
+        seq = head.base_seq + commit_id - head.base_id
+        while (missing := commit_id - self.id_of(seq)) > 0:
+            seq += missing
+        return seq
 
     def id_of(self, seq: int) -> int:
-        """The commit of a seq that is one of the memory's own; of a seq after it, the same."""
+        """The last commit up to a seq."""
         head = self.head
         if seq >= head.seq:
             return head.id
         if head.foreign == 0:
             return head.base_id + seq - head.base_seq
         anchor = self._anchor(seq)
-        later = self.state.log(source=layout.SOURCE, since=anchor.seq + 1, until=seq)
-        return anchor.id + sum(1 for _ in later)
+        since, known = max((anchor.seq, anchor.id), (head.base_seq, head.base_id))
+        return known + sum(1 for _ in self.state.log(source=layout.SOURCE, since=since + 1, until=seq))
 
     def past(self, commit_id: int) -> PastState:
         """The State as it was after a commit. CommitNotFoundError."""
@@ -423,14 +416,32 @@ class Store:
         last = head.id if last is None else min(last, head.id)
         if first > last:
             return
-        start = replace(head, id=head.base_id, seq=head.base_seq, hash=head.genesis or NO_PARENT)
-        if first > start.id + 1:
-            anchor = self._anchor_of(first - 1)
-            if anchor.base_seq == head.base_seq and anchor.id >= start.id:
-                start = anchor
-        for record in self._records_from(start, self.seq_of(last)):
+        for record in self._records_from(self._start(self.seq_of(first - 1)), self.seq_of(last)):
             if record.id >= first:
                 yield record
+
+    def records_at(self, seqs: Iterable[int]) -> Iterator[Record]:
+        """The commits of these seqs, which are the memory's own and ascend. CorruptJournalError."""
+        going: Iterator[Record] = iter(())
+        at = -ANCHOR_REACH
+        for seq in seqs:
+            if seq - at >= ANCHOR_REACH:  # it is quicker to begin anew than to go on
+                going = self._records_from(self._start(seq - 1), self.state.seq)
+            for record in going:
+                at = record.seq
+                if at == seq:
+                    yield record
+                if at >= seq:
+                    break
+
+    def _start(self, seq: int) -> Head:
+        """A head, not after a seq, from which hashes can be computed on."""
+        head = self.head
+        if seq > head.base_seq:
+            anchor = self._anchor(seq)
+            if anchor.base_seq == head.base_seq:
+                return anchor
+        return replace(head, id=head.base_id, seq=head.base_seq, hash=head.genesis or NO_PARENT)
 
     def _records_from(self, start: Head, until: int) -> Iterator[Record]:
         commit_id, parent = start.id, start.hash
