@@ -76,3 +76,26 @@ def test_twice_is_the_same_as_once(tmp_path):
                 memory.compact(target)
             histories.append((memory.commits(), memory.to_dict(), memory.folded_labels()))
     assert histories[0] == histories[1]
+
+
+def test_checkpoints_of_a_compacted_file_stay_where_they_are(tmp_path):
+    """One node of one field, so that the first engine always writes the same bytes; folded up to commit 75."""
+    path = tmp_path / "state.myo"
+    with Memory.open(path) as memory:
+        node = memory.create("A")
+        for number in range(180):
+            node["n"] = number
+            memory.commit()
+    whole = v1.read(path.read_bytes())
+    document = folded(whole, 75)
+    hashes = {commit.id: bytes.fromhex(commit.hash) for commit in document.commits}
+    document.checkpoints = [
+        replace(point, commit_hash=hashes[point.commit_id]) for point in whole.checkpoints if point.commit_id > 75
+    ]
+    assert [point.commit_id for point in document.checkpoints] == [100, 150]
+    other = tmp_path / "compacted.myo"
+    other.write_bytes(v1.write(document))
+    for read_only in (True, False):
+        with Memory.open(other, read_only=read_only) as memory:
+            memory.export_v1(tmp_path / "out.myo")
+        assert (tmp_path / "out.myo").read_bytes() == other.read_bytes()

@@ -22,12 +22,15 @@ def document(store: Store, last: int | None = None, checkpoints: Iterable[int] =
     graph = Graph() if genesis is None else genesis.copy()
     made = Document(genesis, [], [], store.head.next_node_id, graph)
     always = frozenset(checkpoints)
+    since = 0  # commits since the last checkpoint: a file that was compacted has its own at other counts
     for record in store.records(last=last):
         commit = record.commit()
         made.commits.append(commit)
         graph.replay(commit.mutations)
-        due = len(made.commits) % CHECKPOINT_INTERVAL == 0 and len(graph.nodes) <= CHECKPOINT_NODES_MOST
-        if commit.id in always or due:
+        since += 1
+        due = len(made.commits) % CHECKPOINT_INTERVAL == 0 and since >= CHECKPOINT_INTERVAL
+        if commit.id in always or (due and len(graph.nodes) <= CHECKPOINT_NODES_MOST):
+            since = 0
             made.checkpoints.append(Checkpoint(commit.id, record.hash, graph.state_hash(), graph.copy()))
     return made
 
