@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from mmsb.errors import MMSBError
 from myosotis import v1, v1_shape
 from myosotis.chain import NO_PARENT, Commit, commit_hash
 from myosotis.errors import MyosotisError
@@ -41,12 +42,16 @@ class Report:
 
     def sentence(self) -> str:
         """The finding, for people."""
-        kept = len(self.survivors.commits)
-        commits = f"{kept} commit{'s' if kept != 1 else ''}"
-        if self.error is None:
-            return f"All is well: {commits}, replayed from the first to the last."
-        bad = f" The first bad record is commit {self.first_bad}." if self.first_bad is not None else ""
-        return f"{self.error.message}{bad} {commits} before it survive{'s' if kept == 1 else ''}."
+        return verdict(len(self.survivors.commits), self.error, self.first_bad)
+
+
+def verdict(sound: int, error: MMSBError | None, first_bad: int | None) -> str:
+    """What a check of a memory found, for people: how many commits are `sound`, what is wrong and where."""
+    commits = f"{sound} commit{'s' if sound != 1 else ''}"
+    if error is None:
+        return f"All is well: {commits}, replayed from the first to the last."
+    bad = "" if first_bad is None else f" The first bad record is commit {first_bad}."
+    return f"{error.message}{bad} {commits} before it survive{'s' if sound == 1 else ''}."
 
 
 def examine(data: bytes) -> Report:

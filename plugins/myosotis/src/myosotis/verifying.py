@@ -12,6 +12,7 @@ from myosotis.errors import CorruptJournalError, MyosotisError
 from myosotis.graph import Graph
 from myosotis.mutations import decode_all
 from myosotis.store import Record, Store
+from myosotis.v1_repair import verdict
 
 if TYPE_CHECKING:
     from myosotis.folding import Folder
@@ -34,10 +35,7 @@ class Verification:
 
     def sentence(self) -> str:
         """The finding, for people."""
-        if self.error is None:
-            return f"All is well: {self.commits} commits, replayed from the first to the last."
-        bad = "" if self.first_bad is None else f" The first bad record is commit {self.first_bad}."
-        return f"{self.error.message}{bad} {self.commits} commits before it survive."
+        return verdict(self.commits, self.error, self.first_bad)
 
 
 def verify(store: Store, folder: Folder | None) -> Verification:

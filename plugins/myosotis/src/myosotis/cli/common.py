@@ -12,8 +12,7 @@ import click
 
 from mmsb.cli.common import Place
 from myosotis.errors import InvalidValueError
-from myosotis.exports import from_json_value
-from myosotis.v1_text import float_text, string_text
+from myosotis.exports import from_json_value, json_value
 from myosotis.values import ID_MOST, Ref, Value, check
 
 if TYPE_CHECKING:
@@ -125,12 +124,4 @@ def value_of(text: str, path: str) -> Value:
 
 def shown(value: Value) -> str:
     """A value for people, as `value_of` reads it."""
-    if type(value) is Ref:
-        return f"@{value.id}"
-    if type(value) is list:
-        return f"[{', '.join(map(shown, value))}]"
-    if type(value) is dict:
-        return "{" + ", ".join(f"{string_text(key)}: {shown(value[key])}" for key in sorted(value)) + "}"
-    if type(value) is bool:
-        return "true" if value else "false"
-    return float_text(value) if type(value) is float else string_text(value) if type(value) is str else str(value)
+    return f"@{value.id}" if type(value) is Ref else json.dumps(json_value(value), ensure_ascii=False)
