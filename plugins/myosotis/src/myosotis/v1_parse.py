@@ -78,14 +78,16 @@ def parse(data: bytes) -> Parts:
 # The scanner.
 
 START = f'{{\n  "magic": "{MAGIC}",\n  "format_version": {VERSION},\n  "genesis_state": '
+# A commit up to its message. A hash is taken as text up to the next bracket; HASH_BETWEEN separates its numbers.
 LINK = re.compile(
     r'\n    \{\n      "id": (0|[1-9][0-9]{0,19}),\n      "parent": (null|0|[1-9][0-9]{0,19}),\n'
-    r'      "parent_hash": '
+    r'      "parent_hash": (?:null|\[\n        ([^\]]*)\n      \]),\n      "hash": \[\n        ([^\]]*)\n      \],\n'
+    r'      "message": '
 )
+HASH_BETWEEN = ",\n        "
+BYTES = {str(byte): byte for byte in range(256)}
 # -0 is a float for the first engine and the integer 0 for the JSON parser.
 MINUS_ZERO = re.compile(r"-0(?![0-9.eE])")
-HASH_START, HASH_BETWEEN, HASH_END = "[\n        ", ",\n        ", "\n      "
-BYTES = {str(byte): byte for byte in range(256)}
 
 
 class _Unexpected(Exception):
@@ -116,21 +118,13 @@ class Scanner:
         result, self.at = self.json.raw_decode(self.text, self.at)
         return result
 
-    def digest(self) -> bytes | None:
-        """The hash that begins here, or null. A parent's hash is the text that was read last."""
-        if self.text.startswith("null", self.at):
-            self.at += 4
-            return None
-        end = self.text.find("]", self.at)
-        numbers = self.text[self.at : end]
+    def digest(self, numbers: str) -> bytes:
+        """The hash of this text. A parent's hash is the text that was read last."""
         if numbers != self.last_hash[0]:
-            if not (numbers.startswith(HASH_START) and numbers.endswith(HASH_END)):
-                raise _Unexpected
-            split = numbers[len(HASH_START) : -len(HASH_END)].split(HASH_BETWEEN)
+            split = numbers.split(HASH_BETWEEN)
             if len(split) != 32:
                 raise _Unexpected
             self.last_hash = (numbers, bytes(map(BYTES.__getitem__, split)))
-        self.at = end + 1
         return self.last_hash[1]
 
     def link(self) -> Link:
@@ -139,23 +133,17 @@ class Scanner:
         if match is None:
             raise _Unexpected
         self.at = match.end()
-        link_id, parent = match.groups()
+        link_id, parent, parent_hash, own_hash = match.groups()
         where = f"commit {link_id}"
-        parent_hash = self.digest()
-        self.skip(',\n      "hash": ')
-        own_hash = self.digest()
-        self.skip(',\n      "message": ')
         message = self.value()
         self.skip(',\n      "mutations": ')
         mutations = shape.array(self.value(), where)
         self.skip("\n    }")
-        if own_hash is None:
-            raise _Unexpected
         return Link(
             shape.u64(int(link_id), where),
             None if parent == "null" else shape.u64(int(parent), where),
-            parent_hash,
-            own_hash,
+            None if parent_hash is None else self.digest(parent_hash),
+            self.digest(own_hash),
             None if message is None else shape.text(message, where),
             tuple([shape.mutation(item, where) for item in mutations]),
         )
