@@ -303,7 +303,7 @@ def test_verify_and_recover(agent):
     assert "Recovered 1 commit from the file to one.myo" in agent("recover", "-o", "one.myo")
     assert [entry["id"] for entry in document(agent("history", "-f", "state.recovered.myo", "--json"))] == [1, 2]
     assert [entry["id"] for entry in document(agent("history", "-f", "one.myo", "--json"))] == [1]
-    assert "exists" in agent("recover", "-o", "one.myo", code=1)
+    assert "Choose another path" in agent("recover", "-o", "one.myo", code=2)
     assert document(agent("--unsafe", "history", "--json"))[1]["mutations"][0]["value"] == "Work"
 
 

@@ -74,6 +74,12 @@ def open_memory(path: str, read_only: bool = False) -> Memory:
     return Memory.open(path, mode="unsafe" if unsafe else "strict", read_only=read_only)
 
 
+def absent(path: str) -> None:
+    """Refuses to write over something: UsageError."""
+    if os.path.lexists(path):
+        raise click.UsageError(f"There is something at {path} already. Choose another path.")
+
+
 def graph_now(memory: Memory) -> Graph:
     """The graph with what is staged in it, also of a memory that is open for reading."""
     from myosotis.graph import Graph

@@ -10,8 +10,9 @@ import click
 
 from mmsb.cli.common import Place
 from mmsb.cli.output import human_count, json_option, print_json, printable
-from myosotis.cli.common import file_option, open_memory
+from myosotis.cli.common import absent, file_option, open_memory
 from myosotis.errors import MyosotisError, UnreadableFileError
+from myosotis.folding import Journal, write_aside
 from myosotis.v1 import Document
 from myosotis.v1_repair import Report, examine
 
@@ -68,17 +69,17 @@ def recover_command(output: str | None, path: str, wants_json: bool) -> None:
 
     if Path(path).is_dir():
         raise click.UsageError(f"{path} is a store of mmsb: `mmsb salvage {path} OUT` saves what is intact.")
-    target = Path(output or f"{path.removesuffix('.myo')}.recovered.myo")
+    target = output or f"{path.removesuffix('.myo')}.recovered.myo"
+    absent(target)
     report = report_of(path)
     survivors, source = report.survivors, "the file"
     kept = journal_of(path)
     if kept is not None and len(kept.commits) > len(survivors.commits):
         survivors, source = kept, "its journal"
-    with open(target, "xb") as file:
-        file.write(v1.write(survivors))
+    write_aside(target, v1.write(survivors))
     count = len(survivors.commits)
     if wants_json:
-        facts = {"file": path, "output": str(target), "commits": count, "source": source}
+        facts = {"file": path, "output": target, "commits": count, "source": source}
         print_json({**facts, "ok": report.ok, "first_bad": report.first_bad})
     else:
         click.echo(printable(report.sentence()))
@@ -87,7 +88,6 @@ def recover_command(output: str | None, path: str, wants_json: bool) -> None:
 
 def journal_of(path: str) -> Document | None:
     """The memory in the journal beside a file; None when there is none, or none that is sound."""
-    from myosotis.folding import Journal
     from myosotis.memory import Memory
 
     journal = Journal(path)

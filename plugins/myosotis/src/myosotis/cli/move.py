@@ -3,26 +3,19 @@
 from __future__ import annotations
 
 import json
-import os
 from datetime import datetime
-from pathlib import Path
 from typing import TextIO
 
 import click
 
 from mmsb.cli.common import Place
 from mmsb.cli.output import human_count, json_option, print_json, printable
-from myosotis.cli.common import at_option, file_option, open_memory
+from myosotis.cli.common import absent, at_option, file_option, open_memory
 from myosotis.errors import InvalidValueError
 from myosotis.exports import FORMS, from_json_value
+from myosotis.folding import write_aside
 
 When = int | str | datetime
-
-
-def absent(path: str) -> None:
-    """Refuses to write over something: UsageError."""
-    if os.path.lexists(path):
-        raise click.UsageError(f"There is something at {path} already. Choose another path.")
 
 
 @click.command("fork")
@@ -79,7 +72,7 @@ def export_command(form: str, output: str | None, at: When | None, path: str) ->
     if output is None:
         click.echo(text, nl=False)
     else:
-        Path(output).write_text(text, encoding="utf-8")
+        write_aside(output, text.encode())
 
 
 @click.command("import")
