@@ -10,6 +10,7 @@ from myosotis.mutations import Mutation
 from myosotis.values import encode_text
 
 NO_PARENT = bytes(32)
+_NO_LABEL = bytes(8)
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,4 +31,5 @@ class Commit:
 
 def commit_hash(parent: bytes, label: str | None, mutations_encoded: bytes) -> bytes:
     """The hash (32 bytes) of a commit. `parent` is NO_PARENT for the first of all; no label and "" are the same."""
-    return hashlib.sha256(parent + encode_text(label or "") + mutations_encoded).digest()
+    text = encode_text(label) if label else _NO_LABEL
+    return hashlib.sha256(parent + text + mutations_encoded).digest()

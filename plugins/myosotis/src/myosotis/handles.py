@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from myosotis.view import View
 
 
+SMALL = 2**63
+
+
 class FieldAttributeError(FieldNotFoundError, AttributeError):
     """The node has no such field (`node_id`, `key`); raised when it was read as an attribute."""
 
@@ -73,9 +76,13 @@ class Handle:
 
     def __setitem__(self, key: str, value: Any) -> None:
         """Stages a field's value. InvalidValueError, MissingReferenceError, NodeDeletedError, ReadOnlyError."""
-        check_key(key)
-        value = plain(value)
-        check(value, key)
+        # Most fields are plain numbers and words, which a look at their type lets through.
+        if type(key) is not str or not key.isascii():
+            check_key(key)
+        kind = type(value)
+        if not (kind is bool or (kind is int and -SMALL < value < SMALL) or (kind is str and value.isascii())):
+            value = plain(value)
+            check(value, key)
         self._view.stage(SetField(self._id, key, value))
 
     def __delitem__(self, key: str) -> None:

@@ -16,7 +16,7 @@ from typing import Any
 from mmsb import metadata
 from myosotis.errors import CorruptJournalError
 from myosotis.graph import Node
-from myosotis.values import decode, decode_id, decode_text, take
+from myosotis.values import decode, decode_id, decode_text, encode, take
 
 SOURCE = "myosotis"
 HEAD_PAGE, NODES_PAGE, STAGED_PAGE = "myosotis.head", "myosotis.nodes", "myosotis.staged"
@@ -90,6 +90,17 @@ def node_page(node: Node, size: int = 0, touch: int = 0) -> bytes:
     if len(data) > size:
         size = (len(data) * 5 // 4 + 31) // 32 * 32
     return data.ljust(size, b"\0")
+
+
+def field_places(node: Node) -> dict[str, tuple[int, int, int]]:
+    """Where in a node's page each field's value begins, its bytes, and those of a SetField without the value."""
+    places = {}
+    at = 1 + 8 + 8 + len(node.type.encode()) + 9
+    for key in sorted(node.fields):
+        name, length = 8 + len(key.encode()), len(encode(node.fields[key]))
+        places[key] = at + name, length, 9 + name
+        at += name + length
+    return places
 
 
 def decode_node(data: bytes) -> Node:

@@ -131,29 +131,22 @@ class Memory(Staging):
                 raise InvalidValueError(f"A label is a string, not {label!r}.", path="label")
             check_text(label, "label")
         notes = _notes(meta, timestamp) if meta or timestamp is not None else {}
-        encoded, parent = self._seal(), self._store.head.hash
-        digest = self._store.append(label, notes, encoded, self._changed(), next_node_id=self._next_node_id)
-        commit = Commit(
-            self._store.head.id,
-            label,
-            digest.hex(),
-            None if parent == NO_PARENT else parent.hex(),
-            self._mutations(encoded),
-            notes,
-        )
+        store, pending = self._store, self._pending
+        encoded, parent = self._seal(), store.head.hash
+        newest = pending[0] if len(pending) == 1 else None
+        only = newest if type(newest) is SetField else None
+        digest = store.append(label, notes, encoded, self._changed(), next_node_id=self._next_node_id, only=only)
+        # A list or map may change in place later on; what is handed out does not.
+        single = only is not None and type(only.value) not in (list, dict)
+        mutations = tuple(pending) if single else decode_all(encoded)
+        parent_hash = None if parent == NO_PARENT else parent.hex()
+        commit = Commit(store.head.id, label, digest.hex(), parent_hash, mutations, notes)
         self._begin()
         if self._folder is not None:
             self._folder.after_commit()
         if self._watchers:
             self._watchers.tell(commit)
         return commit
-
-    def _mutations(self, encoded: bytes) -> tuple[Any, ...]:
-        """What was staged, with lists and maps of its own."""
-        for mutation in self._pending:
-            if type(mutation) is SetField and type(mutation.value) in (list, dict):
-                return decode_all(encoded)
-        return tuple(self._pending)
 
     def discard(self) -> None:
         """Undoes everything since the last commit, also what keep_staged() kept. Ids of nodes are not used again."""

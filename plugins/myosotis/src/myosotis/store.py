@@ -17,7 +17,7 @@ from myosotis.chain import NO_PARENT, Commit, commit_hash
 from myosotis.errors import CommitNotFoundError, CorruptJournalError, LockedError
 from myosotis.graph import Node
 from myosotis.layout import Head
-from myosotis.mutations import CreateNode, decode_all
+from myosotis.mutations import CreateNode, SetField, decode_all
 from myosotis.values import ID_MOST
 
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from mmsb.state import State
 
 ANCHOR_REACH = 2 * layout.ANCHOR_EVERY
+PLACES_MOST = 1 << 16
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -68,6 +69,7 @@ class Store:
         """Takes a State that begin() has prepared. CorruptJournalError when it is none."""
         self.state = state
         self._anchors: dict[int, Head] = {}
+        self._places: dict[int, tuple[int, dict[str, tuple[int, int, int]]]] = {}  # of nodes that were written
         try:
             self._head_page = state.page(layout.HEAD_PAGE).page_id
             self._nodes_page = state.page(layout.NODES_PAGE).page_id
@@ -190,9 +192,11 @@ class Store:
         *,
         next_node_id: int,
         stored_hash: bytes | None = None,
+        only: SetField | None = None,
     ) -> bytes:
         """Appends a commit in which these nodes changed. Returns its hash.
 
+        only: the mutation of a commit that is nothing but this one; then only the bytes of its value are looked at.
         stored_hash: the hash that the commit bears where its content gives another one (unsafe loading). What mmsb
         raises when there is no room leaves everything as it was.
         """
@@ -204,6 +208,8 @@ class Store:
         intent = layout.encode_intent(mutations, None if short else label, meta, stored_hash)
         batch = Batch(state, layout.SOURCE, label if short else None, intent)
         created: list[tuple[int, int]] = []
+        if only is not None and self._write_value(batch, only, mutations):
+            nodes = ()
         for node in nodes:
             page_id = self.page_of(node.id)
             if page_id is not None:
@@ -220,7 +226,11 @@ class Store:
             after, runs = self._stage_head(batch, expected, digest, created, next_node_id, stored, timed)
         if self.has_staged:
             batch.write(self._staged_page, bytes(layout.STAGED_HEAD.size))
-        made = batch.commit()
+        try:
+            made = batch.commit()
+        except BaseException:
+            self._places.clear()
+            raise
         self.has_staged = False
         if runs is not self._runs:
             self._runs = runs
@@ -266,6 +276,21 @@ class Store:
             batch.write(self._head_page, after.encode())
         return after, runs
 
+    def _write_value(self, batch: Batch, change: SetField, encoded: bytes) -> bool:
+        """Stages the bytes of a value that differs and is as long as the one before it. False: nothing is staged.
+
+        encoded: the mutation, which ends with the value.
+        """
+        known = self._places.get(change.id)
+        if known is None or change.key not in known[1]:
+            return False
+        page_id, (at, length, rest) = known[0], known[1][change.key]
+        value = encoded[-length:]
+        if len(encoded) != rest + length or value == self.state.page(page_id).read(at, length):
+            return False
+        batch.write(page_id, value, at)
+        return True
+
     def _write_node(self, batch: Batch, page_id: int, node: Node) -> None:
         """Stages the bytes of a node's page, and another size when it needs one."""
         before = self.state.page(page_id).read()
@@ -275,6 +300,9 @@ class Store:
         if len(data) != len(before):
             batch.resize(page_id, len(data))
         batch.write(page_id, data)
+        if len(self._places) >= PLACES_MOST:
+            self._places.clear()
+        self._places[node.id] = page_id, layout.field_places(node)
 
     def _write_runs(self, batch: Batch, runs: list[list[int]]) -> None:
         """Stages the runs from the last one that was known on: those before it do not change any more."""
