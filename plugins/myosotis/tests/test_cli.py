@@ -307,6 +307,44 @@ def test_verify_and_recover(agent):
     assert document(agent("--unsafe", "history", "--json"))[1]["mutations"][0]["value"] == "Work"
 
 
+def test_numbers_that_the_first_engine_misreads(myo):
+    myo("init", "state.myo")
+    myo("create", "A", "x=90.28571428571429")
+    result = CliRunner().invoke(commands, ["commit"])
+    assert result.exit_code == 0 and "Warning: The first engine reads 90.28571428571429" in result.stderr
+    assert myo("verify").splitlines()[1] == "The first engine would refuse this file: it reads 1 number as another."
+    assert document(myo("verify", "--json"))["misread"] == 1
+
+
+def test_a_file_that_is_away_and_stores(agent):
+    os.rename("state.myo", "aside")
+    assert "All is well: 2 commits" in agent("verify")
+    assert len(document(agent("history", "--json"))) == 2
+    assert "Failed to read file" in agent("recover", code=1)
+    os.rename("aside", "state.myo")
+    agent("convert", "state.myo", "store.mmsb", "--json")
+    assert "All is well: 2 commits" in agent("verify", "-f", "store.mmsb")
+    assert "mmsb salvage store.mmsb" in agent("recover", "-f", "store.mmsb", code=2)
+    with open("state.myo", "a") as file:
+        file.write("x")
+    os.rename("state.myo.journal", "aside")
+    facts = document(agent("recover", "--json"))
+    assert (facts["commits"], facts["source"], facts["first_bad"]) == (2, "the file", None)
+
+
+def test_every_command_speaks_json(agent):
+    assert document(agent("set", 1, "k", "@1", "--json")) == {"id": 1, "key": "k", "value": {"@": 1}}
+    assert document(agent("delete", 1, "k", "--json")) == {"id": 1, "key": "k"}
+    made = document(agent("commit", "third", "--json"))
+    assert (made["id"], made["label"], made["mutations"]) == (3, "third", 2)
+    agent("delete", 1)
+    assert document(agent("discard", "--json")) == {"discarded": 1}
+    assert document(agent("fork", "past.myo", "--at", 2, "--json")) == {"file": "past.myo", "commit": 2}
+    text = agent("export")
+    assert document(agent("import", "-", "copy.myo", "--json", text=text)) == {"file": "copy.myo", "nodes": 1}
+    agent("commit", "--meta", "noequals", code=2)
+
+
 def fault(myo, *arguments):
     """What `myo verify` prints of a memory that is not sound."""
     result = CliRunner().invoke(commands, ["verify", *arguments])

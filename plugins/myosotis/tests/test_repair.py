@@ -68,6 +68,15 @@ def test_first_bad_record_by_what_is_wrong(field, value):
     assert report.first_bad == (value if field == "id" else 21)
 
 
+def test_nothing_survives_a_genesis_that_cannot_be_read():
+    item = json.loads(FOLDED)
+    next(iter(item["genesis_state"].values()))["deleted"] = 7
+    report = examine(json.dumps(item).encode())
+    assert isinstance(report.error, errors.MalformedFileStructureError)
+    assert (report.survivors.commits, report.first_bad) == ([], 26)
+    assert report.survivors.next_node_id == item["next_node_id"]
+
+
 def test_half_of_a_bad_commit_is_undone():
     document = v1.read(TOMBSTONES)
     item = json.loads(TOMBSTONES)

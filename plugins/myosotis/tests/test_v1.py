@@ -131,6 +131,34 @@ def test_top(change, error, mode):
         read(tree() | change, mode)
 
 
+@pytest.mark.parametrize(
+    "place, value",
+    [
+        (("commits", 0, "mutations", 0), {"MakeNode": {"id": 1}}),
+        (("commits", 0, "mutations", 0), {"CreateNode": [1, "A"]}),
+        (("commits", 0, "mutations"), {}),
+        (("commits", 0, "message"), 1),
+        (("commits", 0, "parent"), "1"),
+        (("commits", 0), 1),
+        (("checkpoints", 0, "state"), []),
+        (("checkpoints", 0, "state", "1"), {"id": 1, "ty": "A", "fields": {}}),
+        (("checkpoints", 0, "state", "1", "fields"), []),
+        (("checkpoints", 0, "state", "1", "deleted"), 0),
+        (("checkpoints", 0, "state", "1", "id"), -1),
+    ],
+)
+def test_shape(place, value):
+    item = tree()
+    *way, last = place
+    inner = item
+    for step in way:
+        inner = inner[step]
+    inner[last] = value
+    with pytest.raises(errors.MalformedFileStructureError) as caught:
+        read(item, "unsafe")
+    assert caught.value.where
+
+
 def test_header_half_there():
     item = tree()
     del item["format_version"]
@@ -180,6 +208,7 @@ def with_value(value):
         '{"Bool":1}',
         '{"Str":1}',
         '{"Str":"\\ud800"}',
+        f'{{"Float":1{"0" * 400}}}',
         '{"Ref":-1}',
         '{"Ref":18446744073709551616}',
         '{"List":{}}',
