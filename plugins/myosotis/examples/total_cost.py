@@ -1,7 +1,7 @@
 """A page that is computed anew when a field of a node changes.
 
-The nodes of a memory are pages of a State of mmsb, so whatever mmsb does with pages works on them: here a page holds the
-total cost of some tasks, and every commit that changes one of them sets off a wave.
+The nodes of a memory are pages of a State of mmsb, so whatever mmsb does with pages works on them: here a page holds
+the total cost of some tasks, and every commit that changes one of them sets off a wave.
 """
 
 from __future__ import annotations

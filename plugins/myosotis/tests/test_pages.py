@@ -14,6 +14,7 @@ import mmsb
 EXAMPLE = Path(__file__).parent.parent / "examples" / "total_cost.py"
 
 
+@pytest.mark.skipif(not EXAMPLE.exists(), reason="the examples are not here")
 def test_the_example(capsys) -> None:
     runpy.run_path(str(EXAMPLE), run_name="__main__")
     assert capsys.readouterr().out == "total: 8\ntotal: 44\ncomputed because of commit 2\n"

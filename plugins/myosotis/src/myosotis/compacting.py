@@ -41,7 +41,7 @@ def compact(store: Store, target: int) -> Compaction:
             f"History cannot be folded up to commit {target}: it begins with commit {head.base_id + 1}.", commit=target
         )
     past = store.past(target)
-    genesis = bytes.fromhex(store.state_hash(past))
+    genesis = bytes.fromhex(store.nodes.state_hash(past))
     digest = genesis
     for record in store.records(target + 1):
         if not record.genuine:
@@ -59,7 +59,7 @@ def compact(store: Store, target: int) -> Compaction:
     before = target - head.base_id
     store.rebase(changed, LABELS_PAGE, json.dumps(labels).encode())
     finish(store)
-    return Compaction(target, before, head.id - target, tuple(forgotten), store.state_hash())
+    return Compaction(target, before, head.id - target, tuple(forgotten), store.nodes.state_hash())
 
 
 def finish(store: Store) -> None:

@@ -38,7 +38,7 @@ def document(store: Store, last: int | None = None, checkpoints: Iterable[int] =
 def graph_at(store: Store, commit_id: int) -> Graph:
     """The graph after a commit."""
     past = store.past(commit_id)
-    nodes = ((node_id, store.node(node_id, past)) for node_id in store.ids())
+    nodes = ((node_id, store.nodes.node(node_id, past)) for node_id in store.nodes.ids())
     return Graph({node_id: node for node_id, node in nodes if node is not None})
 
 

@@ -10,11 +10,13 @@ from __future__ import annotations
 
 import json
 import struct
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from typing import Any
 
 from mmsb import metadata
-from myosotis.errors import CorruptJournalError
+from myosotis.errors import CorruptJournalError, InvalidValueError
 from myosotis.graph import Node
 from myosotis.values import decode, decode_id, decode_text, encode, take
 
@@ -130,6 +132,28 @@ def _take_node(data: bytes) -> tuple[Node, int]:
 # that mmsb does not take under "l", and under "h" a hash that is not the one that the content gives.
 
 _PLAIN = b"\x01\x01m\x01"
+
+
+def notes_of(meta: Mapping[str, Any] | None, timestamp: datetime | float | None) -> dict[str, Any]:
+    """The meta of a commit as it will be read again. InvalidValueError."""
+    notes = dict(meta or {})
+    if timestamp is not None:
+        if not isinstance(timestamp, datetime):
+            timestamp = datetime.fromtimestamp(timestamp, UTC)
+        if timestamp.utcoffset() is None:
+            raise InvalidValueError(
+                "A timestamp without a time zone is ambiguous. Use an aware one, like datetime.now(UTC).",
+                path="timestamp",
+            )
+        notes["timestamp"] = timestamp.astimezone(UTC).isoformat()
+    try:
+        copied: dict[str, Any] = json.loads(json.dumps(notes, allow_nan=False))
+    except (TypeError, ValueError, RecursionError) as error:
+        raise InvalidValueError(
+            f"The meta of a commit must be what JSON can hold ({error}). Use strings, numbers, lists and maps.",
+            path="meta",
+        ) from None
+    return copied
 
 
 def encode_intent(mutations: bytes, label: str | None, meta: dict[str, Any], stored_hash: bytes | None) -> bytes:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, Self
 
 from myosotis import documents, queries, v1
@@ -23,6 +22,7 @@ from myosotis.errors import (
     UnreadableFileError,
 )
 from myosotis.folding import Folder, write_aside
+from myosotis.layout import notes_of
 from myosotis.moment import Moment
 from myosotis.mutations import DeleteNode, SetField, decode_all
 from myosotis.opening import Opened, open_path
@@ -130,7 +130,7 @@ class Memory(Staging):
             if not isinstance(label, str):
                 raise InvalidValueError(f"A label is a string, not {label!r}.", path="label")
             check_text(label, "label")
-        notes = _notes(meta, timestamp) if meta or timestamp is not None else {}
+        notes = notes_of(meta, timestamp) if meta or timestamp is not None else {}
         store, pending = self._store, self._pending
         encoded, parent = self._seal(), store.head.hash
         newest = pending[0] if len(pending) == 1 else None
@@ -293,7 +293,7 @@ class Memory(Staging):
     def page(self, node: Handle | Ref | int) -> Page:
         """The page of mmsb that a committed node lies in (see myosotis.decode_node). NodeNotFoundError."""
         node_id = id_of(node)
-        page_id = self._store.page_of(node_id)
+        page_id = self._store.nodes.page_of(node_id)
         if page_id is None:
             raise NodeNotFoundError(
                 f"Node not found: {node_id}. Commit it first; pages hold what is committed.", node_id=node_id
@@ -377,25 +377,3 @@ class Memory(Staging):
     def __repr__(self) -> str:
         state = "closed" if self._closed else f"{self.head} commits"
         return f"<Memory {self.path or 'not kept'}, {state}>"
-
-
-def _notes(meta: Mapping[str, Any] | None, timestamp: datetime | float | None) -> dict[str, Any]:
-    """The meta of a commit as it will be read again."""
-    notes = dict(meta or {})
-    if timestamp is not None:
-        if not isinstance(timestamp, datetime):
-            timestamp = datetime.fromtimestamp(timestamp, UTC)
-        if timestamp.utcoffset() is None:
-            raise InvalidValueError(
-                "A timestamp without a time zone is ambiguous. Use an aware one, like datetime.now(UTC).",
-                path="timestamp",
-            )
-        notes["timestamp"] = timestamp.astimezone(UTC).isoformat()
-    try:
-        copied: dict[str, Any] = json.loads(json.dumps(notes, allow_nan=False))
-    except (TypeError, ValueError, RecursionError) as error:
-        raise InvalidValueError(
-            f"The meta of a commit must be what JSON can hold ({error}). Use strings, numbers, lists and maps.",
-            path="meta",
-        ) from None
-    return copied

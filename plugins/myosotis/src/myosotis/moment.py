@@ -33,12 +33,12 @@ class Moment(View):
     def peek(self, node_id: int) -> Node | None:
         """The node as it was, None when there was none."""
         if node_id not in self._nodes:
-            self._nodes[node_id] = self._store.node(node_id, self._past)
+            self._nodes[node_id] = self._store.nodes.node(node_id, self._past)
         return self._nodes[node_id]
 
     def ids(self) -> list[int]:
         """The ids of all nodes there were, ascending, tombstones included."""
-        return [node_id for node_id in self._store.ids() if self.peek(node_id) is not None]
+        return [node_id for node_id in self._store.nodes.ids() if self.peek(node_id) is not None]
 
     def known(self) -> Collection[int]:
         """The ids that references might lead to."""
@@ -46,7 +46,7 @@ class Moment(View):
 
     def state_hash(self) -> str:
         """The state hash of format v1 (hexadecimal)."""
-        return self._store.state_hash(self._past)
+        return self._store.nodes.state_hash(self._past)
 
     def __repr__(self) -> str:
         return f"<Moment after commit {self.id}>"

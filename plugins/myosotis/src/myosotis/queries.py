@@ -150,7 +150,7 @@ def diff(memory: Memory, a: When | None, b: When | None) -> Diff:
 
 def _touching(store: Store, node_id: int, key: str | None) -> Iterator[Record]:
     """The commits that changed a node (a field of it), oldest first."""
-    page_id = store.page_of(node_id)
+    page_id = store.nodes.page_of(node_id)
     if page_id is None:
         return
     own = store.state.log(page=page_id, source=SOURCE, since=store.head.base_seq + 1)
@@ -183,7 +183,7 @@ def blame(memory: Memory, node_id: int, key: str) -> Commit | None:
     node = memory.at(memory.head).get(node_id)
     if key not in node.fields:
         raise FieldNotFoundError(f"Field not found: {key}. Node {node_id} has no such field.", node_id=node_id, key=key)
-    page_id = memory.store.page_of(node_id)
+    page_id = memory.store.nodes.page_of(node_id)
     own = memory.store.state.log(page=page_id, source=SOURCE, since=memory.store.head.base_seq + 1)
     for seq in reversed([commit.seq for commit in own]):
         for record in memory.store.records_at([seq]):

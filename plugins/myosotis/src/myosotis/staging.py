@@ -22,7 +22,7 @@ class Nodes(dict[int, Node]):
         self._store = store
 
     def __missing__(self, node_id: int) -> Node:
-        node = self._store.node(node_id)
+        node = self._store.nodes.node(node_id)
         if node is None:
             raise KeyError(node_id)
         self[node_id] = node
@@ -36,7 +36,9 @@ class Nodes(dict[int, Node]):
             return default
 
     def __contains__(self, node_id: object) -> bool:
-        return dict.__contains__(self, node_id) or (type(node_id) is int and self._store.page_of(node_id) is not None)
+        return dict.__contains__(self, node_id) or (
+            type(node_id) is int and self._store.nodes.page_of(node_id) is not None
+        )
 
     def forget(self) -> None:
         """Lets all go, to be read again."""
@@ -84,7 +86,7 @@ class Staging(View):
     def ids(self) -> list[int]:
         """The ids of all nodes, ascending, tombstones and staged nodes included."""
         created = [node_id for node_id, before in self._before.items() if before is None]
-        stored = list(self._store.ids())
+        stored = list(self._store.nodes.ids())
         return sorted({*stored, *created}) if created else stored
 
     def known(self) -> Collection[int]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-from bisect import bisect_right
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -18,6 +16,7 @@ from myosotis.errors import CommitNotFoundError, CorruptJournalError, LockedErro
 from myosotis.graph import Node
 from myosotis.layout import Head
 from myosotis.mutations import CreateNode, SetField, decode_all
+from myosotis.nodepages import NodePages, Run
 from myosotis.values import ID_MOST
 
 if TYPE_CHECKING:
@@ -25,7 +24,6 @@ if TYPE_CHECKING:
     from mmsb.state import State
 
 ANCHOR_REACH = 2 * layout.ANCHOR_EVERY
-PLACES_MOST = 1 << 16
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -69,22 +67,15 @@ class Store:
         """Takes a State that begin() has prepared. CorruptJournalError when it is none."""
         self.state = state
         self._anchors: dict[int, Head] = {}
-        self._places: dict[int, tuple[int, dict[str, tuple[int, int, int]]]] = {}  # of nodes that were written
         try:
             self._head_page = state.page(layout.HEAD_PAGE).page_id
-            self._nodes_page = state.page(layout.NODES_PAGE).page_id
             self._staged_page = state.page(layout.STAGED_PAGE).page_id
+            self.head = Head.decode(state.page(self._head_page).read(), state.path)
+            self.nodes = NodePages(state, self.head.open_nodes)
         except PageNotFoundError:
             raise CorruptJournalError(
                 f"{state.path} is a store of mmsb that holds no memory. Check the path.", path=state.path
             ) from None
-        self.head = Head.decode(state.page(self._head_page).read(), state.path)
-        # Runs of nodes whose ids and pages go up together: first node id, first page id, how many.
-        runs = state.page(self._nodes_page).read()
-        self._runs = [list(run) for run in layout.RUN.iter_unpack(runs) if any(run)]
-        if self._runs:
-            self._runs[-1][2] = self.head.open_nodes
-        self._sort_runs()
         self._read_tail()
         self.has_staged = self.staged() != (0, b"")
 
@@ -97,16 +88,8 @@ class Store:
             seq = state.seq + 1
             head = Head(base_id, seq, genesis or NO_PARENT, next_node_id, base_id, seq, genesis)
             head_page = batch.create_page(layout.HEAD_BYTES, name=layout.HEAD_PAGE)
-            runs_page = batch.create_page(layout.RUN.size * 8, name=layout.NODES_PAGE)
             batch.create_page(layout.STAGED_HEAD.size, name=layout.STAGED_PAGE)
-            runs: list[list[int]] = []
-            for node in nodes:
-                _extend(runs, node.id, batch.create_page(data=layout.node_page(node)).page_id)
-            if runs:
-                encoded = b"".join(layout.RUN.pack(*run) for run in runs)
-                batch.resize(runs_page, max(len(encoded), layout.RUN.size * 8))
-                batch.write(runs_page, encoded)
-                head = replace(head, open_nodes=runs[-1][2])
+            head.open_nodes = NodePages.begin(batch, nodes)
             batch.write(head_page, head.encode())
         return cls(state)
 
@@ -120,66 +103,7 @@ class Store:
                 if isinstance(mutation, CreateNode):
                     head.next_node_id = max(head.next_node_id, next_after(mutation.id))
                     head.open_nodes += 1
-        if self._runs:
-            self._runs[-1][2] = head.open_nodes
-            self._sort_runs()
-
-    # ---- nodes
-
-    def _sort_runs(self) -> None:
-        self._sorted = sorted(self._runs)
-        self._firsts = [run[0] for run in self._sorted]
-
-    def page_of(self, node_id: int) -> int | None:
-        """The page of a node, None when there is none."""
-        place = bisect_right(self._firsts, node_id) - 1
-        if place < 0:
-            return None
-        first, page, count = self._sorted[place]
-        return page + node_id - first if node_id - first < count else None
-
-    def node_of(self, page_id: int) -> int | None:
-        """The node of a page, None when the page holds none."""
-        for first, page, count in self._runs:
-            if page <= page_id < page + count:
-                return first + page_id - page
-        return None
-
-    def ids(self) -> Iterator[int]:
-        """The ids of all nodes, ascending, tombstones included."""
-        for first, _, count in self._sorted:
-            yield from range(first, first + count)
-
-    def node(self, node_id: int, past: PastState | None = None) -> Node | None:
-        """A node as it is, or as it was; None when there is (or was) none. CorruptJournalError."""
-        data = self.page_bytes(node_id, past)
-        if data is None:
-            return None
-        node = layout.decode_node(data)
-        if node.id != node_id:
-            raise CorruptJournalError(
-                f"The page of node {node_id} holds node {node.id}. Verify the file.", path=self.state.path
-            )
-        return node
-
-    def page_bytes(self, node_id: int, past: PastState | None = None) -> bytes | None:
-        """The bytes of a node's page, None when there is (or was) no such node."""
-        page_id = self.page_of(node_id)
-        if page_id is None:
-            return None
-        try:
-            return (self.state if past is None else past).page(page_id).read()
-        except PageNotFoundError:
-            return None
-
-    def state_hash(self, past: PastState | None = None) -> str:
-        """The state hash of format v1, hexadecimal."""
-        digest = hashlib.sha256()
-        for node_id in self.ids():
-            data = self.page_bytes(node_id, past)
-            if data is not None:
-                digest.update(layout.node_bytes(data))
-        return digest.hexdigest()
+        self.nodes.set_open(head.open_nodes)
 
     # ---- writing
 
@@ -207,127 +131,54 @@ class Store:
         short = label is None or 0 < len(label) <= layout.LABEL_MOST
         intent = layout.encode_intent(mutations, None if short else label, meta, stored_hash)
         batch = Batch(state, layout.SOURCE, label if short else None, intent)
-        created: list[tuple[int, int]] = []
-        if only is not None and self._write_value(batch, only, mutations):
-            nodes = ()
-        for node in nodes:
-            page_id = self.page_of(node.id)
-            if page_id is not None:
-                self._write_node(batch, page_id, node)
-            else:
-                created.append((node.id, batch.create_page(data=layout.node_page(node)).page_id))
-        expected = state.seq + 1
-        after, runs = head, self._runs
-        # Most commits change nothing but fields: what the head page says of them follows from the log.
-        plain = not (created or meta) and stored_hash is None and next_node_id == head.next_node_id
-        if not plain or expected != head.seq + 1 or (head.id + 1) % layout.ANCHOR_EVERY == 0:
-            stored, timed = stored_hash is not None, "timestamp" in meta
-            digest = stored_hash or digest
-            after, runs = self._stage_head(batch, expected, digest, created, next_node_id, stored, timed)
-        if self.has_staged:
-            batch.write(self._staged_page, bytes(layout.STAGED_HEAD.size))
         try:
+            changed = () if only is not None and self.nodes.stage_value(batch, only, mutations) else tuple(nodes)
+            runs = self.nodes.stage(batch, changed)
+            expected, after = state.seq + 1, head
+            # Most commits change nothing but fields: what the head page says of them follows from the log.
+            plain = runs is self.nodes.runs and not meta and stored_hash is None and next_node_id == head.next_node_id
+            if not plain or expected != head.seq + 1 or (head.id + 1) % layout.ANCHOR_EVERY == 0:
+                after = replace(head, id=head.id + 1, seq=expected, hash=stored_hash or digest)
+                after.foreign += expected - head.seq - 1
+                after.timed = head.timed or "timestamp" in meta
+                after.open_nodes = runs[-1][2] if runs else 0
+                after.next_node_id = max([head.next_node_id, *(next_after(node.id) for node in changed)])
+                self._stage_head(batch, after, next_node_id, runs, stored_hash)
+            if self.has_staged:
+                batch.write(self._staged_page, bytes(layout.STAGED_HEAD.size))
             made = batch.commit()
         except BaseException:
-            self._places.clear()
+            self.nodes.failed()
             raise
+        self.nodes.committed(runs)
         self.has_staged = False
-        if runs is not self._runs:
-            self._runs = runs
-            self._sort_runs()
-        after.id, after.seq, after.hash = head.id + 1, made, digest
+        after.id, after.seq, after.hash = head.id + 1, made, stored_hash or digest
         self.head = after
         if made != expected:  # another thread or process was quicker: what the page says of seqs is put right
-            after.foreign = made - after.base_seq - (after.id - after.base_id)
+            after.foreign += made - expected
             self._write_head(after)
         return after.hash
 
     def _stage_head(
-        self,
-        batch: Batch,
-        seq: int,
-        digest: bytes,
-        created: list[tuple[int, int]],
-        next_node_id: int,
-        stored: bool,
-        timed: bool,
-    ) -> tuple[Head, list[list[int]]]:
-        """The head and the runs after a commit; stages their pages where they do not follow from the log."""
-        head, runs = self.head, self._runs
-        foreign = head.foreign + seq - head.seq - 1
-        after = replace(head, id=head.id + 1, seq=seq, hash=digest, foreign=foreign)
-        after.timed = head.timed or timed
-        if created:
-            runs = [*runs[:-1], *(list(run) for run in runs[-1:])]
-            for node_id, page_id in created:
-                _extend(runs, node_id, page_id)
-                after.next_node_id = max(after.next_node_id, next_after(node_id))
-            after.open_nodes = runs[-1][2]
-            if len(runs) != len(self._runs):
-                self._write_runs(batch, runs)
-        follows = (
-            after.id % layout.ANCHOR_EVERY != 0
-            and (foreign, after.timed, after.next_node_id) == (head.foreign, head.timed, next_node_id)
-            and len(runs) == len(self._runs)
-            and not stored
+        self, batch: Batch, after: Head, next_node_id: int, runs: list[Run], stored_hash: bytes | None
+    ) -> None:
+        """Stages the head page, if it does not follow from the one before and the log; the log gives next node ids."""
+        head = self.head
+        follows = (after.foreign, after.timed, after.next_node_id, len(runs)) == (
+            head.foreign,
+            head.timed,
+            next_node_id,
+            len(self.nodes.runs),
         )
         after.next_node_id = next_node_id
-        if not follows:
+        if not follows or stored_hash is not None or after.id % layout.ANCHOR_EVERY == 0:
             batch.write(self._head_page, after.encode())
-        return after, runs
-
-    def _write_value(self, batch: Batch, change: SetField, encoded: bytes) -> bool:
-        """Stages the bytes of a value that differs and is as long as the one before it. False: nothing is staged.
-
-        encoded: the mutation, which ends with the value.
-        """
-        known = self._places.get(change.id)
-        if known is None or change.key not in known[1]:
-            return False
-        page_id, (at, length, rest) = known[0], known[1][change.key]
-        value = encoded[-length:]
-        if len(encoded) != rest + length or value == self.state.page(page_id).read(at, length):
-            return False
-        batch.write(page_id, value, at)
-        return True
-
-    def _write_node(self, batch: Batch, page_id: int, node: Node) -> None:
-        """Stages the bytes of a node's page, and another size when it needs one."""
-        before = self.state.page(page_id).read()
-        data = layout.node_page(node, len(before), before[0])
-        if data == before:
-            data = bytes((before[0] ^ 1,)) + before[1:]
-        if len(data) != len(before):
-            batch.resize(page_id, len(data))
-        batch.write(page_id, data)
-        if len(self._places) >= PLACES_MOST:
-            self._places.clear()
-        self._places[node.id] = page_id, layout.field_places(node)
-
-    def _write_runs(self, batch: Batch, runs: list[list[int]]) -> None:
-        """Stages the runs from the last one that was known on: those before it do not change any more."""
-        first = max(len(self._runs) - 1, 0)
-        data = b"".join(layout.RUN.pack(*run) for run in runs[first:])
-        needed = len(runs) * layout.RUN.size
-        if needed > self.state.page(self._nodes_page).size:
-            batch.resize(self._nodes_page, 2 * needed)
-        batch.write(self._nodes_page, data, first * layout.RUN.size)
 
     def erase(self, node_ids: Collection[int]) -> None:
         """Lets nodes not be there, now and at any time before: what a believed checkpoint without them says."""
-        runs: list[list[int]] = []
-        for first, page, count in self._runs:
-            for place in range(count):
-                if first + place not in node_ids:
-                    _extend(runs, first + place, page + place)
-        data = b"".join(layout.RUN.pack(*run) for run in runs)
-        self.head.open_nodes = runs[-1][2] if runs else 0
         with self.state.batch() as batch:
-            batch.resize(self._nodes_page, max(len(data), layout.RUN.size))
-            batch.assign(self._nodes_page, data.ljust(layout.RUN.size, b"\0"))
+            self.head.open_nodes = self.nodes.erase(batch, node_ids)
             batch.write(self._head_page, self.head.encode())
-        self._runs = runs
-        self._sort_runs()
 
     def _write_head(self, head: Head) -> None:
         with self.state.batch() as batch:
@@ -501,11 +352,3 @@ def time_of(meta: dict[str, Any], time_ns: int) -> int:
         return (datetime.fromisoformat(meta["timestamp"]) - EPOCH) // EPOCH.resolution * 1000
     except (KeyError, TypeError, ValueError):
         return time_ns
-
-
-def _extend(runs: list[list[int]], node_id: int, page_id: int) -> None:
-    """Adds a node to the newest run, or begins another one with it."""
-    if runs and (node_id, page_id) == (runs[-1][0] + runs[-1][2], runs[-1][1] + runs[-1][2]):
-        runs[-1][2] += 1
-    else:
-        runs.append([node_id, page_id, 1])

@@ -75,8 +75,8 @@ def _check_record(store: Store, record: Record) -> None:
 
 
 def _check_nodes(store: Store, graph: Graph) -> None:
-    for node_id in sorted({*graph.nodes, *store.ids()}):
-        node, kept = graph.nodes.get(node_id), store.node(node_id)
+    for node_id in sorted({*graph.nodes, *store.nodes.ids()}):
+        node, kept = graph.nodes.get(node_id), store.nodes.node(node_id)
         if node is None or kept is None or node.encode() != kept.encode():
             raise CorruptJournalError(
                 f"The page of node {node_id} is not what the commits give. It was written by something else.",
