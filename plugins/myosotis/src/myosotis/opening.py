@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import gc
 import os
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -56,20 +53,8 @@ def open_path(
     path = os.fspath(path)
     if is_store(path):
         return _open_store(path, read_only, durability, new)
-    with _without_collector():
+    with v1.without_collector():
         return _read_file(path, mode) if read_only else _open_file(path, mode, durability, new)
-
-
-@contextmanager
-def _without_collector() -> Iterator[None]:
-    """Reading a file makes many objects that all stay: searching them for garbage meanwhile would find none."""
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()
 
 
 def is_store(path: str) -> bool:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any, NoReturn
 
 from myosotis import v1_shape as shape
+from myosotis.chain import NO_PARENT, commit_hash
 from myosotis.errors import (
     InvalidFileMagicError,
     MalformedFileStructureError,
@@ -20,7 +21,8 @@ from myosotis.errors import (
     UnsupportedFormatVersionError,
 )
 from myosotis.graph import Graph
-from myosotis.mutations import Mutation
+from myosotis.mutations import Mutation, SetField, encode_all
+from myosotis.values import Value
 
 MAGIC = "MYOSOTIS"
 VERSION = 1
@@ -28,7 +30,7 @@ VERSION = 1
 
 @dataclass(slots=True)
 class Link:
-    """A commit as the file has it."""
+    """A commit as the file has it. `content_hash`: the hash that its content gives."""
 
     id: int
     parent: int | None
@@ -36,6 +38,7 @@ class Link:
     hash: bytes
     message: str | None
     mutations: tuple[Mutation, ...]
+    content_hash: bytes
 
 
 @dataclass(slots=True)
@@ -85,7 +88,16 @@ LINK = re.compile(
     r'      "message": '
 )
 HASH_BETWEEN = ",\n        "
-BYTES = {str(byte): byte for byte in range(256)}
+DIGITS = [str(byte) for byte in range(256)]
+BYTES = {digits: byte for byte, digits in enumerate(DIGITS)}
+# The rest of a commit that sets one field to an integer, a string without escapes or a plain float, as most do.
+CHARS = r'"([^"\\\x00-\x1f]*)"'
+PLAIN = re.compile(
+    rf'(?:null|{CHARS}),\n      "mutations": \[\n        \{{\n          "SetField": \{{\n'
+    rf'            "id": (0|[1-9][0-9]{{0,19}}),\n            "key": {CHARS},\n            "value": \{{\n'
+    rf'              (?:"Int": (-?[1-9][0-9]{{0,18}}|0)|"Str": {CHARS}|"Float": (-?(?:0|[1-9][0-9]{{0,15}})\.[0-9]+))\n'
+    r"            \}\n          \}\n        \}\n      \]\n    \}"
+)
 # -0 is a float for the first engine and the integer 0 for the JSON parser.
 MINUS_ZERO = re.compile(r"-0(?![0-9.eE])")
 
@@ -118,13 +130,17 @@ class Scanner:
         result, self.at = self.json.raw_decode(self.text, self.at)
         return result
 
-    def digest(self, numbers: str) -> bytes:
-        """The hash of this text. A parent's hash is the text that was read last."""
+    def digest(self, numbers: str, content_hash: bytes | None = None) -> bytes:
+        """The hash that is written so. Mostly it is known: the one that was read last, or that of the content."""
         if numbers != self.last_hash[0]:
-            split = numbers.split(HASH_BETWEEN)
-            if len(split) != 32:
-                raise _Unexpected
-            self.last_hash = (numbers, bytes(map(BYTES.__getitem__, split)))
+            if content_hash is not None and numbers == HASH_BETWEEN.join(map(DIGITS.__getitem__, content_hash)):
+                digest = content_hash
+            else:
+                split = numbers.split(HASH_BETWEEN)
+                if len(split) != 32:
+                    raise _Unexpected
+                digest = bytes(map(BYTES.__getitem__, split))
+            self.last_hash = (numbers, digest)
         return self.last_hash[1]
 
     def link(self) -> Link:
@@ -133,17 +149,38 @@ class Scanner:
         if match is None:
             raise _Unexpected
         self.at = match.end()
-        link_id, parent, parent_hash, own_hash = match.groups()
+        link_id, parent, parent_numbers, numbers = match.groups()
         where = f"commit {link_id}"
+        message, mutations = self.content(where)
+        parent_hash = None if parent_numbers is None else self.digest(parent_numbers)
+        content_hash = commit_hash(parent_hash or NO_PARENT, message, encode_all(mutations))
+        return Link(
+            shape.u64(int(link_id), where),
+            None if parent == "null" else shape.u64(int(parent), where),
+            parent_hash,
+            self.digest(numbers, content_hash),
+            message,
+            mutations,
+            content_hash,
+        )
+
+    def content(self, where: str) -> tuple[str | None, tuple[Mutation, ...]]:
+        """The message that begins here, and the mutations."""
+        match = PLAIN.match(self.text, self.at)
+        if match is not None:
+            self.at = match.end()
+            plain, node_id, key, integer, string, positional = match.groups()
+            value: Value
+            if integer is not None:
+                value = shape.integer(int(integer), where)
+            else:
+                value = float(positional) if string is None else string
+            return plain, (SetField(shape.u64(int(node_id), where), key, value),)
         message = self.value()
         self.skip(',\n      "mutations": ')
         mutations = shape.array(self.value(), where)
         self.skip("\n    }")
-        return Link(
-            shape.u64(int(link_id), where),
-            None if parent == "null" else shape.u64(int(parent), where),
-            None if parent_hash is None else self.digest(parent_hash),
-            self.digest(own_hash),
+        return (
             None if message is None else shape.text(message, where),
             tuple([shape.mutation(item, where) for item in mutations]),
         )
@@ -171,7 +208,7 @@ class Scanner:
 
 def scan(text: str) -> Parts | None:
     """The parts of a file that is written as the first engine writes it, and has a commit; None for any other."""
-    if not text.startswith(START) or MINUS_ZERO.search(text):
+    if not text.startswith(START) or ("-0" in text and MINUS_ZERO.search(text)):
         return None
     try:
         return Scanner(text).parts()
@@ -251,14 +288,17 @@ def parse_link(item: Any, index: int) -> Link:
     where = f"commits[{index}]"
     needed, optional = ("id", "hash", "mutations"), ("parent", "parent_hash", "message")
     item = shape.record(item, needed, where, 3, optional)
-    message = item.get("message")
+    message = None if item.get("message") is None else shape.text(item["message"], where)
+    parent_hash = shape.optional_hash(item.get("parent_hash"), where)
+    mutations = tuple([shape.mutation(inner, where) for inner in shape.array(item["mutations"], where)])
     return Link(
         shape.u64(item["id"], where),
         shape.optional_u64(item.get("parent"), where),
-        shape.optional_hash(item.get("parent_hash"), where),
+        parent_hash,
         shape.digest(item["hash"], where),
-        None if message is None else shape.text(message, where),
-        tuple([shape.mutation(inner, where) for inner in shape.array(item["mutations"], where)]),
+        message,
+        mutations,
+        commit_hash(parent_hash or NO_PARENT, message, encode_all(mutations)),
     )
 
 

@@ -10,10 +10,10 @@ from typing import Any
 
 from mmsb.errors import MMSBError
 from myosotis import v1, v1_shape
-from myosotis.chain import NO_PARENT, Commit, commit_hash
+from myosotis.chain import Commit
 from myosotis.errors import MyosotisError
 from myosotis.graph import Graph
-from myosotis.mutations import SetField, encode_all
+from myosotis.mutations import SetField
 from myosotis.v1_parse import Link, parse_link
 from myosotis.v1_text import misread_floats
 from myosotis.values import ID_MOST
@@ -88,8 +88,7 @@ def sound_prefix(data: bytes) -> tuple[v1.Document, int | None]:
         sound = (
             link.parent == last and link.id == (link.id if last is None else last + 1) and link.parent_hash == parent
         )
-        encoded = encode_all(link.mutations)
-        if not sound or commit_hash(parent or NO_PARENT, link.message, encoded) != link.hash:
+        if not sound or link.content_hash != link.hash:
             first_bad = link.id
             break
         try:
