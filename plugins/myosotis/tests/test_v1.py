@@ -242,7 +242,20 @@ def test_values_in_other_words(text, value):
     assert mutation.encode() == SetField(1, "k", value).encode()
 
 
-@pytest.mark.parametrize("spelling", ['"Int": -0', '"Float": 1', '"Float": 1e0', '"Int": 1.0', '"Int": 01'])
+@pytest.mark.parametrize(
+    "spelling",
+    [
+        '"Int": -0',
+        '"Int": 1.0',
+        '"Int": 01',
+        '"Int": 9223372036854775808',
+        '"Str": "\t"',
+        '"Str": "\\x"',
+        '"Float": 1',
+        '"Float": 1e0',
+        '"Float": 1.00',
+    ],
+)
 def test_numbers_in_a_file_that_is_otherwise_canonical(spelling):
     document = memory(("a", [*CREATES, SetField(1, "k", 1.0)]))
     text = v1.write(document).decode().replace('"Float": 1.0', spelling)
