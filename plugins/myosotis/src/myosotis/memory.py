@@ -58,7 +58,7 @@ class Memory(Staging):
         """Use Memory.open()."""
         super().__init__(opened.store)
         self.path = opened.path
-        self.read_only = opened.read_only
+        self.read_only = self._refusing = opened.read_only
         self._folder: Folder | None = opened.folder
         self._checkpoints = opened.checkpoints
         self._watchers = Watchers()
@@ -123,7 +123,8 @@ class Memory(Staging):
         label: its name, which at() finds. meta: what JSON can hold, kept beside the chain ("author" and so on).
         timestamp: an aware datetime or seconds since 1970, kept in meta. NothingToCommitError, InvalidValueError.
         """
-        self._check_writable()
+        if self._refusing:
+            self._check_writable()
         if not self._pending:
             raise NothingToCommitError("Nothing was changed since the last commit. Change something first.")
         if label is not None:
@@ -350,7 +351,7 @@ class Memory(Staging):
         """Folds what is not folded yet, and closes. What is staged and not kept is lost. May be called again."""
         if self._closed:
             return
-        self._closed = True
+        self._closed = self._refusing = True
         try:
             if not self.read_only:
                 self._store.settle()

@@ -10,12 +10,15 @@ from myosotis.errors import MyosotisError
 from myosotis.graph import Graph, Node
 from myosotis.mutations import CreateNode, Mutation, SetField, decode_all
 from myosotis.store import Store, next_after
-from myosotis.values import check, check_key
+from myosotis.values import Value, check, check_key
 from myosotis.view import View
+
+# The fields of a node, and whether it is a tombstone.
+Before = tuple[dict[str, Value], bool]
 
 
 class Nodes(dict[int, Node]):
-    """Nodes by id, each read from the store when it is first asked for."""
+    """Nodes by id, each read from the store when it is first asked for by `[]`; get() finds those that were read."""
 
     def __init__(self, store: Store) -> None:
         super().__init__()
@@ -28,21 +31,10 @@ class Nodes(dict[int, Node]):
         self[node_id] = node
         return node
 
-    def get(self, node_id: int, default: Any = None) -> Any:
-        """The node, or `default`."""
-        try:
-            return self[node_id]
-        except KeyError:
-            return default
-
     def __contains__(self, node_id: object) -> bool:
         return dict.__contains__(self, node_id) or (
             type(node_id) is int and self._store.nodes.page_of(node_id) is not None
         )
-
-    def forget(self) -> None:
-        """Lets all go, to be read again."""
-        self.clear()
 
 
 class Staging(View):
@@ -51,6 +43,8 @@ class Staging(View):
     The value of a field is changed in place only while its SetField is the newest mutation, which is therefore encoded
     last: when another one follows, or at the commit.
     """
+
+    _refusing = False  # changes, for which _check_writable() has the reason
 
     def __init__(self, store: Store) -> None:
         self._store = store
@@ -63,8 +57,8 @@ class Staging(View):
         """Nothing is staged."""
         self._pending: list[Mutation] = []
         self._encoded: list[bytes] = []
-        # Each node that was changed as it was before; None: there was none.
-        self._before: dict[int, Node | None] = {}
+        # Fields of each node that was changed, and whether it was a tombstone, as before; None: there was no such node.
+        self._before: dict[int, Before | None] = {}
 
     @property
     def next_node_id(self) -> int:
@@ -80,8 +74,10 @@ class Staging(View):
 
     def peek(self, node_id: int) -> Node | None:
         """The node of an id, None when there is none."""
-        node: Node | None = self._nodes.get(node_id)
-        return node
+        try:
+            return self._nodes[node_id]
+        except KeyError:
+            return None
 
     def ids(self) -> list[int]:
         """The ids of all nodes, ascending, tombstones and staged nodes included."""
@@ -100,15 +96,19 @@ class Staging(View):
 
         The value of a SetField must be checked, and the memory's own from now on.
         """
-        self._check_writable()
-        node_id = mutation.id
-        if node_id in self._before:
+        if self._refusing:
+            self._check_writable()
+        node_id, before = mutation.id, self._before
+        if node_id in before:
             self._graph.apply(mutation)
         else:
-            node = self._nodes.get(node_id)
-            before = None if node is None else node.copy()
+            try:
+                node = self._nodes[node_id]
+                was = node.fields.copy(), node.deleted
+            except KeyError:
+                was = None
             self._graph.apply(mutation)
-            self._before[node_id] = before
+            before[node_id] = was
         if len(self._encoded) < len(self._pending):
             self._encoded.append(self._pending[-1].encode())
         self._pending.append(mutation)
@@ -121,15 +121,15 @@ class Staging(View):
                 check_key(mutation.key)
                 check(mutation.value, mutation.key)
         self._seal()
-        count, before = len(self._pending), {m.id: _copy(self._nodes.get(m.id)) for m in mutations}
-        known = set(self._before)
+        count, known = len(self._pending), set(self._before)
+        before = {node_id: self._now(node_id) for node_id in dict.fromkeys(mutation.id for mutation in mutations)}
         try:
             for mutation in mutations:
                 self.stage(mutation)
         except MyosotisError:
             del self._pending[count:], self._encoded[count:]
-            for node_id, node in before.items():
-                self._put_back(node_id, node)
+            for node_id, was in before.items():
+                self._put_back(node_id, was)
                 if node_id not in known:
                     self._before.pop(node_id, None)
             raise
@@ -145,8 +145,8 @@ class Staging(View):
             return
         self.stage(SetField(node_id, key, root))
         before = self._before[node_id]
-        if before is not None and before.fields.get(key) is root:
-            before.fields[key] = plain(root)
+        if before is not None and before[0].get(key) is root:
+            before[0][key] = plain(root)
 
     def _create(self, kind: str, fields: dict[str, Any]) -> int:
         """Stages a node with fields, or nothing. Returns its id."""
@@ -161,15 +161,20 @@ class Staging(View):
 
     def _restore(self) -> None:
         """Undoes what is staged."""
-        for node_id, node in self._before.items():
-            self._put_back(node_id, node)
+        for node_id, was in self._before.items():
+            self._put_back(node_id, was)
         self._begin()
 
-    def _put_back(self, node_id: int, node: Node | None) -> None:
-        if node is None:
+    def _now(self, node_id: int) -> Before | None:
+        node = self.peek(node_id)
+        return None if node is None else (node.fields.copy(), node.deleted)
+
+    def _put_back(self, node_id: int, was: Before | None) -> None:
+        if was is None:
             self._nodes.pop(node_id, None)
         else:
-            self._nodes[node_id] = node
+            node = self._nodes[node_id]
+            node.fields, node.deleted = was
 
     def _seal(self) -> bytes:
         """What is staged, encoded: from now on, no change in place is part of it."""
@@ -183,7 +188,3 @@ class Staging(View):
 
     def _check_writable(self) -> None:
         """ReadOnlyError, ClosedError."""
-
-
-def _copy(node: Node | None) -> Node | None:
-    return None if node is None else node.copy()

@@ -132,8 +132,11 @@ class Store:
         intent = layout.encode_intent(mutations, None if short else label, meta, stored_hash)
         batch = Batch(state, layout.SOURCE, label if short else None, intent)
         try:
-            changed = () if only is not None and self.nodes.stage_value(batch, only, mutations) else tuple(nodes)
-            runs = self.nodes.stage(batch, changed)
+            changed: tuple[Node, ...] = ()
+            runs = self.nodes.runs
+            if only is None or not self.nodes.stage_value(batch, only, mutations):
+                changed = tuple(nodes)
+                runs = self.nodes.stage(batch, changed)
             expected, after = state.seq + 1, head
             # Most commits change nothing but fields: what the head page says of them follows from the log.
             plain = runs is self.nodes.runs and not meta and stored_hash is None and next_node_id == head.next_node_id
