@@ -7,12 +7,10 @@ import subprocess
 import sys
 
 import pytest
-from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 from myosotis import Memory, v1
 from myosotis.cli import COMMANDS
-from myosotis.cli.app import commands
 from myosotis.cli.common import shown, value_of
 from myosotis.errors import InvalidValueError
 from myosotis.values import Ref, encode
@@ -37,34 +35,6 @@ myo history
 myo show <node_id> --at <commit>
 myo diff <commit_a> <commit_b>
 """
-
-
-@pytest.fixture
-def myo(tmp_path, monkeypatch):
-    """Runs a command in a folder of its own; returns what it printed. `code`: the exit status that is expected."""
-    monkeypatch.chdir(tmp_path)
-    for name in ("MYO_FILE", "MYO_AUTHOR"):
-        monkeypatch.delenv(name, raising=False)
-
-    def run(*arguments, code=0, text=None):
-        result = CliRunner().invoke(commands, [str(argument) for argument in arguments], input=text)
-        assert result.exit_code == code, result.output
-        assert result.exception is None or isinstance(result.exception, SystemExit)
-        return result.stdout if code == 0 else result.stderr
-
-    return run
-
-
-@pytest.fixture
-def agent(myo):
-    """A memory with one agent and two commits."""
-    myo("init", "state.myo")
-    myo("create", "Agent")
-    myo("set", 1, "goal", "Explore")
-    myo("commit", "initial goal", "--timestamp", "2026-01-02T03:04:05")
-    myo("set", 1, "goal", "Rest")
-    myo("commit", "second goal", "--author", "Ida", "--meta", "why=tired", "--timestamp", "2026-01-03T03:04:05+0100")
-    return myo
 
 
 def document(output):
@@ -273,65 +243,6 @@ def test_diff_and_blame(agent):
     assert "before the history that is kept" in agent("blame", 1, "goal")
 
 
-def test_stats(agent):
-    facts = document(agent("stats", "--json"))
-    assert (facts["nodes"], facts["commits"], facts["fields"], facts["types"]) == (1, 2, 1, {"Agent": 1})
-    assert facts["bytes"] > os.path.getsize("state.myo")
-    assert "Agent: 1 node" in agent("stats")
-
-
-def test_compact(agent):
-    before = document(agent("stats", "--json"))["state_hash"]
-    assert agent("compact", "--at", 1) == "Compacted log in state.myo\n"
-    assert [entry["id"] for entry in document(agent("history", "--json"))] == [2]
-    assert document(agent("compact", "--json")) == {"file": "state.myo", "commits": 0}
-    assert document(agent("stats", "--json"))["state_hash"] == before
-    assert "cannot be folded" in agent("compact", code=1)
-
-
-def test_verify_and_recover(agent):
-    assert "All is well: 2 commits" in agent("verify")
-    with open("state.myo") as file:
-        text = file.read()
-    with open("state.myo", "w") as file:
-        file.write(text.replace('"Rest"', '"Work"'))
-    assert document(fault(agent, "--json"))["first_bad"] == 2
-    assert "The first bad record is commit 2. 1 commit before it survives." in fault(agent)
-    assert agent("history", code=1).startswith("Error: Corrupt commit hash: commit 2")
-    assert agent("recover").splitlines()[-1] == "Recovered 2 commits from its journal to state.recovered.myo"
-    os.rename("state.myo.journal", "aside")
-    assert "Recovered 1 commit from the file to one.myo" in agent("recover", "-o", "one.myo")
-    assert [entry["id"] for entry in document(agent("history", "-f", "state.recovered.myo", "--json"))] == [1, 2]
-    assert [entry["id"] for entry in document(agent("history", "-f", "one.myo", "--json"))] == [1]
-    assert "Choose another path" in agent("recover", "-o", "one.myo", code=2)
-    assert document(agent("--unsafe", "history", "--json"))[1]["mutations"][0]["value"] == "Work"
-
-
-def test_numbers_that_the_first_engine_misreads(myo):
-    myo("init", "state.myo")
-    myo("create", "A", "x=90.28571428571429")
-    result = CliRunner().invoke(commands, ["commit"])
-    assert result.exit_code == 0 and "Warning: The first engine reads 90.28571428571429" in result.stderr
-    assert myo("verify").splitlines()[1] == "The first engine would refuse this file: it reads 1 number as another."
-    assert document(myo("verify", "--json"))["misread"] == 1
-
-
-def test_a_file_that_is_away_and_stores(agent):
-    os.rename("state.myo", "aside")
-    assert "All is well: 2 commits" in agent("verify")
-    assert len(document(agent("history", "--json"))) == 2
-    assert "Failed to read file" in agent("recover", code=1)
-    os.rename("aside", "state.myo")
-    agent("convert", "state.myo", "store.mmsb", "--json")
-    assert "All is well: 2 commits" in agent("verify", "-f", "store.mmsb")
-    assert "mmsb salvage store.mmsb" in agent("recover", "-f", "store.mmsb", code=2)
-    with open("state.myo", "a") as file:
-        file.write("x")
-    os.rename("state.myo.journal", "aside")
-    facts = document(agent("recover", "--json"))
-    assert (facts["commits"], facts["source"], facts["first_bad"]) == (2, "the file", None)
-
-
 def test_every_command_speaks_json(agent):
     assert document(agent("set", 1, "k", "@1", "--json")) == {"id": 1, "key": "k", "value": {"@": 1}}
     assert document(agent("delete", 1, "k", "--json")) == {"id": 1, "key": "k"}
@@ -343,74 +254,6 @@ def test_every_command_speaks_json(agent):
     text = agent("export")
     assert document(agent("import", "-", "copy.myo", "--json", text=text)) == {"file": "copy.myo", "nodes": 1}
     agent("commit", "--meta", "noequals", code=2)
-
-
-def fault(myo, *arguments):
-    """What `myo verify` prints of a memory that is not sound."""
-    result = CliRunner().invoke(commands, ["verify", *arguments])
-    assert result.exit_code == 1
-    return result.stdout
-
-
-def test_fork_and_convert(agent):
-    assert agent("fork", "past.myo", "--at", "initial goal") == "Forked state.myo at commit 1 to past.myo\n"
-    agent("-f", "past.myo", "set", 1, "goal", "Swim")
-    agent("-f", "past.myo", "commit")
-    assert [len(document(agent("-f", name, "history", "--json"))) for name in ("past.myo", "state.myo")] == [2, 2]
-    agent("convert", "state.myo", "store.mmsb")
-    agent("convert", "store.mmsb", "back.myo")
-    hashes = [
-        [entry["hash"] for entry in document(agent("history", "--json", "--file", name))]
-        for name in ("state.myo", "store.mmsb", "back.myo")
-    ]
-    assert hashes[0] == hashes[1] == hashes[2]
-    with open("state.myo", "rb") as before, open("back.myo", "rb") as after:
-        assert before.read() == after.read()
-    for arguments in (["fork", "back.myo"], ["convert", "state.myo", "back.myo"]):
-        assert "Choose another path" in agent(*arguments, code=2)
-
-
-def test_export_and_import(agent):
-    agent("create", "Place", "owner=@1", 'map={"@": [1, 2.5]}')
-    agent("delete", 1)
-    agent("commit", "third")
-    text = agent("export")
-    assert document(text)["2"]["fields"]["owner"] == {"@": 1}
-    agent("import", "-", "copy.myo", text=text)
-    assert agent("export", "--file", "copy.myo") == text
-    assert agent("export", "json", "--at", 1) != text
-    assert agent("export", "dot").startswith("digraph")
-    agent("export", "graphml", "-o", "graph.xml")
-    with open("graph.xml", encoding="utf-8") as file:
-        assert "<graphml" in file.read()
-    agent("export", "v1", "-o", "out.myo")
-    with open("state.myo", "rb") as before, open("out.myo", "rb") as after:
-        assert before.read() == after.read()
-    agent("export", "v1", code=2)
-    assert "no graph" in agent("import", "-", "bad.myo", text='{"1": {}}', code=1)
-    assert not os.path.exists("bad.myo")
-
-
-def test_which_file(myo, monkeypatch):
-    assert "This folder has no memory" in myo("history", code=2)
-    with Memory.open("a.myo"):
-        pass
-    assert document(myo("status", "--json"))["file"] == "a.myo"  # the only one
-    with Memory.open("b.mmsb"):
-        pass
-    assert "several memories: a.myo, b.mmsb" in myo("status", code=2)
-    myo("init", "a.myo")
-    assert document(myo("status", "--json"))["file"] == "a.myo"  # the one that was initialised here
-    monkeypatch.setenv("MYO_FILE", "b.mmsb")
-    assert document(myo("status", "--json"))["file"] == "b.mmsb"
-    assert document(myo("--file", "a.myo", "status", "--json"))["file"] == "a.myo"
-    assert document(myo("--file", "a.myo", "status", "--file", "b.mmsb", "--json"))["file"] == "b.mmsb"
-    assert "There is no memory at c.myo" in myo("-f", "c.myo", "status", code=2)
-    assert not os.path.exists("c.myo")
-    os.mkdir("folder")
-    myo("init", "folder/d.myo")
-    monkeypatch.delenv("MYO_FILE")
-    assert document(myo("status", "--json"))["file"] == os.path.join("folder", "d.myo")
 
 
 def test_exit_codes_and_errors(agent):
@@ -425,13 +268,6 @@ def test_exit_codes_and_errors(agent):
     assert agent("status").endswith("Nothing is staged.\n")
     error = document(agent("set", 1, "k", "[1, null]", "--json", code=1))["error"]
     assert (error["type"], error["facts"]) == ("InvalidValueError", {"path": "k[1]"})
-
-
-def test_a_second_writer_is_refused(agent):
-    with Memory.open("state.myo") as memory:
-        memory.create("Mine")
-        assert "Another process writes" in agent("create", "Agent", code=1)
-        assert len(document(agent("history", "--json"))) == 2
 
 
 def test_names_that_a_terminal_should_not_see(myo):
