@@ -176,7 +176,18 @@ def test_another_program_wrote_while_commits_were_not_folded(path: Path, tmp_pat
 
 
 @pytest.mark.parametrize(
-    "content", [b"", b"{", b"[]", b"\xff", b'{"files": 1}', b'{"commit": 1, "hash": "x", "files": [1]}']
+    "content",
+    [
+        b"",
+        b"{",
+        b"[]",
+        b"\xff",
+        b'{"files": 1}',
+        b'{"commit": 1, "hash": "x", "files": [1]}',
+        b'{"commit": "1", "hash": "x", "files": [], "checkpoints": []}',
+        b'{"commit": 1, "hash": "x", "files": [], "checkpoints": []}',
+        b'{"commit": 1, "hash": 2, "files": [{"sha256": "", "size": 1, "mtime_ns": 1, "inode": 1}], "checkpoints": []}',
+    ],
 )
 def test_a_damaged_record_is_told(path: Path, content: bytes) -> None:
     with Memory.open(path) as memory:

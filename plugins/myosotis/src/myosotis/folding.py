@@ -12,7 +12,7 @@ import json
 import os
 import threading
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import IO, Any
 
 from myosotis import documents, v1
 from myosotis.errors import CorruptJournalError, LockedError
@@ -56,42 +56,40 @@ class Journal:
         self.file_path = file_path
         self.path = f"{file_path}.journal"
         self.log_path = os.path.join(self.path, "log.mmsb")
-        self._lock_fd = -1
+        self._lock: IO[bytes] | None = None
 
     def lock(self) -> None:
         """Makes the folder and takes its lock. LockedError."""
         os.makedirs(self.path, exist_ok=True)
-        fd = os.open(os.path.join(self.path, "lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        file = open(os.path.join(self.path, "lock"), "ab")  # noqa: SIM115
         try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
-            os.close(fd)
+            file.close()
             raise LockedError(
                 f"Another process writes to {self.file_path}. Open it with read_only=True, or wait for it.",
                 path=self.file_path,
             ) from error
-        self._lock_fd = fd
+        self._lock = file
 
     def unlock(self) -> None:
         """Lets the lock go."""
-        if self._lock_fd >= 0:
-            os.close(self._lock_fd)
-            self._lock_fd = -1
+        if self._lock is not None:
+            self._lock.close()
+            self._lock = None
 
     def read(self) -> FoldRecord | None:
         """The record; None when there is none: nothing was committed to the journal yet. CorruptJournalError."""
         try:
             with open(os.path.join(self.path, "folded"), "rb") as file:
                 entries = json.loads(file.read(1 << 24))
-            entries["files"] = [Print(**each) for each in entries["files"]]
-            return FoldRecord(**entries)
+            return _record_of(entries)
         except (FileNotFoundError, NotADirectoryError):
             return None
         except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
             raise CorruptJournalError(
                 f"The record of the journal {self.path} cannot be read ({error}). Put the journal aside to open the "
-                "file "
-                "without the commits that are only in it.",
+                "file without the commits that are only in it.",
                 path=self.path,
             ) from error
 
@@ -107,6 +105,24 @@ class Journal:
         if found.st_size > READ_MOST and (found.st_mtime_ns, found.st_ino) in [(p.mtime_ns, p.inode) for p in known]:
             return True
         return bool(known) and file_sha256(self.file_path) in [each.sha256 for each in known]
+
+
+def _record_of(entries: Any) -> FoldRecord:
+    """The record in JSON that need not be trusted. ValueError, TypeError, KeyError."""
+    files = [Print(**each) for each in entries["files"]]
+    record = FoldRecord(entries["commit"], entries["hash"], files, entries["checkpoints"])
+    numbers = [
+        record.commit,
+        *record.checkpoints,
+        *(n for each in files for n in (each.size, each.mtime_ns, each.inode)),
+    ]
+    if not all(type(n) is int for n in numbers) or not all(
+        type(t) is str for t in (record.hash, *(f.sha256 for f in files))
+    ):
+        raise TypeError("a number or a hash is of another type")
+    if not files:
+        raise ValueError("no file is named")
+    return record
 
 
 def file_sha256(path: str) -> str:
@@ -189,14 +205,15 @@ class Folder:
         except BaseException as error:  # told by the next fold that is asked for
             self._failure = error
 
-    def _join(self) -> None:
+    def wait(self) -> None:
+        """Waits for a fold in the background."""
         if self._thread is not None:
             self._thread.join()
             self._thread = None
 
     def fold(self) -> None:
         """Folds everything that is committed. Nothing is done when the file has it all. FirstEngineWarning."""
-        self._join()
+        self.wait()
         head = self._store.head
         known = self._record is not None and (self._record.commit, self._record.hash) == (head.id, head.hash.hex())
         if not known or not os.path.exists(self.journal.file_path) or not self._current():

@@ -134,18 +134,31 @@ def _take_node(data: bytes) -> tuple[Node, int]:
 _PLAIN = b"\x01\x01m\x01"
 
 
-def notes_of(meta: Mapping[str, Any] | None, timestamp: datetime | float | None) -> dict[str, Any]:
+def moment_of(timestamp: Any) -> datetime | None:
+    """The moment of a timestamp in a commit's meta; None when it is none, or has no time zone."""
+    try:
+        if isinstance(timestamp, str):
+            moment = datetime.fromisoformat(timestamp)
+        elif isinstance(timestamp, int | float) and not isinstance(timestamp, bool):
+            moment = datetime.fromtimestamp(timestamp, UTC)
+        else:
+            return None
+    except (ValueError, OverflowError, OSError):
+        return None
+    return None if moment.utcoffset() is None else moment
+
+
+def notes_of(meta: Mapping[str, Any] | None, timestamp: datetime | str | float | None) -> dict[str, Any]:
     """The meta of a commit as it will be read again. InvalidValueError."""
     notes = dict(meta or {})
     if timestamp is not None:
-        if not isinstance(timestamp, datetime):
-            timestamp = datetime.fromtimestamp(timestamp, UTC)
-        if timestamp.utcoffset() is None:
+        notes["timestamp"] = timestamp.isoformat() if isinstance(timestamp, datetime) else timestamp
+        if moment_of(notes["timestamp"]) is None:
             raise InvalidValueError(
-                "A timestamp without a time zone is ambiguous. Use an aware one, like datetime.now(UTC).",
+                f"{timestamp!r} is no timestamp. Use an aware datetime (like datetime.now(UTC)), its ISO 8601 form, or "
+                "seconds since 1970.",
                 path="timestamp",
             )
-        notes["timestamp"] = timestamp.astimezone(UTC).isoformat()
     try:
         copied: dict[str, Any] = json.loads(json.dumps(notes, allow_nan=False))
     except (TypeError, ValueError, RecursionError) as error:

@@ -116,12 +116,13 @@ class Memory(Staging):
         self,
         label: str | None = None,
         meta: Mapping[str, Any] | None = None,
-        timestamp: datetime | float | None = None,
+        timestamp: datetime | str | float | None = None,
     ) -> Commit:
         """Makes what is staged permanent, all of it or nothing. Returns the commit.
 
         label: its name, which at() finds. meta: what JSON can hold, kept beside the chain ("author" and so on).
-        timestamp: an aware datetime or seconds since 1970, kept in meta. NothingToCommitError, InvalidValueError.
+        timestamp: an aware datetime, its ISO 8601 form, or seconds since 1970; kept in meta. NothingToCommitError,
+        InvalidValueError.
         """
         if self._refusing:
             self._check_writable()
@@ -172,7 +173,7 @@ class Memory(Staging):
         self,
         label: str | None = None,
         meta: Mapping[str, Any] | None = None,
-        timestamp: datetime | float | None = None,
+        timestamp: datetime | str | float | None = None,
     ) -> Iterator[Self]:
         """Commits when the block ends, if it changed anything; an exception discards what it staged.
 
@@ -323,6 +324,8 @@ class Memory(Staging):
         """
         self._check_writable()
         self._check_nothing_staged()
+        if self._folder is not None:
+            self._folder.wait()
         done = compact(self._store, self.head if at is None else self.commit_id(at))
         if self._folder is not None:
             self._folder.fold()

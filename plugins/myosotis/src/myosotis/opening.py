@@ -81,8 +81,12 @@ def _open_store(path: str, read_only: bool, durability: str | None, new: Documen
 def _read_file(path: str, mode: Mode) -> Opened:
     journal = Journal(path)
     record = journal.read()
-    if record is not None and (not os.path.exists(path) or journal.holds(record)):
-        return Opened(Store(open_state(journal.log_path, read_only=True)), path, True, None, tuple(record.checkpoints))
+    while record is not None:
+        if not os.path.exists(path) or journal.holds(record):
+            store = Store(open_state(journal.log_path, read_only=True))
+            return Opened(store, path, True, None, tuple(record.checkpoints))
+        if record == (record := journal.read()):  # else a writer folded meanwhile
+            break
     document = v1.read_file(path, mode)
     if record is not None:
         _added(path, record.commit, record.hash, document)

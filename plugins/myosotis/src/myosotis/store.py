@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from mmsb.state import State
 
 ANCHOR_REACH = 2 * layout.ANCHOR_EVERY
+ANCHORS_MOST = 4096
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -225,9 +226,9 @@ class Store:
         head = self._anchors.get(seq)
         if head is None:
             head = Head.decode(self.state.at(seq).page(self._head_page).read(), self.state.path)
+            if len(self._anchors) >= ANCHORS_MOST:
+                self._anchors = {}  # a fold in the background may hold the old one
             self._anchors[seq] = head
-            if len(self._anchors) > 4096:
-                self._anchors.pop(next(iter(self._anchors)))
         return head
 
     def seq_of(self, commit_id: int) -> int:
@@ -299,7 +300,7 @@ class Store:
         if first > last:
             return
         for record in self._records_from(self._start(self.seq_of(first - 1)), self.seq_of(last)):
-            if record.id >= first:
+            if first <= record.id <= last:
                 yield record
 
     def records_at(self, seqs: Iterable[int]) -> Iterator[Record]:
@@ -351,7 +352,5 @@ def next_after(node_id: int) -> int:
 
 def time_of(meta: dict[str, Any], time_ns: int) -> int:
     """When a commit was made, ns since 1970: what its meta says, else what the log says."""
-    try:
-        return (datetime.fromisoformat(meta["timestamp"]) - EPOCH) // EPOCH.resolution * 1000
-    except (KeyError, TypeError, ValueError):
-        return time_ns
+    moment = layout.moment_of(meta.get("timestamp"))
+    return time_ns if moment is None else (moment - EPOCH) // EPOCH.resolution * 1000
