@@ -144,3 +144,26 @@ def test_stats(agent):
     assert (facts["nodes"], facts["commits"], facts["fields"], facts["types"]) == (1, 2, 1, {"Agent": 1})
     assert facts["bytes"] > os.path.getsize("state.myo")
     assert "Agent: 1 node" in agent("stats")
+
+
+def test_a_damaged_store(myo):
+    with Memory.open("store.mmsb") as memory:
+        node = memory.create("A", n=0)
+        for number in range(100):
+            node.n = number
+            memory.commit()
+    place = "store.mmsb/log/00000001.seg"
+    with open(place, "rb") as file:
+        log = bytearray(file.read())
+    log[len(log.rstrip(b"\0")) // 2] ^= 0xFF
+    with open(place, "wb") as file:
+        file.write(log)
+    facts = document(fault(myo, "--json"))
+    kept = facts["first_bad"] - 1
+    assert 20 < kept < 80
+    assert facts["sentence"].endswith(f"The first bad record is commit {kept + 1}. {kept} commits before it survive.")
+    # What is intact is shown, and nobody takes it for the whole.
+    result = CliRunner().invoke(commands, ["history", "--json"])
+    assert result.exit_code == 1 and "damaged" in result.stderr
+    assert [entry["id"] for entry in document(result.stdout)] == list(range(1, kept + 1))
+    assert "damaged" in myo("set", 1, "n", 5, code=1)

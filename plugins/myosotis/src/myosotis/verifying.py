@@ -39,14 +39,14 @@ class Verification:
 
 
 def verify(store: Store, folder: Folder | None) -> Verification:
-    """Checks the log, replays every commit, and compares the graph with the pages and the file with the record."""
+    """Checks the log, replays every commit, and compares the graph with the pages and the file with the record.
+
+    Of a damaged log, the commits before the damage are replayed as well, to say how many survive.
+    """
+    damage = _damage(store)
     sound = 0
     last: Record | None = None
     try:
-        report = store.state.verify()
-        faults = [finding for finding in report.findings if finding.severity == FAULT]
-        if faults:
-            raise CorruptJournalError(f"{faults[0].sentence} {faults[0].advice}", path=store.state.path)
         graph = Graph() if store.head.genesis is None else graph_at(store, store.head.base_id)
         if store.head.genesis is not None and graph.state_hash() != store.head.genesis:
             raise CorruptJournalError(
@@ -62,8 +62,16 @@ def verify(store: Store, folder: Folder | None) -> Verification:
         if folder is not None:
             folder.check()
     except MMSBError as error:
-        return Verification(sound, error, None if last is None else last.id)
-    return Verification(sound)
+        return Verification(sound, damage or error, None if last is None else last.id)
+    return Verification(sound) if damage is None else Verification(sound, damage, store.head.base_id + sound + 1)
+
+
+def _damage(store: Store) -> CorruptJournalError | None:
+    """What is wrong with the log as mmsb sees it."""
+    for found in store.state.verify().findings:
+        if found.severity == FAULT:
+            return CorruptJournalError(f"{found.sentence} {found.advice}", path=store.state.path)
+    return None
 
 
 def _check_record(store: Store, record: Record) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from mmsb.cli.common import DAMAGE
 from mmsb.cli.output import Failure, printable
 from mmsb.errors import MMSBError
 from myosotis import __version__
@@ -40,7 +41,7 @@ class Commands(click.Group):
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always", UserWarning)
             try:
-                return super().invoke(ctx)
+                result = super().invoke(ctx)
             except BrokenPipeError:
                 raise  # the reader of our output left; click ends quietly
             except (MMSBError, OSError) as error:
@@ -48,6 +49,9 @@ class Commands(click.Group):
             finally:
                 for text in dict.fromkeys(str(warning.message) for warning in caught):
                     click.echo(f"Warning: {printable(text)}", err=True)
+        if DAMAGE in ctx.meta:
+            raise Refusal(ctx.meta[DAMAGE])
+        return result
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from mmsb.cli.common import Place
+from mmsb.cli.common import DAMAGE, Place
 from myosotis.errors import InvalidValueError
 from myosotis.exports import from_json_value, json_value
 from myosotis.values import ID_MOST, Ref, Value, check
@@ -71,7 +71,11 @@ def open_memory(path: str, read_only: bool = False) -> Memory:
     if not (os.path.exists(path) or os.path.exists(f"{path}.journal")):
         raise click.UsageError(f"There is no memory at {path}. `myo init {path}` makes one.")
     unsafe = click.get_current_context().find_root().params["unsafe"]
-    return Memory.open(path, mode="unsafe" if unsafe else "strict", read_only=read_only)
+    memory = Memory.open(path, mode="unsafe" if unsafe else "strict", read_only=read_only)
+    damage = memory.state.recovered.damage
+    if damage is not None:  # what is before it is shown, and the command then ends with it as its error
+        click.get_current_context().find_root().meta[DAMAGE] = damage
+    return memory
 
 
 def absent(path: str) -> None:

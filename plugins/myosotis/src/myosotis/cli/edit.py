@@ -133,7 +133,7 @@ def commit_command(
     elif timestamp.tzinfo is None:
         timestamp = timestamp.replace(tzinfo=UTC)
     with open_memory(path) as memory:
-        commit = memory.commit(message, meta, timestamp)
+        commit = memory.commit(message, meta, timestamp.astimezone(UTC))
     if wants_json:
         print_json({"id": commit.id, "label": message, "hash": commit.hash, "mutations": len(commit.mutations)})
     elif message is None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -25,12 +25,11 @@ from myosotis.cli.common import NodeId, at_option, file_option, graph_now, node_
 from myosotis.cli.edit import change_document, change_row
 from myosotis.errors import NodeNotFoundError
 from myosotis.exports import json_value
+from myosotis.layout import moment_of
 from myosotis.values import references
 
 When = int | str | datetime
 HASH_SHOWN = 12
-# Characters of a timestamp, up to its seconds.
-SECONDS = 19
 
 
 def commit_document(commit: Commit) -> dict[str, Any]:
@@ -65,7 +64,7 @@ def history_command(node: int | None, field: str | None, limit: int | None, path
     rows = (
         (
             commit.id,
-            str(commit.meta.get("timestamp", ""))[:SECONDS].replace("T", " "),
+            time_of(commit),
             commit.label,
             commit.meta.get("author"),
             len(commit.mutations),
@@ -75,6 +74,12 @@ def history_command(node: int | None, field: str | None, limit: int | None, path
     )
     if not print_table(("commit", "time", "label", "author", "changes", "hash"), rows, right=("commit", "changes")):
         click.echo("no commits")
+
+
+def time_of(commit: Commit) -> str:
+    """The time that was noted with a commit, in UTC; nothing when there is none."""
+    moment = moment_of(commit.meta.get("timestamp"))
+    return "" if moment is None else f"{moment.astimezone(UTC):%Y-%m-%d %H:%M:%S}"
 
 
 @click.command("log")
