@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import shutil
 import subprocess
@@ -71,11 +72,14 @@ def test_a_fold_in_the_background(path: Path, monkeypatch) -> None:
     assert len(v1.read_file(path).commits) == 25
 
 
-def test_a_fold_in_the_background_that_failed_is_told(path: Path, monkeypatch) -> None:
+def test_a_fold_in_the_background_that_failed_is_told(path: Path, monkeypatch, caplog) -> None:
     monkeypatch.setattr(folding, "FOLD_LEAST", 5)
     memory = Memory.open(path)
     path.write_bytes(EMPTY + b" ")
-    count(memory, 6)
+    with caplog.at_level(logging.ERROR, logger="myosotis"):
+        count(memory, 6)
+        memory._folder.wait()
+    assert "in the background failed" in caplog.text
     with pytest.raises(CorruptJournalError, match="another program while"):
         memory.flush()
     with pytest.raises(CorruptJournalError):
@@ -83,6 +87,33 @@ def test_a_fold_in_the_background_that_failed_is_told(path: Path, monkeypatch) -
     path.unlink()
     with Memory.open(path) as memory:
         assert memory.head == 6
+
+
+def test_two_crashes_between_saying_and_renaming(path: Path, monkeypatch) -> None:
+    """The file is then neither of the two that were said last, and still known."""
+    with Memory.open(path) as memory:
+        count(memory, 1)
+    before = path.read_bytes()
+    rename = os.rename
+
+    def crash(source: str, target: str) -> None:
+        if target == str(path):
+            raise InterruptedError("as if the process had ended here")
+        rename(source, target)
+
+    for times in (1, 2, 3):
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "rename", crash)
+            memory = Memory.open(path)
+            count(memory, 1)
+            with pytest.raises(InterruptedError):
+                memory.flush()
+            with pytest.raises(InterruptedError):
+                memory.close()
+        assert path.read_bytes() == before, times
+    with Memory.open(path) as memory:
+        assert memory.head == 4 and memory.verify().ok
+    assert len(v1.read_file(path).commits) == 4
 
 
 def test_the_journal_alone_gives_the_file_back(path: Path) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import json
+import logging
 import os
 import threading
 from dataclasses import asdict, dataclass, field
@@ -18,6 +19,7 @@ from myosotis import documents, v1
 from myosotis.errors import CorruptJournalError, LockedError
 from myosotis.store import Store
 
+_log = logging.getLogger("myosotis")
 # A file up to this size is always read to see whether it is the one that was folded; of a larger one, size, time and
 # inode are enough.
 READ_MOST = 1 << 22
@@ -98,13 +100,20 @@ class Journal:
         data = json.dumps(asdict(record), indent=1).encode()
         write_aside(os.path.join(self.path, "folded"), data)
 
-    def holds(self, record: FoldRecord) -> bool:
-        """Whether the file is one that the record knows. OSError."""
+    def found(self, record: FoldRecord) -> Print | None:
+        """Which of the files that the record knows the file is; None when it is another one. OSError."""
         found = os.stat(self.file_path)
         known = [each for each in record.files if each.size == found.st_size]
-        if found.st_size > READ_MOST and (found.st_mtime_ns, found.st_ino) in [(p.mtime_ns, p.inode) for p in known]:
-            return True
-        return bool(known) and file_sha256(self.file_path) in [each.sha256 for each in known]
+        if found.st_size > READ_MOST:
+            for each in known:
+                if (found.st_mtime_ns, found.st_ino) == (each.mtime_ns, each.inode):
+                    return each
+        sha256 = file_sha256(self.file_path) if known else ""
+        return next((each for each in known if each.sha256 == sha256), None)
+
+    def holds(self, record: FoldRecord) -> bool:
+        """Whether the file is one that the record knows. OSError."""
+        return self.found(record) is not None
 
 
 def _record_of(entries: Any) -> FoldRecord:
@@ -167,7 +176,6 @@ class Folder:
         self._folded = -1 if record is None else record.commit
         self._wanted = 0
         self._thread: threading.Thread | None = None
-        self._failure: BaseException | None = None
         self._count_on()
 
     def _count_on(self) -> None:
@@ -202,8 +210,8 @@ class Folder:
     def _fold_behind(self) -> None:
         try:
             self._fold(self._store.head.id)
-        except BaseException as error:  # told by the next fold that is asked for
-            self._failure = error
+        except Exception:  # nothing is lost, and the next fold that is asked for raises it
+            _log.exception("Folding %s in the background failed.", self.journal.file_path)
 
     def wait(self) -> None:
         """Waits for a fold in the background."""
@@ -215,47 +223,53 @@ class Folder:
         """Folds everything that is committed. Nothing is done when the file has it all. FirstEngineWarning."""
         self.wait()
         head = self._store.head
-        known = self._record is not None and (self._record.commit, self._record.hash) == (head.id, head.hash.hex())
-        if not known or not os.path.exists(self.journal.file_path) or not self._current():
+        record = self._record
+        known = record is not None and (record.commit, record.hash) == (head.id, head.hash.hex())
+        if not known or self._present() is not self._newest():
             document = self._fold(head.id)
             self._count_on()
             v1.warn_of_misread_floats(document)
 
-    def _current(self) -> bool:
-        """Whether the file is the newest that the record knows."""
-        found = os.stat(self.journal.file_path)
-        newest = self._record.files[0] if self._record is not None else None
-        return newest is not None and (found.st_size, found.st_ino) == (newest.size, newest.inode)
+    def _newest(self) -> Print | None:
+        return None if self._record is None else self._record.files[0]
 
-    def _fold(self, commit_id: int) -> v1.Document:
-        """Folds up to a commit. Returns what was written."""
+    def _present(self) -> Print | None:
+        """Which of the files that the record knows is there; None when none is. CorruptJournalError for another one."""
         path = self.journal.file_path
-        if self._record is not None and os.path.exists(path) and not self.journal.holds(self._record):
+        if self._record is None or not os.path.exists(path):
+            return None
+        present = self.journal.found(self._record)
+        if present is None:
             raise CorruptJournalError(
                 f"{path} was written by another program while this one had it open. Everything committed is in "
                 f"{self.journal.path}; put the file aside and open the memory again.",
                 path=path,
             )
+        return present
+
+    def _fold(self, commit_id: int) -> v1.Document:
+        """Folds up to a commit. Returns what was written."""
+        present = self._present()
         document = documents.document(self._store, commit_id, self.checkpoints)
         data = v1.encode(document)
         digest = hashlib.sha256(data).hexdigest()
         commit_hash = documents.hash_at(self._store, commit_id)
 
         def say(fd: int) -> None:
-            before = self._record.files[:1] if self._record is not None else []
-            made = FoldRecord(commit_id, commit_hash, [print_of(fd, digest), *before], self.checkpoints)
-            self.journal.write(made)
-            self._record = made
+            # The one that is there, which is not always the newest that was said: a crash comes between.
+            before = [] if present is None else [present]
+            self._record = FoldRecord(commit_id, commit_hash, [print_of(fd, digest), *before], self.checkpoints)
+            self.journal.write(self._record)
 
-        write_aside(path, data, say)
+        write_aside(self.journal.file_path, data, say)
         self._folded = commit_id
         return document
 
     def check(self) -> None:
         """CorruptJournalError when the file is not the one that was folded."""
-        path = self.journal.file_path
-        if self._record is not None and not (os.path.exists(path) and self.journal.holds(self._record)):
-            raise CorruptJournalError(f"{path} is not the file that was folded. Open the memory again.", path=path)
+        if self._record is not None and self._present() is None:
+            path = self.journal.file_path
+            raise CorruptJournalError(f"{path} is gone. flush() writes it anew from the journal.", path=path)
 
     def close(self) -> None:
         """Folds what is left and lets the journal go."""
