@@ -257,7 +257,7 @@ def test_values_in_other_words(text, value):
     ],
 )
 def test_numbers_in_a_file_that_is_otherwise_canonical(spelling):
-    document = memory(("a", [*CREATES, SetField(1, "k", 1.0)]))
+    document = memory(("a", CREATES), ("b", [SetField(1, "k", 1.0)]))
     text = v1.write(document).decode().replace('"Float": 1.0', spelling)
     if spelling.startswith('"Float"'):
         assert exact(v1.read(text.encode())) == exact(document)
