@@ -279,6 +279,14 @@ def test_hashes_of_another_length_in_a_canonical_file(change):
             v1.read((text[:start] + other + text[end:]).encode(), "unsafe")
 
 
+def test_empty_hash_in_a_canonical_file():
+    text = (
+        v1.write(memory(("a", CREATES))).decode().replace('"parent_hash": null', '"parent_hash": [\n        \n      ]')
+    )
+    with pytest.raises(errors.MalformedFileStructureError):
+        v1.read(text.encode())
+
+
 def test_nesting_ends_where_the_first_engine_stops():
     deep = '{"Int":1}'
     for _ in range(60):

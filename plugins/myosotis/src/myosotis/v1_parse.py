@@ -117,7 +117,7 @@ class Scanner:
         self.text = text
         self.at = 0
         self.json = json.JSONDecoder(parse_constant=_refuse_constant)
-        self.last_hash = ("", b"")
+        self.last_hash: tuple[str | None, bytes] = (None, b"")
 
     def skip(self, expected: str) -> None:
         """Goes past this text."""
