@@ -332,3 +332,30 @@ def test_meta_and_staged_changes_survive(path: Path) -> None:
     with Memory.open(path) as memory:
         assert memory.commits()[0].meta == {"author": "Iris"}
         assert memory.pending == ()
+
+
+@pytest.mark.parametrize("name", ["state.myo", "state.mmsb"])
+def test_readers_see_whole_commits_while_another_process_writes(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    with Memory.open(path) as memory:
+        memory.create("Side", n=0)
+        memory.create("Side", n=0)
+        memory.commit()
+    code = (
+        "import sys\nfrom myosotis import Memory, folding\nfolding.FOLD_LEAST = 50\n"
+        "memory = Memory.open(sys.argv[1])\nleft, right = memory.nodes()\nprint('ready', flush=True)\n"
+        "while True:\n    left.n += 1\n    right.n += 1\n    memory.commit()\n"
+    )
+    command = [sys.executable, "-c", code, str(path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as writer:
+        try:
+            assert writer.stdout is not None and writer.stdout.readline() == "ready\n"
+            heads = []
+            for _ in range(30):
+                with Memory.open(path, read_only=True) as reader:
+                    heads.append(reader.head)
+                    assert reader[1].n == reader[2].n == reader.head - 1
+                    assert reader.at(reader.head // 2 + 1)[1].n == reader.head // 2
+        finally:
+            writer.kill()
+    assert heads == sorted(heads)

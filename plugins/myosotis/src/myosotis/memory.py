@@ -146,7 +146,7 @@ class Memory(Staging):
         self._begin()
         if self._folder is not None:
             self._folder.after_commit()
-        if self._watchers:
+        if self._watchers.subscriptions:
             self._watchers.tell(commit)
         return commit
 

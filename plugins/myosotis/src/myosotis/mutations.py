@@ -24,7 +24,7 @@ class CreateNode:
         return _HEAD.pack(CREATE_NODE, self.id) + encode_text(self.type)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, init=False)
 class SetField:
     """Sets the field `key` of the node `id` to a value."""
 
@@ -32,9 +32,18 @@ class SetField:
     key: str
     value: Value
 
+    def __init__(self, id: int, key: str, value: Value) -> None:
+        # Most mutations are one: the slots themselves are twice as quick as what a frozen dataclass does.
+        _put_id(self, id)
+        _put_key(self, key)
+        _put_value(self, value)
+
     def encode(self) -> bytes:
         """The bytes that are hashed."""
         return _HEAD.pack(SET_FIELD, self.id) + encode_text(self.key) + encode(self.value)
+
+
+_put_id, _put_key, _put_value = SetField.id.__set__, SetField.key.__set__, SetField.value.__set__  # type: ignore
 
 
 @dataclass(frozen=True, slots=True)

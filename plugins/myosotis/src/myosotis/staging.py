@@ -180,7 +180,7 @@ class Staging(View):
         """What is staged, encoded: from now on, no change in place is part of it."""
         if len(self._encoded) < len(self._pending):
             self._encoded.append(self._pending[-1].encode())
-        return b"".join(self._encoded)
+        return b"".join(self._encoded) if len(self._encoded) != 1 else self._encoded[0]
 
     def _changed(self) -> Iterator[Node]:
         """The nodes that were changed, in the order in which they were first changed."""

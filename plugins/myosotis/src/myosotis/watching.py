@@ -41,17 +41,14 @@ class Watchers:
     """
 
     def __init__(self) -> None:
-        self._subscriptions: list[Subscription] = []
+        self.subscriptions: list[Subscription] = []
         self._waiting: list[Commit] = []
         self._telling = False
-
-    def __bool__(self) -> bool:
-        return bool(self._subscriptions)
 
     def subscribe(self, callback: Callable[[Commit], Any]) -> Subscription:
         """Adds a callback for every commit."""
         subscription = Subscription(self, callback)
-        self._subscriptions.append(subscription)
+        self.subscriptions.append(subscription)
         return subscription
 
     def watch(self, memory: Memory, node_id: int, callback: Callable[[Commit, NodeChange], Any]) -> Subscription:
@@ -66,8 +63,8 @@ class Watchers:
 
     def drop(self, subscription: Subscription) -> None:
         """Removes a subscription."""
-        if subscription in self._subscriptions:
-            self._subscriptions.remove(subscription)
+        if subscription in self.subscriptions:
+            self.subscriptions.remove(subscription)
 
     def tell(self, commit: Commit) -> None:
         """Tells every subscription of a commit."""
@@ -78,13 +75,13 @@ class Watchers:
         try:
             while self._waiting:
                 told = self._waiting.pop(0)
-                for subscription in list(self._subscriptions):
+                for subscription in list(self.subscriptions):
                     self._call(subscription, told)
         finally:
             self._telling = False
 
     def _call(self, subscription: Subscription, commit: Commit) -> None:
-        if subscription not in self._subscriptions:  # another callback cancelled it
+        if subscription not in self.subscriptions:  # another callback cancelled it
             return
         try:
             subscription.tell(commit)
