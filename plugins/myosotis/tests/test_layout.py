@@ -37,22 +37,26 @@ def test_golden_bytes() -> None:
     assert page.rstrip(b"\0") == golden and len(page) == 160
     assert layout.decode_node(page) == NODE and layout.node_bytes(page) == golden[1:] == NODE.encode()
     assert HEAD.encode() == bytes.fromhex(HEAD_HEX) and layout.Head.decode(HEAD.encode(), None) == HEAD
-    assert layout.encode_intent(b"abc", None, {}, None).hex() == "01016d0103616263"
+    assert layout.intent_of(b"abc", None, {}, None).hex() == "01016d0103616263"
     assert layout.encode_staged(5, b"ab").hex() == "02000000000000000500000000000000" + "6162"
 
 
 @given(st.binary(max_size=300), st.none() | st.text(max_size=3), st.dictionaries(st.text(max_size=3), st.integers()))
 def test_intents(mutations: bytes, label: str | None, meta: dict) -> None:
     label = None if label is None else label.encode("utf-8", "replace").decode()
-    blob = layout.encode_intent(mutations, label, meta, None)
-    assert layout.decode_intent(blob) == (mutations, label, meta, None)
-    assert metadata.decode(blob)["m"] == mutations, "mmsb reads it as metadata"
+    intent = layout.intent_of(mutations, label, meta, None)
+    entries = metadata.decode(intent) if isinstance(intent, bytes) else intent
+    assert layout.from_intent(entries) == (mutations, label, meta, None)
+    blob = metadata.encode(entries)
+    plain = label is None and not meta
+    assert layout.plain_mutations(blob) == (mutations if plain else None)
+    assert not plain or blob == intent, "the quick way gives what mmsb would write"
 
 
 @pytest.mark.parametrize("length", [0, 127, 128, 16383, 16384, 3_000_000])
 def test_intents_of_every_length(length: int) -> None:
-    blob = layout.encode_intent(b"x" * length, None, {}, None)
-    assert layout.decode_intent(blob)[0] == b"x" * length
+    blob = layout.intent_of(b"x" * length, None, {}, None)
+    assert isinstance(blob, bytes) and layout.plain_mutations(blob) == b"x" * length
     assert metadata.decode(blob) == {"m": b"x" * length}
 
 
@@ -72,13 +76,17 @@ def test_pages_that_nobody_can_trust(data: bytes) -> None:
         assert error.where
 
 
-@given(
-    damaged(HEAD.encode()), damaged(layout.encode_intent(b"abc", "l", {"a": 1}, bytes(32))), damaged(b"\3" + bytes(20))
+ENTRIES = st.fixed_dictionaries(
+    {}, optional={key: st.none() | st.binary(max_size=40) | st.text(max_size=4) | st.integers() for key in "mlhn"}
 )
-def test_other_bytes_that_nobody_can_trust(head: bytes, intent: bytes, staged: bytes) -> None:
+
+
+@given(damaged(HEAD.encode()), damaged(b"\1\1m\1\3abc"), ENTRIES, damaged(b"\3" + bytes(20)))
+def test_other_bytes_that_nobody_can_trust(head: bytes, intent: bytes, entries: dict, staged: bytes) -> None:
+    assert layout.plain_mutations(intent) in (None, intent[5:])
     for read in (
         lambda: layout.Head.decode(head, "x"),
-        lambda: layout.decode_intent(intent),
+        lambda: layout.from_intent(entries),
         lambda: layout.decode_staged(staged),
     ):
         try:

@@ -15,7 +15,6 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
-from mmsb import metadata
 from myosotis.errors import CorruptJournalError, InvalidValueError
 from myosotis.graph import Node
 from myosotis.values import decode, decode_id, decode_text, encode, take
@@ -169,8 +168,10 @@ def notes_of(meta: Mapping[str, Any] | None, timestamp: datetime | str | float |
     return copied
 
 
-def encode_intent(mutations: bytes, label: str | None, meta: dict[str, Any], stored_hash: bytes | None) -> bytes:
-    """The intent of a commit; `label` only where mmsb does not take it."""
+def intent_of(
+    mutations: bytes, label: str | None, meta: dict[str, Any], stored_hash: bytes | None
+) -> bytes | dict[str, Any]:
+    """The intent of a commit, encoded where that is quickly done; `label` only where mmsb does not take it."""
     if not meta and label is None and stored_hash is None:
         length = len(mutations)
         if length < 128:
@@ -188,30 +189,36 @@ def encode_intent(mutations: bytes, label: str | None, meta: dict[str, Any], sto
         entries["h"] = stored_hash
     if meta:
         entries["n"] = json.dumps(meta, separators=(",", ":"))
-    return metadata.encode(entries)
+    return entries
 
 
-def decode_intent(blob: bytes) -> tuple[bytes, str | None, dict[str, Any], bytes | None]:
+def plain_mutations(blob: bytes) -> bytes | None:
+    """The mutations of an encoded intent that holds nothing else, None for any other one."""
+    if not blob.startswith(_PLAIN):
+        return None
+    length = shift = 0
+    at = len(_PLAIN)
+    while at < len(blob) and blob[at] > 127:
+        length |= (blob[at] & 127) << shift
+        at, shift = at + 1, shift + 7
+    if at < len(blob) and len(blob) == at + 1 + (length | blob[at] << shift):
+        return blob[at + 1 :]
+    return None
+
+
+def from_intent(entries: Mapping[str, Any] | None) -> tuple[bytes, str | None, dict[str, Any], bytes | None]:
     """Mutations, label (where mmsb does not have it), meta and stored hash of an intent. CorruptJournalError."""
-    if blob.startswith(_PLAIN):
-        length = shift = 0
-        at = len(_PLAIN)
-        while at < len(blob) and blob[at] > 127:
-            length |= (blob[at] & 127) << shift
-            at, shift = at + 1, shift + 7
-        if at < len(blob) and len(blob) == at + 1 + (length | blob[at] << shift):
-            return blob[at + 1 :], None, {}, None
+    entries = entries or {}
+    mutations, label, stored = entries.get("m"), entries.get("l"), entries.get("h")
     try:
-        entries = metadata.decode(blob)
         meta = json.loads(str(entries.get("n", "{}")))
     except (ValueError, RecursionError):
-        entries, meta = {}, None
-    mutations, label, stored = entries.get("m"), entries.get("l"), entries.get("h")
+        meta = None
     if (
         not isinstance(mutations, bytes)
         or not isinstance(meta, dict)
         or not (label is None or isinstance(label, str))
-        or not (stored is None or isinstance(stored, bytes))
+        or not (stored is None or (isinstance(stored, bytes) and len(stored) == 32))
     ):
         raise CorruptJournalError("A commit of the journal does not say what it changed. Verify the file.", path=None)
     return mutations, label, meta, stored

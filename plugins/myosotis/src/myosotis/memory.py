@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Self
 
+import mmsb
 from myosotis import documents, queries, v1
 from myosotis.chain import NO_PARENT, Commit
 from myosotis.compacting import Compaction, compact, folded_labels
@@ -35,8 +36,6 @@ from myosotis.watching import Subscription, Watchers
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from mmsb._core.page import Page
-    from mmsb.state import State
     from myosotis.handles import Handle
     from myosotis.queries import Diff, NodeChange
     from myosotis.store import Store
@@ -288,11 +287,11 @@ class Memory(Staging):
         return self._store
 
     @property
-    def state(self) -> State:
+    def state(self) -> mmsb.State:
         """The State of mmsb in whose pages the nodes lie. Its pages of nodes are to be read, not written."""
         return self._store.state
 
-    def page(self, node: Handle | Ref | int) -> Page:
+    def page(self, node: Handle | Ref | int) -> mmsb.Page:
         """The page of mmsb that a committed node lies in (see myosotis.decode_node). NodeNotFoundError."""
         node_id = id_of(node)
         page_id = self._store.nodes.page_of(node_id)

@@ -5,18 +5,13 @@ from __future__ import annotations
 import hashlib
 from bisect import bisect_right
 from collections.abc import Collection, Iterable, Iterator
-from typing import TYPE_CHECKING
 
+import mmsb
 from mmsb.errors import PageNotFoundError
 from myosotis import layout
 from myosotis.errors import CorruptJournalError
 from myosotis.graph import Node
 from myosotis.mutations import SetField
-
-if TYPE_CHECKING:
-    from mmsb._core.batch import Batch
-    from mmsb.past import PastState
-    from mmsb.state import State
 
 RUNS_AT_FIRST = 8
 PLACES_MOST = 1 << 16
@@ -27,7 +22,7 @@ Run = list[int]
 class NodePages:
     """The nodes of a State, in runs. How many nodes the newest run has is not in the page of runs, but in the head."""
 
-    def __init__(self, state: State, open_nodes: int) -> None:
+    def __init__(self, state: mmsb.State, open_nodes: int) -> None:
         """CorruptJournalError when the runs name pages that there cannot be."""
         self._state = state
         self._page_id = state.page(layout.NODES_PAGE).page_id
@@ -38,7 +33,7 @@ class NodePages:
         self.set_open(open_nodes)
 
     @staticmethod
-    def begin(batch: Batch, nodes: Iterable[Node]) -> int:
+    def begin(batch: mmsb.Batch, nodes: Iterable[Node]) -> int:
         """Stages the page of runs and the pages of nodes. Returns how many nodes the newest run has."""
         page = batch.create_page(layout.RUN.size * RUNS_AT_FIRST, name=layout.NODES_PAGE)
         runs: list[Run] = []
@@ -85,7 +80,7 @@ class NodePages:
         for first, _, count in self._sorted:
             yield from range(first, first + count)
 
-    def node(self, node_id: int, past: PastState | None = None) -> Node | None:
+    def node(self, node_id: int, past: mmsb.PastState | None = None) -> Node | None:
         """A node as it is, or as it was; None when there is (or was) none. CorruptJournalError."""
         data = self.bytes_of(node_id, past)
         if data is None:
@@ -97,7 +92,7 @@ class NodePages:
             )
         return node
 
-    def bytes_of(self, node_id: int, past: PastState | None = None) -> bytes | None:
+    def bytes_of(self, node_id: int, past: mmsb.PastState | None = None) -> bytes | None:
         """The bytes of a node's page, None when there is (or was) no such node."""
         page_id = self.page_of(node_id)
         if page_id is None:
@@ -107,7 +102,7 @@ class NodePages:
         except PageNotFoundError:
             return None
 
-    def state_hash(self, past: PastState | None = None) -> str:
+    def state_hash(self, past: mmsb.PastState | None = None) -> str:
         """The state hash of format v1, hexadecimal."""
         digest = hashlib.sha256()
         for node_id in self.ids():
@@ -118,7 +113,7 @@ class NodePages:
 
     # ---- writing
 
-    def stage(self, batch: Batch, nodes: Iterable[Node]) -> list[Run]:
+    def stage(self, batch: mmsb.Batch, nodes: Iterable[Node]) -> list[Run]:
         """Stages the bytes of nodes that changed or are new. Returns the runs as they are after the batch."""
         runs = self._runs
         for node in nodes:
@@ -133,7 +128,7 @@ class NodePages:
             self._stage_runs(batch, runs)
         return runs
 
-    def _stage_bytes(self, batch: Batch, page_id: int, node: Node) -> None:
+    def _stage_bytes(self, batch: mmsb.Batch, page_id: int, node: Node) -> None:
         before = self._state.page(page_id).read()
         data = layout.node_page(node, len(before), before[0])
         if data == before:
@@ -145,7 +140,7 @@ class NodePages:
             self._places.clear()
         self._places[node.id] = page_id, layout.field_places(node)
 
-    def _stage_runs(self, batch: Batch, runs: list[Run]) -> None:
+    def _stage_runs(self, batch: mmsb.Batch, runs: list[Run]) -> None:
         """Stages the runs from the last one that was known on: those before it do not change any more."""
         first = max(len(self._runs) - 1, 0)
         needed = len(runs) * layout.RUN.size
@@ -153,7 +148,7 @@ class NodePages:
             batch.resize(self._page_id, 2 * needed)
         batch.write(self._page_id, _encode(runs[first:]), first * layout.RUN.size)
 
-    def stage_value(self, batch: Batch, change: SetField, encoded: bytes) -> bool:
+    def stage_value(self, batch: mmsb.Batch, change: SetField, encoded: bytes) -> bool:
         """Stages the bytes of a value that differs and is as long as the one before it. False: nothing is staged.
 
         encoded: the mutation, which ends with the value.
@@ -177,7 +172,7 @@ class NodePages:
         """What was staged did not come to be."""
         self._places.clear()
 
-    def erase(self, batch: Batch, node_ids: Collection[int]) -> int:
+    def erase(self, batch: mmsb.Batch, node_ids: Collection[int]) -> int:
         """Stages that nodes are not there, now and at any time before. Returns how many the newest run has."""
         runs: list[Run] = []
         for first, page, count in self._runs:

@@ -7,6 +7,7 @@ import shutil
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import mmsb
 from mmsb.errors import NotAStoreError
 from myosotis import v1
 from myosotis.chain import NO_PARENT, Commit
@@ -20,7 +21,6 @@ from myosotis.store import Store, open_state
 from myosotis.values import ID_MOST
 
 if TYPE_CHECKING:
-    from mmsb.state import State
     from myosotis.v1 import Document, Mode
 
 
@@ -179,7 +179,7 @@ def _take_added(path: str, store: Store, record: FoldRecord, document: Document)
         store.append(commit.label, {}, encode_all(commit.mutations), nodes, next_node_id=document.next_node_id)
 
 
-def import_document(state: State, document: Document, mode: Mode = "strict") -> Store:
+def import_document(state: mmsb.State, document: Document, mode: Mode = "strict") -> Store:
     """Fills an empty State with a document's history. In unsafe mode checkpoints are believed, as the first engine
     does.
 

@@ -109,8 +109,8 @@ class Staging(View):
                 was = None
             self._graph.apply(mutation)
             before[node_id] = was
-        if len(self._encoded) < len(self._pending):
-            self._encoded.append(self._pending[-1].encode())
+        if self._pending:
+            self._close_newest()
         self._pending.append(mutation)
 
     def stage_all(self, mutations: Sequence[Mutation]) -> None:
@@ -120,9 +120,10 @@ class Staging(View):
             if isinstance(mutation, SetField):
                 check_key(mutation.key)
                 check(mutation.value, mutation.key)
-        self._seal()
-        count, known = len(self._pending), set(self._before)
+        self._close_newest()
+        count = len(self._pending)
         before = {node_id: self._now(node_id) for node_id in dict.fromkeys(mutation.id for mutation in mutations)}
+        known = before.keys() & self._before.keys()
         try:
             for mutation in mutations:
                 self.stage(mutation)
@@ -176,10 +177,14 @@ class Staging(View):
             node = self._nodes[node_id]
             node.fields, node.deleted = was
 
-    def _seal(self) -> bytes:
-        """What is staged, encoded: from now on, no change in place is part of it."""
+    def _close_newest(self) -> None:
+        """From now on, no change in place is part of the newest mutation."""
         if len(self._encoded) < len(self._pending):
             self._encoded.append(self._pending[-1].encode())
+
+    def _seal(self) -> bytes:
+        """What is staged, encoded."""
+        self._close_newest()
         return b"".join(self._encoded) if len(self._encoded) != 1 else self._encoded[0]
 
     def _changed(self) -> Iterator[Node]:

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
-from mmsb._core.batch import Batch
+import mmsb
 from mmsb.errors import CorruptCheckpointError, CorruptLogError, FormatVersionError, PageNotFoundError, StoreLockedError
-from mmsb.opening import open as open_mmsb
 from myosotis import layout
 from myosotis.chain import NO_PARENT, Commit, commit_hash
 from myosotis.errors import CommitNotFoundError, CorruptJournalError, LockedError
@@ -18,10 +17,6 @@ from myosotis.layout import Head
 from myosotis.mutations import CreateNode, SetField, decode_all
 from myosotis.nodepages import NodePages, Run
 from myosotis.values import ID_MOST
-
-if TYPE_CHECKING:
-    from mmsb.past import PastState
-    from mmsb.state import State
 
 ANCHOR_REACH = 2 * layout.ANCHOR_EVERY
 ANCHORS_MOST = 4096
@@ -47,12 +42,12 @@ class Record(NamedTuple):
         return Commit(self.id, self.label, self.hash.hex(), parent, decode_all(self.mutations), self.meta)
 
 
-def open_state(path: str | None, *, read_only: bool = False, durability: str | None = None) -> State:
+def open_state(path: str | None, *, read_only: bool = False, durability: str | None = None) -> mmsb.State:
     """The State at `path`, or one in memory. LockedError, CorruptJournalError, and what mmsb.open raises."""
     if path is None:
-        return open_mmsb()
+        return mmsb.open()
     try:
-        return open_mmsb(path, read_only=read_only, durability=durability)
+        return mmsb.open(path, read_only=read_only, durability=durability)
     except StoreLockedError as error:
         raise LockedError(
             f"Another process writes to {path}. Open it with read_only=True, or wait for it.", path=path
@@ -64,7 +59,7 @@ def open_state(path: str | None, *, read_only: bool = False, durability: str | N
 class Store:
     """Commits appended to a State, and read from it. One at a time per State; a reader has a State of its own."""
 
-    def __init__(self, state: State) -> None:
+    def __init__(self, state: mmsb.State) -> None:
         """Takes a State that begin() has prepared. CorruptJournalError when it is none."""
         self.state = state
         self._anchors: dict[int, Head] = {}
@@ -82,7 +77,7 @@ class Store:
 
     @classmethod
     def begin(
-        cls, state: State, nodes: Iterable[Node], *, base_id: int, genesis: bytes | None, next_node_id: int
+        cls, state: mmsb.State, nodes: Iterable[Node], *, base_id: int, genesis: bytes | None, next_node_id: int
     ) -> Store:
         """Prepares an empty State: its history begins with these nodes, after commit `base_id`."""
         with state.batch() as batch:
@@ -130,8 +125,8 @@ class Store:
         if stored_hash == digest:
             stored_hash = None
         short = label is None or 0 < len(label) <= layout.LABEL_MOST
-        intent = layout.encode_intent(mutations, None if short else label, meta, stored_hash)
-        batch = Batch(state, layout.SOURCE, label if short else None, intent)
+        intent = layout.intent_of(mutations, None if short else label, meta, stored_hash)
+        batch = mmsb.Batch(state, layout.SOURCE, label if short else None, intent)
         try:
             changed: tuple[Node, ...] = ()
             runs = self.nodes.runs
@@ -164,7 +159,7 @@ class Store:
         return after.hash
 
     def _stage_head(
-        self, batch: Batch, after: Head, next_node_id: int, runs: list[Run], stored_hash: bytes | None
+        self, batch: mmsb.Batch, after: Head, next_node_id: int, runs: list[Run], stored_hash: bytes | None
     ) -> None:
         """Stages the head page, if it does not follow from the one before and the log; the log gives next node ids."""
         head = self.head
@@ -259,7 +254,7 @@ class Store:
         since, known = max((anchor.seq, anchor.id), (head.base_seq, head.base_id))
         return known + sum(1 for _ in self.state.log(source=layout.SOURCE, since=since + 1, until=seq))
 
-    def past(self, commit_id: int) -> PastState:
+    def past(self, commit_id: int) -> mmsb.PastState:
         """The State as it was after a commit. CommitNotFoundError."""
         return self.state.at(self.seq_of(commit_id))
 
@@ -335,8 +330,12 @@ class Store:
                     blob = change.blob
                 elif change.kind == "label":
                     label = change.text
-            mutations, long_label, meta, stored = layout.decode_intent(blob or b"")
-            label = label if long_label is None else long_label
+            meta: dict[str, Any] = {}
+            stored = None
+            mutations = layout.plain_mutations(blob or b"")
+            if mutations is None:
+                mutations, long_label, meta, stored = layout.from_intent(commit.intent)
+                label = label if long_label is None else long_label
             digest = commit_hash(parent, label, mutations)
             commit_id += 1
             yield Record(

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from mmsb.errors import MMSBError
-from mmsb.findings import FAULT
 from myosotis.documents import graph_at
 from myosotis.errors import CorruptJournalError, MyosotisError
 from myosotis.graph import Graph
@@ -69,7 +68,7 @@ def verify(store: Store, folder: Folder | None) -> Verification:
 def _damage(store: Store) -> CorruptJournalError | None:
     """What is wrong with the log as mmsb sees it."""
     for found in store.state.verify().findings:
-        if found.severity == FAULT:
+        if found.severity == "fault":
             return CorruptJournalError(f"{found.sentence} {found.advice}", path=store.state.path)
     return None
 
