@@ -22,6 +22,7 @@ from myosotis.errors import (
     ReadOnlyError,
     UnreadableFileError,
 )
+from myosotis.store import Store
 
 EMPTY = (
     b'{\n  "magic": "MYOSOTIS",\n  "format_version": 1,\n  "genesis_state": null,\n  "genesis_state_hash": null,\n'
@@ -154,6 +155,41 @@ def test_what_another_program_added_is_taken(path: Path, tmp_path: Path) -> None
         assert memory.verify().ok
         count(memory, 1)
     assert len(v1.read_file(path).commits) == 7
+
+
+def test_what_another_program_added_is_taken_after_a_crash(path: Path, tmp_path: Path, monkeypatch) -> None:
+    with Memory.open(path) as memory:
+        count(memory, 3)
+    shutil.copy(path, tmp_path / "other.myo")
+    with Memory.open(tmp_path / "other.myo") as other:
+        count(other, 3)
+    shutil.copy(tmp_path / "other.myo", path)
+    append, times = Store.append, iter(range(100))
+
+    def crash(*arguments, **named) -> bytes:
+        if next(times) == 2:
+            raise InterruptedError("as if the process had ended here")
+        return append(*arguments, **named)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Store, "append", crash)
+        with pytest.raises(InterruptedError):
+            Memory.open(path)
+    with Memory.open(path) as memory:
+        assert memory.head == 6 and memory.node(1).n == 6 and memory.verify().ok
+
+
+def test_ids_that_began_anew_elsewhere_after_a_whole_compaction(path: Path, tmp_path: Path) -> None:
+    with Memory.open(path) as memory:
+        count(memory, 3)
+        memory.compact()
+    shutil.copy(path, tmp_path / "other.myo")
+    with Memory.open(tmp_path / "other.myo") as other:
+        count(other, 1)
+        assert other.head == 1
+    shutil.copy(tmp_path / "other.myo", path)
+    with Memory.open(path) as memory:
+        assert memory.head == 4 and memory.at(4)[1].n == 1 and memory.at(3)[1].n == 3 and memory.verify().ok
 
 
 def cut(document: dict) -> None:

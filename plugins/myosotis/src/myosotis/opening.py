@@ -12,7 +12,7 @@ from mmsb.errors import NotAStoreError
 from myosotis import v1
 from myosotis.chain import NO_PARENT, Commit
 from myosotis.compacting import finish
-from myosotis.documents import graph_at
+from myosotis.documents import graph_at, hash_at
 from myosotis.errors import CorruptJournalError, InvariantError, MyosotisError, UnreadableFileError
 from myosotis.folding import Folder, FoldRecord, Journal
 from myosotis.graph import Graph
@@ -163,9 +163,10 @@ def _added(path: str, commit_id: int, digest: str, document: Document) -> list[C
 
 
 def _take_added(path: str, store: Store, record: FoldRecord, document: Document) -> None:
-    """Takes the commits that another program added to a file."""
+    """Takes the commits that another program added to a file. Those that were taken before a crash stay."""
     added = _added(path, record.commit, record.hash, document)
-    if (store.head.id, store.head.hash.hex()) != (record.commit, record.hash):
+    own = [each.hash.hex() for each in store.records(record.commit + 1)]
+    if hash_at(store, record.commit) != record.hash or own != [commit.hash for commit in added[: len(own)]]:
         raise CorruptJournalError(
             f"{path} was written by another program while its journal held commits that are not folded yet. Put the "
             "file aside to keep those, or the journal to keep the file.",
@@ -173,7 +174,7 @@ def _take_added(path: str, store: Store, record: FoldRecord, document: Document)
             commit=record.commit,
         )
     graph = graph_at(store, store.head.id)
-    for commit in added:
+    for commit in added[len(own) :]:
         graph.replay(commit.mutations)
         nodes = [graph.nodes[node_id] for node_id in dict.fromkeys(m.id for m in commit.mutations)]
         store.append(commit.label, {}, encode_all(commit.mutations), nodes, next_node_id=document.next_node_id)
