@@ -89,6 +89,24 @@ def test_refused_values_name_the_path_and_stage_nothing(memory: Memory, value: o
     assert memory.pending == () and memory.next_node_id == 2 and agent.goal == 1
 
 
+def test_a_handle_of_another_memory_is_no_reference(memory: Memory) -> None:
+    mine = memory.create("Agent", friends=[])
+    memory.commit()
+    memory.at(1).node(mine)
+    mine.self = memory.at(1)[1]
+    with Memory.open() as other:
+        stranger = other.create("Agent")
+        for call in (
+            lambda: memory.create("Agent", friend=stranger),
+            lambda: setattr(mine, "friend", [stranger]),
+            lambda: mine.friends.append(stranger),
+            lambda: mine.update({"friend": {"k": stranger}}),
+        ):
+            with pytest.raises(InvalidValueError, match="another memory"):
+                call()
+    assert len(memory.pending) == 1
+
+
 def test_sixty_levels_and_no_more(memory: Memory) -> None:
     agent = memory.create("Agent")
     value: list = []
@@ -207,10 +225,10 @@ def test_labels_times_and_commits_say_when(memory: Memory) -> None:
     agent.n = 3
     memory.commit("begin", timestamp=1640995200)
     assert memory.at("begin")[1].n == 3 and memory.at(first)[1].n == 1
-    assert memory.at(datetime(2021, 6, 1, tzinfo=UTC))[1].n == 2
+    assert memory.at(datetime(2021, 6, 1, tzinfo=UTC))[1].n == memory.at(1622505600.0)[1].n == 2
     assert memory.commits()[1].meta == {"timestamp": "2021-01-01T00:00:00+02:00"}
     assert len(memory.at(0)) == 0 and memory.at(2).commit.label == "middle" and memory.at(0).commit is None
-    for when in (4, -1, "never", datetime(2019, 1, 1, tzinfo=UTC)):
+    for when in (4, -1, "never", 1e300, float("nan"), datetime(2019, 1, 1, tzinfo=UTC)):
         with pytest.raises(CommitNotFoundError):
             memory.at(when)
     with pytest.raises(TypeError):

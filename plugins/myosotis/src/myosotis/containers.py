@@ -9,19 +9,23 @@ from myosotis.errors import StaleValueError
 from myosotis.values import Ref, Value, check, check_key, check_references
 
 if TYPE_CHECKING:
+    from myosotis.store import Store
     from myosotis.view import View
 
 
-def plain(value: Any) -> Any:
-    """A value of one's own: handles become references, lists and maps are copied. Nothing is checked."""
+def plain(value: Any, store: Store | None = None) -> Any:
+    """A value of one's own: handles become references, lists and maps are copied. Nothing else is checked.
+
+    store: where it is to be kept. InvalidValueError for a handle of another memory.
+    """
     kind = type(value)
     if kind in (str, int, float, bool, Ref):
         return value
     if kind is list:
-        return [plain(item) for item in value]
+        return [plain(item, store) for item in value]
     if kind is dict:
-        return {key: plain(item) for key, item in value.items()}
-    return value.__myosotis__() if hasattr(kind, "__myosotis__") else value
+        return {key: plain(item, store) for key, item in value.items()}
+    return value.__myosotis__(store) if hasattr(kind, "__myosotis__") else value
 
 
 class Tracked:
@@ -41,7 +45,7 @@ class Tracked:
         self._path = path
         self._level = level
 
-    def __myosotis__(self) -> Any:
+    def __myosotis__(self, store: Store | None) -> Any:
         return plain(self._value)
 
     def _out(self, item: Any, where: object) -> Any:
@@ -53,7 +57,7 @@ class Tracked:
 
     def _in(self, item: Any, where: object) -> Value:
         """An item as it is kept. InvalidValueError, MissingReferenceError."""
-        value: Value = plain(item)
+        value: Value = plain(item, self._view.store)
         path = f"{self._path}[{where!r}]"
         check(value, path, self._level + 1)
         check_references(value, self._view.known(), path)

@@ -6,12 +6,13 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from myosotis.containers import out, plain
-from myosotis.errors import FieldNotFoundError
+from myosotis.errors import FieldNotFoundError, InvalidValueError
 from myosotis.mutations import DeleteField, SetField
 from myosotis.values import Ref, check, check_key
 
 if TYPE_CHECKING:
     from myosotis.graph import Node
+    from myosotis.store import Store
     from myosotis.view import View
 
 
@@ -37,7 +38,11 @@ class Handle:
         object.__setattr__(self, "_view", view)
         object.__setattr__(self, "_id", node_id)
 
-    def __myosotis__(self) -> Ref:
+    def __myosotis__(self, store: Store | None) -> Ref:
+        if store is not None and self._view.store is not store:
+            raise InvalidValueError(
+                f"Node {self._id} is of another memory, and references lead to nodes of the same one.", path=repr(self)
+            )
         return Ref(self._id)
 
     @property
@@ -81,7 +86,7 @@ class Handle:
             check_key(key)
         kind = type(value)
         if not (kind is bool or (kind is int and -SMALL < value < SMALL) or (kind is str and value.isascii())):
-            value = plain(value)
+            value = plain(value, self._view.store)
             check(value, key)
         self._view.stage(SetField(self._id, key, value))
 
@@ -139,7 +144,7 @@ class Handle:
 
     def update(self, fields: dict[str, Any]) -> None:
         """Sets several fields; all or, when one is refused, none."""
-        values = {key: plain(value) for key, value in fields.items()}
+        values = {key: plain(value, self._view.store) for key, value in fields.items()}
         self._view.stage_all([SetField(self._id, key, value) for key, value in values.items()])
 
     def __eq__(self, other: object) -> bool:

@@ -15,6 +15,7 @@ from myosotis.compacting import Compaction, compact, folded_labels
 from myosotis.containers import plain
 from myosotis.errors import (
     ClosedError,
+    CommitNotFoundError,
     InvalidValueError,
     NodeNotFoundError,
     NothingToCommitError,
@@ -23,7 +24,7 @@ from myosotis.errors import (
     UnreadableFileError,
 )
 from myosotis.folding import Folder, write_aside
-from myosotis.layout import notes_of
+from myosotis.layout import moment_of, notes_of
 from myosotis.moment import Moment
 from myosotis.mutations import DeleteNode, SetField, decode_all
 from myosotis.opening import Opened, open_path
@@ -38,11 +39,10 @@ if TYPE_CHECKING:
 
     from myosotis.handles import Handle
     from myosotis.queries import Diff, NodeChange
-    from myosotis.store import Store
     from myosotis.v1 import Document, Mode
     from myosotis.values import Ref
 
-When = int | str | datetime | Commit
+When = int | str | datetime | float | Commit
 
 
 class Memory(Staging):
@@ -105,7 +105,7 @@ class Memory(Staging):
         if not isinstance(type, str):
             raise InvalidValueError(f"The type of a node is a string, not {type!r}.", path="type")
         check_text(type, "type")
-        return self.handle(self._create(type, {key: plain(value) for key, value in fields.items()}))
+        return self.handle(self._create(type, {key: plain(value, self._store) for key, value in fields.items()}))
 
     def delete(self, node: Handle | Ref | int) -> None:
         """Stages that a node becomes a tombstone; what refers to it stays. NodeNotFoundError, NodeDeletedError."""
@@ -207,13 +207,18 @@ class Memory(Staging):
 
     def commit_id(self, when: When) -> int:
         """The id of a commit that is given by its id, by its label (the newest of that name), by a time (the last not
-        after it) or by itself. CommitNotFoundError, TypeError.
+        after it; an aware datetime, or a float of seconds since 1970) or by itself. CommitNotFoundError, TypeError.
         """
         self._check_open()
         if isinstance(when, Commit):
             when = when.id
         if isinstance(when, str):
             return self._store.labelled(when)
+        if isinstance(when, float):
+            moment = moment_of(when)
+            if moment is None:
+                raise CommitNotFoundError(f"Commit not found: {when} is no time.", commit=when)
+            when = moment
         if isinstance(when, datetime):
             return self._store.not_after(when)
         if type(when) is not int:
@@ -280,11 +285,6 @@ class Memory(Staging):
         return self._watchers.subscribe(callback)
 
     # ---- the store
-
-    @property
-    def store(self) -> Store:
-        """What keeps the commits."""
-        return self._store
 
     @property
     def state(self) -> mmsb.State:

@@ -15,6 +15,7 @@ from myosotis.values import Ref
 if TYPE_CHECKING:
     from myosotis.graph import Node
     from myosotis.mutations import Mutation
+    from myosotis.store import Store
 
 
 def id_of(node: Handle | Ref | int) -> int:
@@ -28,6 +29,13 @@ def id_of(node: Handle | Ref | int) -> int:
 
 class View:
     """A graph to be read: of now (Memory) or of a commit (Moment)."""
+
+    _store: Store
+
+    @property
+    def store(self) -> Store:
+        """What keeps the commits."""
+        return self._store
 
     # ---- what a view brings
 
