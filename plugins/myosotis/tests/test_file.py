@@ -117,6 +117,19 @@ def test_two_crashes_between_saying_and_renaming(path: Path, monkeypatch) -> Non
     assert len(v1.read_file(path).commits) == 4
 
 
+@pytest.mark.parametrize("name", ["state.myo", "state.mmsb"])
+def test_the_program_changes_its_folder(tmp_path: Path, monkeypatch, name: str) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path)
+    memory = Memory.open(name)
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    count(memory, 30_000 if name == "state.mmsb" else 3)  # several segments of the log
+    memory.close()
+    assert list((tmp_path / "elsewhere").iterdir()) == []
+    with Memory.open(tmp_path / name) as memory:
+        assert memory.head == memory[1].n > 2
+
+
 def test_the_journal_alone_gives_the_file_back(path: Path) -> None:
     with Memory.open(path) as memory:
         count(memory, 3)

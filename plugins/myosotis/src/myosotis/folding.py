@@ -55,8 +55,8 @@ class Journal:
     """The folder beside a v1 file: lock, log and record."""
 
     def __init__(self, file_path: str) -> None:
-        self.file_path = file_path
-        self.path = f"{file_path}.journal"
+        self.file_path = os.path.abspath(file_path)  # the program may change its folder
+        self.path = f"{self.file_path}.journal"
         self.log_path = os.path.join(self.path, "log.mmsb")
         self._lock: IO[bytes] | None = None
 
