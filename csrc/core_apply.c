@@ -221,7 +221,7 @@ int mmsb_core_replay(mmsb_core *core, mmsb_log_cursor *cursor, uint64_t seq_unti
         status = mmsb_core_apply(core, frame->changes, frame->end, &described);
         if (status != MMSB_OK) {
             *cursor = before;
-            return status == MMSB_END ? MMSB_BAD_FRAME : status;
+            return status;
         }
         core->seq = frame->seq;
         core->commits++;

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from mmsb._core.log import HEADER_BYTES, crc32c
+from mmsb._core.page import PAGE_ID_MOST
 from mmsb._core.varint import Reader, put_text, put_varint
 from mmsb.compression import compress_block, decompress_block
 from mmsb.errors import CorruptCheckpointError, FormatVersionError
@@ -35,7 +36,6 @@ BASE = 1
 ANCHORED = 2
 CHAIN_MOST = 8
 SEQ_MOST = BRANCH_MOST = (1 << 63) - 1
-PAGE_ID_MOST = 1 << 40
 
 Stored = tuple[int, int, int, Any]  # size, epoch, kind, bytes
 

@@ -97,11 +97,7 @@ class Checkpoints:
         """What the header of a checkpoint says: an Image without pages. CorruptCheckpointError, FormatVersionError."""
         path = self.path(seq)
         try:
-            fd = self.files.open(path, os.O_RDONLY)
-            try:
-                data = self.files.pread(fd, HEAD_BYTES, 0)
-            finally:
-                self.files.close(fd)
+            data = self.files.read_start(path, HEAD_BYTES)
         except OSError as error:
             raise damaged(path, 0, f"it cannot be read ({error})") from error
         return self.owned(decode_head(data, path)[0], seq)

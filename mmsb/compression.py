@@ -97,9 +97,8 @@ def decompress_head(files: Files, path: str, count: int) -> bytes:
     """The first `count` bytes of a compressed segment."""
     import zstandard
 
-    fd = files.open(path, os.O_RDONLY)
+    data = files.read_start(path, 1 << 18)
     try:
-        data = files.pread(fd, min(files.size(fd), 1 << 18), 0)
         # A stream: no more is made of a small file that claims to be a large one.
         return bytes(zstandard.ZstdDecompressor(max_window_size=1 << 27).stream_reader(data).read(count))
     except zstandard.ZstdError as error:
@@ -110,8 +109,6 @@ def decompress_head(files: Files, path: str, count: int) -> bytes:
             seq=None,
             reason=str(error),
         ) from error
-    finally:
-        files.close(fd)
 
 
 class Compressor:

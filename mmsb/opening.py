@@ -127,12 +127,8 @@ def open(
         from mmsb.checkpoints import read_image
 
         path = os.path.realpath(path)  # a link of the caller's own is followed; none inside a store is
-        fd = files.open(path, os.O_RDONLY)
-        try:
-            if files.pread(fd, 7, 0) != MAGIC[:7]:
-                raise NotAStoreError(f"{path} is a file, and no checkpoint of mmsb. Check the path.", path=path)
-        finally:
-            files.close(fd)
+        if files.read_start(path, 7) != MAGIC[:7]:
+            raise NotAStoreError(f"{path} is a file, and no checkpoint of mmsb. Check the path.", path=path)
         image = read_image(files, path, max_bytes)
         return _from_image(_state_class(files, **how), files, image, history, segment_bytes, clock)
     if not os.path.isdir(path) or not os.path.exists(os.path.join(path, "store")):

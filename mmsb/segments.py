@@ -135,11 +135,7 @@ def read_head(files: Files, path: str) -> SegmentHead:
 
         data = decompress_head(files, path, HEADER_BYTES)
     else:
-        fd = files.open(path, os.O_RDONLY)
-        try:
-            data = files.pread(fd, HEADER_BYTES, 0)
-        finally:
-            files.close(fd)
+        data = files.read_start(path, HEADER_BYTES)
     head, reason = SegmentHead.decode(data) if data else (None, "damaged")
     if head is not None:
         return head

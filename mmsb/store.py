@@ -186,16 +186,16 @@ class Store:
         if not os.path.lexists(self.identity_path) or os.path.isdir(self.identity_path):
             raise NotAStoreError(f"{path} is not an mmsb store: it has no file 'store'. Check the path.", path=path)
         for folder in (os.path.join(self.path, name) for name in ("log", "checkpoints", "torn")):
-            if os.path.islink(folder):  # files are never opened through one, and no others may be made where it points
+            # Files are never opened through a link, and no others may be made where it points.
+            wrong = "a link" if os.path.islink(folder) else "no directory" if not os.path.isdir(folder) else None
+            if wrong is not None and os.path.lexists(folder):
                 raise CorruptLogError(
-                    f"{folder} is a link. Put the directory that it points to in its place.",
+                    f"{folder} is {wrong}. Put the directory that belongs there in its place.",
                     path=folder,
                     offset=0,
                     seq=None,
-                    reason="it is a link",
+                    reason=f"it is {wrong}",
                 )
-            if os.path.lexists(folder) and not os.path.isdir(folder):
-                raise explain(NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), folder), folder)
         identity = decode_identity(self.files.read_file(self.identity_path, 4096), self.identity_path)
         if identity.keyed != (self.anchor_key is not None):
             need = "needs its anchor_key" if identity.keyed else "has no keyed anchors"

@@ -404,13 +404,8 @@ class Verification:
 
     def start_of(self, path: str, count: int) -> bytes:
         """The first `count` bytes of a file; none of one that cannot be read."""
-        files = self.log.files
         try:
-            fd = files.open(path, os.O_RDONLY)
-            try:
-                return files.pread(fd, count, 0)
-            finally:
-                files.close(fd)
+            return self.log.files.read_start(path, count)
         except OSError:
             return b""
 

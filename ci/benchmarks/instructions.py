@@ -25,13 +25,15 @@ TOP = 12
 CHOOSING = ("avx2", "avx512f", "bmi2", "erms", "fsrm", "pclmulqdq", "sse4_2")
 # Who hands memory out: Python's allocators and the C library's. A call that one of them makes to another counts too.
 ALLOCATORS = re.compile(r"_PyObject_(Malloc|Calloc|Realloc)|malloc|calloc|realloc")
+# How long the interpreter looks for an attribute depends on which of its types share a place in its cache, by address.
+LOOKUPS = re.compile(r"_PyType_Lookup|_Py_dict_lookup|unicodekeys_lookup_\w+|find_name_in_mro|_Py_type_getattro")
 
 
 @dataclass
 class Count:
     """Of one operation, per call."""
 
-    instructions: float
+    instructions: float  # without LOOKUPS
     allocations: float
     functions: dict[str, float]  # the costliest, by themselves
 
@@ -65,7 +67,8 @@ def parse(path: Path) -> tuple[str, Count]:
             inclusive = False
     allocations = sum(count for called, count in calls.items() if ALLOCATORS.fullmatch(called.partition("'")[0]))
     functions = {function: round(cost / times, 1) for function, cost in alone.most_common(TOP)}
-    return name, Count(round(sum(alone.values()) / times, 1), round(allocations / times, 2), functions)
+    counted = sum(cost for function, cost in alone.items() if not LOOKUPS.fullmatch(function.partition("'")[0]))
+    return name, Count(round(counted / times, 1), round(allocations / times, 2), functions)
 
 
 def toolchain() -> dict[str, str]:

@@ -11,6 +11,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -143,11 +144,18 @@ def run_suite(title: str, suite: Mapping[str, Question], default: Iterable[str] 
     return int(any(figure.verdict == "missed" for figure in figures))
 
 
-def ask(suite: Mapping[str, Question], names: Iterable[str]) -> Iterator[Figure]:
-    """The figures of some questions. Their temporary folders, and the sockets of what they serve, lie below SCRATCH."""
+@contextmanager
+def in_scratch() -> Iterator[str]:
+    """A folder below SCRATCH for temporary files and for the sockets of what is served, until it is left."""
     SCRATCH.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=SCRATCH) as folder:
         tempfile.tempdir = os.environ["XDG_RUNTIME_DIR"] = os.path.abspath(folder)
+        yield folder
+
+
+def ask(suite: Mapping[str, Question], names: Iterable[str]) -> Iterator[Figure]:
+    """The figures of some questions."""
+    with in_scratch():
         for name in names:
             print(f"measuring {name} ...", file=sys.stderr)
             result = suite[name]()

@@ -11,9 +11,11 @@ from functools import partial
 from measure import run_suite
 from peers_deltas import game, pages, race
 from peers_history import history
+from peers_memory import arrays, graphs
 from peers_stores import stores
 
 if __name__ == "__main__":
-    SUITE = {"encode": race, "pages": pages, "stores": stores, "game": game, "history": history}
+    SUITE = {"encode": race, "pages": pages, "stores": stores, "arrays": arrays, "graphs": graphs}
+    SUITE |= {"game": game, "history": history}
     SUITE["history-full"] = partial(history, full=True)
-    sys.exit(run_suite("ci/bench peers", SUITE, default=["encode", "pages", "stores", "game", "history"]))
+    sys.exit(run_suite("ci/bench peers", SUITE, default=[name for name in SUITE if name != "history-full"]))

@@ -247,6 +247,14 @@ cdef class Files:
         finally:
             self.close(fd)
 
+    def read_start(self, path, count):
+        """The first `count` bytes of a file; fewer where it ends before."""
+        cdef int fd = self.open(path, os.O_RDONLY)
+        try:
+            return self.pread(fd, count, 0)
+        finally:
+            self.close(fd)
+
     def write_file(self, path, data, durable=True):
         """Writes a file so that it is there whole or not at all: aside, synced, renamed, directory synced."""
         aside = os.fspath(path) + ".new"

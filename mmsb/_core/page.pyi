@@ -4,6 +4,8 @@ from typing import Any
 
 from mmsb._core.delta import Delta
 
+PAGE_ID_MOST: int
+
 class Slot: ...
 
 class Page:

@@ -15,6 +15,8 @@ from mmsb._core.state cimport BUSY, CLOSED, FORKED
 from mmsb import errors, metadata
 from mmsb._core.semiring import DTYPES
 
+PAGE_ID_MOST = MMSB_PAGE_ID_MAX  # the last id that a page can have
+
 cdef uint64_t NO_OFFSET = <uint64_t>0xffffffffffffffff
 
 

@@ -19,6 +19,7 @@ BUILT_IN = {
     "tail": "mmsb.cli.tail",
     "top": "mmsb.cli.top",
     "gc": "mmsb.cli.gc",
+    "bench": "mmsb.cli.bench",
     "cpu": "mmsb.cli.cpu",
     "plugins": "mmsb.cli.plugins",
 }

@@ -191,6 +191,9 @@ static void test_notes_of_changes(void) {
     mmsb_core_forget_touched(&s.core);
     CHECK(mmsb_core_changed(&s.core, source, 2, 1, large, 1 << 20) == MMSB_OK && !s.core.touched_whole, "just so");
     mmsb_core_forget_touched(&s.core);
+    const uint8_t beyond[] = {1, 2, 16, 1, 'x'};
+    CHECK(mmsb_core_apply(&s.core, beyond, beyond + sizeof beyond, &described) == MMSB_BAD_DELTA, "beyond its end");
+    CHECK(s.core.touched.size == 0, "what was refused is no change");
     mmsb_arena_header(&s.core.arena, 2)->flags |= MMSB_PAGE_DERIVED | MMSB_PAGE_FAILED;
     CHECK(mmsb_core_changed(&s.core, source, 2, 0, NULL, 0) == MMSB_OK, "changed");
     CHECK(source->flags & MMSB_PAGE_FAILED, "a computed page stays failed until it is computed");

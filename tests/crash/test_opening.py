@@ -2,6 +2,7 @@
 
 import errno
 import os
+import random
 import shutil
 
 import pytest
@@ -137,6 +138,19 @@ def test_a_compressed_segment_that_is_damaged(tmp_path):
 def test_a_compressed_segment_that_is_cut(tmp_path):
     _, second, *_ = fill(tmp_path / "s", 400, compress=True)
     os.truncate(second, second.stat().st_size // 2)
+    assert 0 < refused(tmp_path / "s", str(second)) < 300
+
+
+def test_a_compressed_segment_that_begins_well_and_is_cut_later(tmp_path):
+    """Of more than one block of zstd: its header can be read."""
+    with mmsb.open(tmp_path / "s", segment_bytes=1 << 19, checkpoint_bytes=None, compress=True) as state:
+        page = state.create_page(4096, name="a")
+        for n in range(300):
+            page.write((n + 2).to_bytes(4, "little") + random.Random(n).randbytes(4092))
+    for checkpoint in (tmp_path / "s" / "checkpoints").iterdir():  # what lies before one is not read
+        checkpoint.unlink()
+    _, second, *_ = sorted((tmp_path / "s" / "log").iterdir())
+    os.truncate(second, 400_000)
     assert 0 < refused(tmp_path / "s", str(second)) < 300
 
 

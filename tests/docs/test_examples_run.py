@@ -11,6 +11,7 @@ PAGES = [
     ROOT / "docs/start.md",
     ROOT / "docs/guides/time-travel.md",
     ROOT / "docs/guides/processes.md",
+    ROOT / "docs/guides/profile-a-plugin.md",
     ROOT / "docs/understand/graph.md",
     ROOT / "docs/understand/propagation.md",
     ROOT / "docs/understand/semirings.md",

@@ -2,6 +2,7 @@
 
 quick | full        every part that has no result yet for the code as it is; results lie in build/rel
 table               what was found last, without running anything
+keep                writes what full found to tests/rel/kept.json, so that a clone goes on from there
 R3 R6/closed ...    only these measures or parts (after quick or full)
 """
 
@@ -10,12 +11,14 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
+from functools import cache
 from pathlib import Path
 
 from rich.console import Console
@@ -25,6 +28,19 @@ from rich.table import Table
 from tests.rel.programme import BROKEN, ROOT, EnoughError, Measure, Part, Run, Tally, fingerprint, measures
 
 RESULTS = ROOT / "build/rel"
+KEPT = ROOT / "tests/rel/kept.json"
+
+
+@cache
+def kept() -> dict[str, dict]:
+    """Results of full that came with the code: by the name of the part."""
+    return json.loads(KEPT.read_text()) if KEPT.exists() else {}
+
+
+def keep(found: list[tuple[Job, dict | None]]) -> None:
+    """Writes the results that are of this code to where kept() finds them."""
+    results = {job.name: result for job, result in found if result is not None}
+    KEPT.write_text(json.dumps(results, indent=1) + "\n")
 
 
 @dataclass
@@ -45,12 +61,15 @@ class Job:
         return RESULTS / self.size / f"{self.measure.number}-{self.part.name}.json"
 
     def result(self, seed: int | None = None) -> dict | None:
-        """The stored result, if it is of this code."""
+        """The stored result, if it is of this code: the last one, or the one that was kept."""
         try:
-            found = json.loads(self.path.read_text())
+            last = json.loads(self.path.read_text())
         except (OSError, ValueError):
-            return None
-        return found if found["key"] == self.key and seed in (None, found["seed"]) else None
+            last = None
+        for found in (last, kept().get(self.name) if self.size == "full" else None):
+            if found is not None and found["key"] == self.key and seed in (None, found["seed"]):
+                return found
+        return None
 
     def verdict(self, result: dict) -> str:
         """What to print of a result: "ok" and "skipped" are green, everything else is red."""
@@ -68,9 +87,10 @@ class Job:
 
 def jobs(size: str, wanted: list[str]) -> list[Job]:
     """The parts that `wanted` names, or all. SystemExit: a name that nothing has."""
+    only = wanted[0].partition("/")[0] if len(wanted) == 1 and re.match(r"R\d\d?(/|$)", wanted[0]) else ""
     found = [
-        Job(measure, part, size, fingerprint(measure, module))
-        for measure, module in measures()
+        Job(measure, part, size, fingerprint(measure, module, part))
+        for measure, module in measures(only)
         for part in measure.parts
         if size == "full" or part.only != "full"
     ]
@@ -180,7 +200,7 @@ def report(found: list[tuple[Job, dict | None]], form: str) -> None:
 def main() -> int:
     """Exit status 0: all green or skipped; 1: something is red; 2: wrong arguments."""
     parser = argparse.ArgumentParser(prog="ci/rel", description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("size", choices=("quick", "full", "table"))
+    parser.add_argument("size", choices=("quick", "full", "table", "keep"))
     parser.add_argument("names", nargs="*", metavar="R3 | R3/part")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--case", help="only the case that a failure named")
@@ -192,12 +212,15 @@ def main() -> int:
     parser.add_argument("--markdown", dest="form", action="store_const", const="markdown")
     parser.add_argument("--result", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
-    size = ("quick" if options.quick_table else "full") if options.size == "table" else options.size
+    size = "quick" if options.size == "quick" or options.quick_table else "full"
     chosen = jobs(size, options.names)
     if options.result:
         return run_here(chosen[0], options)
     if options.size == "table":
         report([(job, job.result()) for job in chosen], options.form)
+        return 0
+    if options.size == "keep":
+        keep([(job, job.result()) for job in jobs("full", [])])
         return 0
     again = options.again or options.case or options.first
     found = {job.name: None if again else job.result(options.seed) for job in chosen}

@@ -38,6 +38,9 @@ PACKAGE = {"ext4": "e2fsprogs", "xfs": "xfsprogs", "btrfs": "btrfs-progs"}
 # mkfs.xfs makes file systems below 300 MiB for the tests of xfs only, which say so like this.
 SMALL_XFS = {"TEST_DIR": "1", "TEST_DEV": "1", "QA_CHECK_FS": "1"}
 
+# Where the commands of root are, which a shell that became root without a login does not look for.
+ENVIRONMENT = {**os.environ, "PATH": os.environ.get("PATH", os.defpath) + ":/usr/sbin:/sbin"}
+
 libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -49,9 +52,10 @@ def missing(*file_systems: str, fuse: bool = False) -> str:
         return "There is no /dev/loop-control: load the kernel module loop."
     known = Path("/proc/filesystems").read_text().split()
     for name in file_systems:
-        if shutil.which(MKFS[name][0].split()[0]) is None:
+        if shutil.which(MKFS[name][0].split()[0], path=ENVIRONMENT["PATH"]) is None:
             return f"mkfs.{name} is missing: install the package {PACKAGE[name]}."
-        if name not in known and subprocess.run(["modprobe", name], capture_output=True, check=False).returncode:
+        modprobe = ["modprobe", name]
+        if name not in known and subprocess.run(modprobe, env=ENVIRONMENT, capture_output=True, check=False).returncode:
             return f"The kernel does not know {name}: load its module."
     if fuse:
         if not os.path.exists("/dev/fuse"):
@@ -136,7 +140,7 @@ def make_file_system(kind: str, image: Path, size_bytes: int | None = None) -> N
     image.unlink(missing_ok=True)
     with image.open("wb") as file:
         file.truncate(size_bytes or least_bytes)
-    environment = {**os.environ, **(SMALL_XFS if kind == "xfs" else {})}
+    environment = {**ENVIRONMENT, **(SMALL_XFS if kind == "xfs" else {})}
     done = subprocess.run([*command.split(), image], env=environment, capture_output=True, text=True, check=False)
     if done.returncode:
         raise OSError(f"{command} failed: {done.stdout}{done.stderr}")

@@ -79,19 +79,33 @@ class Run:
         self.on_progress(done, total)
 
 
+CORE = ("csrc/*.[ch]", "setup.py")
+# All but the command line and what tests of plugins are made of.
+PRODUCT = (
+    *CORE,
+    "mmsb/*.py",
+    "mmsb/_core/*.p*",
+    *(f"mmsb/{name}/**/*.py" for name in ("builtin", "plugin", "upstream")),
+)
+
+
 @dataclass(frozen=True)
 class Part:
-    """One resumable piece of a measure: under 80 minutes in full on 2 cores."""
+    """One resumable piece of a measure: under 80 minutes in full on 2 cores. `of`: globs of what it tests, `files`: of
+    what it uses besides its own module and the measure's `files`.
+    """
 
     name: str
     run: Callable[[Run], None]
     at_least: tuple[int, int] = (1, 1)  # injected, in quick and in full; fewer is red
     only: str = ""  # "full": not part of the quick run
+    of: tuple[str, ...] = PRODUCT
+    files: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class Measure:
-    """A line of the programme. `files`: globs of what it tests or uses besides mmsb, csrc and its own module."""
+    """A line of the programme. `files`: globs of what all of its parts use besides its own module."""
 
     number: str
     title: str
@@ -99,17 +113,20 @@ class Measure:
     files: tuple[str, ...] = ()
 
 
-def measures() -> Iterator[tuple[Measure, str]]:
-    """The MEASURE of every module rNN_*.py beside this one, and the module's name, in order of number."""
-    for path in sorted(Path(__file__).parent.glob("r[0-9][0-9]_*.py")):
+def measures(number: str = "") -> Iterator[tuple[Measure, str]]:
+    """The MEASURE of every module rNN_*.py beside this one, or of the one with a number ("R3"), and the module's name,
+    in order of number.
+    """
+    wanted = f"r{int(number[1:]):02}_*.py" if number else "r[0-9][0-9]_*.py"
+    for path in sorted(Path(__file__).parent.glob(wanted)):
         yield importlib.import_module(f"tests.rel.{path.stem}").MEASURE, path.stem
 
 
-def fingerprint(measure: Measure, module: str) -> str:
-    """Changes when the product or the measure does: a result with another fingerprint is stale."""
-    globs = ["csrc/*.[ch]", "mmsb/**/*.py", "mmsb/_core/*.p*", "setup.py", "tests/rel/programme.py"]
+def fingerprint(measure: Measure, module: str, part: Part) -> str:
+    """Changes when what a part tests does, or the part itself: a result with another fingerprint is stale."""
+    globs = (*part.of, "tests/rel/programme.py", f"tests/rel/{module}*", *measure.files, *part.files)
     hashed = hashlib.sha256()
-    for path in sorted({path for glob in (*globs, f"tests/rel/{module}*", *measure.files) for path in ROOT.glob(glob)}):
+    for path in sorted({path for glob in globs for path in ROOT.glob(glob)}):
         if path.is_file() and path.suffix not in (".so", ".pyc", ".pyi"):
             hashed.update(f"{path.relative_to(ROOT)}\n{hashlib.sha256(path.read_bytes()).hexdigest()}\n".encode())
     return hashed.hexdigest()[:16]
