@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from myosotis import layout
 from myosotis.errors import CorruptJournalError, InvalidValueError, MalformedFileStructureError
 from myosotis.graph import Node
+from myosotis.mutations import SetField
 from myosotis.values import Ref, encode
 
 from mmsb import metadata
@@ -97,9 +98,10 @@ def test_other_bytes_that_nobody_can_trust(head: bytes, intent: bytes, entries: 
 
 def test_places_are_where_the_values_are() -> None:
     page = layout.node_page(NODE)
-    for key, (at, length, rest) in layout.field_places(NODE).items():
-        assert page[at : at + length] == encode(NODE.fields[key])
-        assert rest == 9 + 8 + len(key.encode())
+    for key, (at, length, prefix) in layout.field_places(NODE).items():
+        value = NODE.fields[key]
+        assert page[at : at + length] == encode(value)
+        assert prefix + encode(value) == SetField(NODE.id, key, value).encode()
 
 
 def test_notes() -> None:

@@ -44,6 +44,9 @@ class Node:
         return b"".join(parts)
 
 
+_LEADING = frozenset((Ref, list, dict))  # to other nodes
+
+
 @dataclass(slots=True)
 class Graph:
     """Nodes by id, tombstones included."""
@@ -71,7 +74,7 @@ class Graph:
         DeleteNonexistentNodeError, DeleteOnDeletedNodeError.
         """
         node = self.nodes.get(mutation.id)
-        if isinstance(mutation, SetField):
+        if type(mutation) is SetField:
             self._set(node, mutation)
         elif isinstance(mutation, CreateNode):
             if node is not None:
@@ -95,7 +98,7 @@ class Graph:
                 f"Node is deleted: {node.id}. Its fields stay as they were; create another node.", node_id=node.id
             )
         value = mutation.value
-        if type(value) in (Ref, list, dict):
+        if type(value) in _LEADING:
             check_references(value, self.nodes, mutation.key)
         node.fields[mutation.key] = value
 

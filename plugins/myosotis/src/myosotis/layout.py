@@ -17,6 +17,7 @@ from typing import Any
 
 from myosotis.errors import CorruptJournalError, InvalidValueError
 from myosotis.graph import Node
+from myosotis.mutations import set_prefix
 from myosotis.values import decode, decode_id, decode_text, encode, take
 
 SOURCE = "myosotis"
@@ -31,6 +32,8 @@ _HAS_GENESIS, _TIMED = 1, 2
 _COUNT = struct.Struct(">Q")
 RUN = struct.Struct("<QQQ")
 STAGED_HEAD = struct.Struct("<QQ")
+# Where in a node's page a field's value begins, how many bytes it has, and what a SetField of it begins with.
+Place = tuple[int, int, bytes]
 
 
 @dataclass(slots=True)
@@ -93,13 +96,13 @@ def node_page(node: Node, size: int = 0, touch: int = 0) -> bytes:
     return data.ljust(size, b"\0")
 
 
-def field_places(node: Node) -> dict[str, tuple[int, int, int]]:
-    """Where in a node's page each field's value begins, its bytes, and those of a SetField without the value."""
+def field_places(node: Node) -> dict[str, Place]:
+    """The place of each field's value."""
     places = {}
     at = 1 + 8 + 8 + len(node.type.encode()) + 9
     for key in sorted(node.fields):
         name, length = 8 + len(key.encode()), len(encode(node.fields[key]))
-        places[key] = at + name, length, 9 + name
+        places[key] = at + name, length, set_prefix(node.id, key)
         at += name + length
     return places
 
@@ -131,6 +134,8 @@ def _take_node(data: bytes) -> tuple[Node, int]:
 # that mmsb does not take under "l", and under "h" a hash that is not the one that the content gives.
 
 _PLAIN = b"\x01\x01m\x01"
+SHORT_MOST = 127  # bytes whose number takes one byte
+_SHORT = [_PLAIN + bytes((length,)) for length in range(SHORT_MOST + 1)]
 
 
 def moment_of(timestamp: Any) -> datetime | None:
@@ -168,14 +173,19 @@ def notes_of(meta: Mapping[str, Any] | None, timestamp: datetime | str | float |
     return copied
 
 
+def short_intent(mutations: bytes) -> bytes:
+    """The intent of at most SHORT_MOST bytes of mutations, and of nothing else."""
+    return _SHORT[len(mutations)] + mutations
+
+
 def intent_of(
     mutations: bytes, label: str | None, meta: dict[str, Any], stored_hash: bytes | None
 ) -> bytes | dict[str, Any]:
     """The intent of a commit, encoded where that is quickly done; `label` only where mmsb does not take it."""
     if not meta and label is None and stored_hash is None:
         length = len(mutations)
-        if length < 128:
-            return _PLAIN + bytes((length,)) + mutations
+        if length <= SHORT_MOST:
+            return short_intent(mutations)
         size = bytearray()
         while length > 127:
             size.append(length & 127 | 128)

@@ -26,7 +26,7 @@ from myosotis.errors import (
 from myosotis.folding import Folder, write_aside
 from myosotis.layout import moment_of, notes_of
 from myosotis.moment import Moment
-from myosotis.mutations import DeleteNode, SetField, decode_all
+from myosotis.mutations import DeleteNode, decode_all
 from myosotis.opening import Opened, open_path
 from myosotis.staging import Staging
 from myosotis.values import check_text
@@ -132,14 +132,14 @@ class Memory(Staging):
                 raise InvalidValueError(f"A label is a string, not {label!r}.", path="label")
             check_text(label, "label")
         notes = notes_of(meta, timestamp) if meta or timestamp is not None else {}
-        store, pending = self._store, self._pending
-        encoded, parent = self._seal(), store.head.hash
-        newest = pending[0] if len(pending) == 1 else None
-        only = newest if type(newest) is SetField else None
-        digest = store.append(label, notes, encoded, self._changed(), next_node_id=self._next_node_id, only=only)
-        # A list or map may change in place later on; what is handed out does not.
-        single = only is not None and type(only.value) not in (list, dict)
-        mutations = tuple(pending) if single else decode_all(encoded)
+        store, parent = self._store, self._store.head.hash
+        digest, only = None, self._only_value()
+        if only is not None and not notes:
+            digest = store.append_value(label, only, next_node_id=self._next_node_id)
+        if digest is None:
+            only, encoded = None, self._seal()
+            digest = store.append(label, notes, encoded, self._changed(), next_node_id=self._next_node_id)
+        mutations = decode_all(encoded) if only is None else (only,)
         parent_hash = None if parent == NO_PARENT else parent.hex()
         commit = Commit(store.head.id, label, digest.hex(), parent_hash, mutations, notes)
         self._begin()

@@ -40,10 +40,15 @@ class SetField:
 
     def encode(self) -> bytes:
         """The bytes that are hashed."""
-        return _HEAD.pack(SET_FIELD, self.id) + encode_text(self.key) + encode(self.value)
+        return set_prefix(self.id, self.key) + encode(self.value)
 
 
 _put_id, _put_key, _put_value = SetField.id.__set__, SetField.key.__set__, SetField.value.__set__  # type: ignore
+
+
+def set_prefix(node_id: int, key: str) -> bytes:
+    """The bytes of a SetField before its value."""
+    return _HEAD.pack(SET_FIELD, node_id) + encode_text(key)
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,7 +29,7 @@ class NodePages:
         runs = state.page(self._page_id).read()
         self._runs: list[Run] = [list(run) for run in layout.RUN.iter_unpack(runs) if any(run)]
         # Of nodes that were written: page, and where in it each field's value lies (layout.field_places).
-        self._places: dict[int, tuple[int, dict[str, tuple[int, int, int]]]] = {}
+        self._places: dict[int, tuple[int, dict[str, layout.Place]]] = {}
         self.set_open(open_nodes)
 
     @staticmethod
@@ -148,20 +148,13 @@ class NodePages:
             batch.resize(self._page_id, 2 * needed)
         batch.write(self._page_id, _encode(runs[first:]), first * layout.RUN.size)
 
-    def stage_value(self, batch: mmsb.Batch, change: SetField, encoded: bytes) -> bool:
-        """Stages the bytes of a value that differs and is as long as the one before it. False: nothing is staged.
-
-        encoded: the mutation, which ends with the value.
-        """
+    def place_of(self, change: SetField) -> tuple[int, layout.Place] | None:
+        """The page, and the place in it, of the value that is about to change; None where that is not known."""
         known = self._places.get(change.id)
-        if known is None or change.key not in known[1]:
-            return False
-        page_id, (at, length, rest) = known[0], known[1][change.key]
-        value = encoded[-length:]
-        if len(encoded) != rest + length or value == self._state.page(page_id).read(at, length):
-            return False
-        batch.write(page_id, value, at)
-        return True
+        if known is None:
+            return None
+        place = known[1].get(change.key)
+        return None if place is None else (known[0], place)
 
     def committed(self, runs: list[Run]) -> None:
         """What stage() gave is so from now on."""

@@ -17,6 +17,9 @@ from myosotis.view import View
 Before = tuple[dict[str, Value], bool]
 
 
+_CHANGING = frozenset((list, dict))  # in place, while they are staged
+
+
 class Nodes(dict[int, Node]):
     """Nodes by id, each read from the store when it is first asked for by `[]`; get() finds those that were read."""
 
@@ -176,6 +179,16 @@ class Staging(View):
         else:
             node = self._nodes[node_id]
             node.fields, node.deleted = was
+
+    def _only_value(self) -> SetField | None:
+        """What is staged, if it is nothing but a plain value for a field that has another one."""
+        if len(self._pending) != 1:
+            return None
+        only = self._pending[0]
+        if type(only) is not SetField or type(only.value) in _CHANGING:
+            return None
+        was = self._before[only.id]
+        return None if was is None or was[0].get(only.key) == only.value else only
 
     def _close_newest(self) -> None:
         """From now on, no change in place is part of the newest mutation."""

@@ -16,7 +16,7 @@ from myosotis.graph import Node
 from myosotis.layout import Head
 from myosotis.mutations import CreateNode, SetField, decode_all
 from myosotis.nodepages import NodePages, Run
-from myosotis.values import ID_MOST
+from myosotis.values import ID_MOST, encode
 
 ANCHOR_REACH = 2 * layout.ANCHOR_EVERY
 ANCHORS_MOST = 4096
@@ -112,11 +112,9 @@ class Store:
         *,
         next_node_id: int,
         stored_hash: bytes | None = None,
-        only: SetField | None = None,
     ) -> bytes:
         """Appends a commit in which these nodes changed. Returns its hash.
 
-        only: the mutation of a commit that is nothing but this one; then only the bytes of its value are looked at.
         stored_hash: the hash that the commit bears where its content gives another one (unsafe loading). What mmsb
         raises when there is no room leaves everything as it was.
         """
@@ -128,11 +126,8 @@ class Store:
         intent = layout.intent_of(mutations, None if short else label, meta, stored_hash)
         batch = mmsb.Batch(state, layout.SOURCE, label if short else None, intent)
         try:
-            changed: tuple[Node, ...] = ()
-            runs = self.nodes.runs
-            if only is None or not self.nodes.stage_value(batch, only, mutations):
-                changed = tuple(nodes)
-                runs = self.nodes.stage(batch, changed)
+            changed = tuple(nodes)
+            runs = self.nodes.stage(batch, changed)
             expected, after = state.seq + 1, head
             # Most commits change nothing but fields: what the head page says of them follows from the log.
             plain = runs is self.nodes.runs and not meta and stored_hash is None and next_node_id == head.next_node_id
@@ -157,6 +152,38 @@ class Store:
             after.foreign += made - expected
             self._write_head(after)
         return after.hash
+
+    def append_value(self, label: str | None, change: SetField, *, next_node_id: int) -> bytes | None:
+        """Appends a commit that is one SetField of a value that differs. Returns its hash.
+
+        The shortest way, for what most commits are: the bytes of the value are written over those of the one before.
+        None, and nothing is done, where that is not all there is to write; append() does it.
+        """
+        head, known = self.head, self.nodes.place_of(change)
+        if known is None:
+            return None
+        page_id, (at, length, prefix) = known
+        value = encode(change.value)
+        if (
+            len(value) != length
+            or len(prefix) + length > layout.SHORT_MOST
+            or not (label is None or 0 < len(label) <= layout.LABEL_MOST)
+            or next_node_id != head.next_node_id
+            or (head.id + 1) % layout.ANCHOR_EVERY == 0
+            or self.has_staged
+            or self.state.seq != head.seq
+        ):
+            return None
+        mutation = prefix + value
+        digest = commit_hash(head.hash, label, mutation)
+        batch = mmsb.Batch(self.state, layout.SOURCE, label, layout.short_intent(mutation))
+        batch.write(page_id, value, at)
+        made, expected = batch.commit(), head.seq + 1
+        head.id, head.seq, head.hash = head.id + 1, made, digest
+        if made != expected:  # as in append()
+            head.foreign += made - expected
+            self._write_head(head)
+        return digest
 
     def _stage_head(
         self, batch: mmsb.Batch, after: Head, next_node_id: int, runs: list[Run], stored_hash: bytes | None
