@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from myosotis.errors import MalformedFileStructureError
@@ -75,6 +76,15 @@ class DeleteNode:
 
 
 Mutation = CreateNode | SetField | DeleteField | DeleteNode
+_WITH_PARTS = frozenset((list, dict))
+
+
+def lone_value(mutations: Sequence[Mutation]) -> SetField | None:
+    """The mutation, if there is no other one and it sets a value without parts: no list, no map."""
+    if len(mutations) != 1:
+        return None
+    only = mutations[0]
+    return only if type(only) is SetField and type(only.value) not in _WITH_PARTS else None
 
 
 def encode_all(mutations: tuple[Mutation, ...]) -> bytes:

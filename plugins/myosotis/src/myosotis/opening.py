@@ -16,7 +16,7 @@ from myosotis.documents import graph_at, hash_at
 from myosotis.errors import CorruptJournalError, InvariantError, MyosotisError, UnreadableFileError
 from myosotis.folding import Folder, FoldRecord, Journal
 from myosotis.graph import Graph
-from myosotis.mutations import encode_all
+from myosotis.mutations import encode_all, lone_value
 from myosotis.store import Store, open_state
 from myosotis.values import ID_MOST
 
@@ -201,6 +201,13 @@ def import_document(state: mmsb.State, document: Document, mode: Mode = "strict"
     last_believed = max(believed, default=-1)
     graph = Graph() if document.genesis is None else document.genesis.copy()
     for commit in document.commits:
+        only = lone_value(commit.mutations) if mode == "strict" and not commit.meta else None
+        if only is not None and (node := graph.nodes.get(only.id)) is not None:
+            if node.fields.get(only.key) != only.value and store.append_value(
+                commit.label, only, next_node_id=document.next_node_id
+            ):
+                graph.apply(only)
+                continue
         changed, erased = dict.fromkeys(mutation.id for mutation in commit.mutations), set[int]()
         try:
             graph.replay(commit.mutations)

@@ -8,16 +8,13 @@ from typing import Any
 from myosotis.containers import plain, refuse_stale
 from myosotis.errors import MyosotisError
 from myosotis.graph import Graph, Node
-from myosotis.mutations import CreateNode, Mutation, SetField, decode_all
+from myosotis.mutations import CreateNode, Mutation, SetField, decode_all, lone_value
 from myosotis.store import Store, next_after
 from myosotis.values import Value, check, check_key
 from myosotis.view import View
 
 # The fields of a node, and whether it is a tombstone.
 Before = tuple[dict[str, Value], bool]
-
-
-_CHANGING = frozenset((list, dict))  # in place, while they are staged
 
 
 class Nodes(dict[int, Node]):
@@ -182,10 +179,8 @@ class Staging(View):
 
     def _only_value(self) -> SetField | None:
         """What is staged, if it is nothing but a plain value for a field that has another one."""
-        if len(self._pending) != 1:
-            return None
-        only = self._pending[0]
-        if type(only) is not SetField or type(only.value) in _CHANGING:
+        only = lone_value(self._pending)
+        if only is None:
             return None
         was = self._before[only.id]
         return None if was is None or was[0].get(only.key) == only.value else only
