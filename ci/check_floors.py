@@ -230,8 +230,9 @@ def check_plugin(root: Path, source: Path, path: Path, rules: dict[str, Any]) ->
     shown = path.relative_to(root)
     for line, target, _ in python_imports(source, path, ast.parse(path.read_text(), str(shown))):
         name = inside(target)
-        if name is not None and name.split(".")[0] not in rules["rules"]["plugins_may_import"]:
-            yield f"{shown}:{line}: a plugin imports {target}; allowed: {rules['rules']['plugins_may_import']}"
+        allowed = rules["rules"]["plugins_may_import"]
+        if name is not None and not any(name == one or (one and name.startswith(f"{one}.")) for one in allowed):
+            yield f"{shown}:{line}: a plugin imports {target}; allowed: {allowed}"
         if target.split(".")[0] != package:
             yield from check_only(f"{shown}:{line}", f"plugin {package}", target, rules)
 

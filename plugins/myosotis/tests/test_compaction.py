@@ -1,0 +1,101 @@
+"""Compaction, against a literal model of what the format page says, on files that the first engine wrote."""
+
+import zipfile
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from myosotis import Memory, errors, v1
+from myosotis.chain import commit_hash
+from myosotis.mutations import encode_all
+
+with zipfile.ZipFile(Path(__file__).parent / "data" / "corpus.zip") as archive:
+    FILES = {
+        name: archive.read(f"golden/{name}.myo") for name in ("07_checkpoint_60", "05_tombstones", "16_ref_cycles")
+    }
+    FILES["folded"] = archive.read("golden/08_compact_at_25_of_70.myo")
+
+
+def folded(document, target):
+    """The history up to commit `target` becomes the genesis, and what follows is hashed anew."""
+    genesis = document.graph_at(target)
+    parent = genesis.state_hash()
+    commits = []
+    for commit in document.commits:
+        if commit.id > target:
+            own = commit_hash(parent, commit.label, encode_all(commit.mutations))
+            commits.append(replace(commit, hash=own.hex(), parent_hash=parent.hex()))
+            parent = own
+    return v1.Document(genesis, commits, [], document.next_node_id, v1.replay(genesis, commits))
+
+
+@pytest.mark.parametrize("suffix", ["myo", "mmsb"])
+@pytest.mark.parametrize("share", [0.0, 0.4, 1.0])
+@pytest.mark.parametrize("name", FILES)
+def test_compaction(tmp_path, name, share, suffix):
+    document = v1.read(FILES[name])
+    target = document.commits[round(share * (len(document.commits) - 1))].id
+    (tmp_path / "state.myo").write_bytes(FILES[name])
+    path = tmp_path / f"copy.{suffix}"
+    with Memory.open(tmp_path / "state.myo") as memory, memory.fork(path=path) as copy:
+        before = copy.state_hash()
+        done = copy.compact(target)
+        assert copy.state_hash() == done.state_hash == before
+        assert copy.verify().ok
+    with Memory.open(path) as copy:
+        found = copy.document()
+        expected = folded(document, target)
+        found.checkpoints.clear()
+        assert found == expected
+        assert [label for _, label in copy.folded_labels()] == [
+            commit.label for commit in document.commits if commit.id <= target and commit.label is not None
+        ]
+        assert (done.commit, done.kept) == (target, len(expected.commits))
+        copy.export_v1(tmp_path / "out.myo")
+    assert v1.read((tmp_path / "out.myo").read_bytes()).head.state_hash().hex() == before
+
+
+@pytest.mark.parametrize("at", [0, 5, "missing"])
+def test_what_cannot_be_a_target(tmp_path, at):
+    path = tmp_path / "state.myo"
+    path.write_bytes(FILES["folded"])
+    with Memory.open(path) as memory:
+        with pytest.raises((errors.CommitNotFoundError, errors.InvalidCompactionTargetError)):
+            memory.compact(at)
+        assert len(memory.commits()) == 45
+    assert path.read_bytes() == FILES["folded"]
+
+
+def test_twice_is_the_same_as_once(tmp_path):
+    histories = []
+    for targets in ([40, 60], [60]):
+        path = tmp_path / f"{len(targets)}.myo"
+        path.write_bytes(FILES["folded"])
+        with Memory.open(path) as memory:
+            for target in targets:
+                memory.compact(target)
+            histories.append((memory.commits(), memory.to_dict(), memory.folded_labels()))
+    assert histories[0] == histories[1]
+
+
+def test_checkpoints_of_a_compacted_file_stay_where_they_are(tmp_path):
+    """One node of one field, so that the first engine always writes the same bytes; folded up to commit 75."""
+    path = tmp_path / "state.myo"
+    with Memory.open(path) as memory:
+        node = memory.create("A")
+        for number in range(180):
+            node["n"] = number
+            memory.commit()
+    whole = v1.read(path.read_bytes())
+    document = folded(whole, 75)
+    hashes = {commit.id: bytes.fromhex(commit.hash) for commit in document.commits}
+    document.checkpoints = [
+        replace(point, commit_hash=hashes[point.commit_id]) for point in whole.checkpoints if point.commit_id > 75
+    ]
+    assert [point.commit_id for point in document.checkpoints] == [100, 150]
+    other = tmp_path / "compacted.myo"
+    other.write_bytes(v1.write(document))
+    for read_only in (True, False):
+        with Memory.open(other, read_only=read_only) as memory:
+            memory.export_v1(tmp_path / "out.myo")
+        assert (tmp_path / "out.myo").read_bytes() == other.read_bytes()
