@@ -136,7 +136,8 @@ def run_suite(title: str, suite: Mapping[str, Question], default: Iterable[str] 
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--only", choices=suite, action="append")
     options = parser.parse_args()
-    figures = list(ask(suite, options.only or default or suite))
+    with output_kept():
+        figures = list(ask(suite, options.only or default or suite))
     if options.json:
         print(json.dumps([figure.row() for figure in figures], indent=2))
     else:
@@ -151,6 +152,20 @@ def in_scratch() -> Iterator[str]:
     with tempfile.TemporaryDirectory(dir=SCRATCH) as folder:
         tempfile.tempdir = os.environ["XDG_RUNTIME_DIR"] = os.path.abspath(folder)
         yield folder
+
+
+@contextmanager
+def output_kept() -> Iterator[None]:
+    """What is written to standard output goes to standard error: peers warn there, from compiled code."""
+    sys.stdout.flush()
+    kept = os.dup(1)
+    os.dup2(2, 1)
+    try:
+        yield
+    finally:
+        sys.stdout.flush()
+        os.dup2(kept, 1)
+        os.close(kept)
 
 
 def ask(suite: Mapping[str, Question], names: Iterable[str]) -> Iterator[Figure]:

@@ -261,7 +261,12 @@ def curves(folder: Path) -> list[tuple[Curve, Sequence[int], Callable[[int], flo
             pages_written(True),
         ),
         (
-            Curve("update_page, 1 % changed", "bytes of a page", "copies of it", "down: the call itself counts less"),
+            Curve(
+                "update_page, 1 % changed",
+                "bytes of a page",
+                "copies of it",
+                "up in the caches, down where memory bounds both",
+            ),
             [1 << n for n in range(6, 27, 4)],
             page_updated,
         ),
@@ -271,12 +276,12 @@ def curves(folder: Path) -> list[tuple[Curve, Sequence[int], Callable[[int], flo
             changed_share,
         ),
         (
-            Curve("at(seq) and a read", "deltas", calls, "flat once there are checkpoints"),
+            Curve("at(seq) and a read", "deltas", calls, "a page's deltas since the last checkpoint"),
             powers(3, 7),
             histories.travel,
         ),
         (
-            Curve("open and close", "deltas", calls, "the log behind the last checkpoint"),
+            Curve("open and close", "deltas", calls, "the unused end of the last segment is looked at"),
             powers(3, 7),
             histories.opened,
         ),
