@@ -99,3 +99,43 @@ def test_checkpoints_of_a_compacted_file_stay_where_they_are(tmp_path):
         with Memory.open(other, read_only=read_only) as memory:
             memory.export_v1(tmp_path / "out.myo")
         assert (tmp_path / "out.myo").read_bytes() == other.read_bytes()
+
+
+@pytest.mark.parametrize("suffix", ["myo", "mmsb"])
+def test_moments_before_what_is_left(tmp_path, suffix):
+    path = tmp_path / f"state.{suffix}"
+    with Memory.open(path) as memory:
+        node = memory.create("Agent", n=1)
+        for n in (2, 3, 4):
+            memory.commit(f"step {n - 1}")
+            node.n = n
+        memory.commit("last")
+        memory.compact(3)
+    with Memory.open(path) as memory:
+        assert memory.commit_id("step 3") == 3 and memory.at("step 3")[1].n == 3
+        assert memory.at("last")[1].n == 4
+        with pytest.raises(errors.CommitNotFoundError, match="compacted"):
+            memory.at("step 2")
+        for unknown in ("step 9", 1.5, 2):
+            with pytest.raises(errors.CommitNotFoundError):
+                memory.at(unknown)
+        memory.nodes()[0].n = 5
+        memory.commit("step 2")  # a label may come again
+        assert memory.at("step 2")[1].n == 5
+
+
+@pytest.mark.parametrize("path", ["", b""])
+def test_an_empty_path(tmp_path, monkeypatch, path):
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    with pytest.raises(errors.UnreadableFileError, match="empty"):
+        Memory.open(path)
+    assert [entry.name for entry in tmp_path.rglob("*")] == ["here"]
+
+
+def test_a_path_of_bytes(tmp_path):
+    with Memory.open(bytes(tmp_path / "state.mmsb")) as memory:
+        memory.create("Agent")
+        memory.commit()
+    with Memory.open(tmp_path / "state.mmsb", read_only=True) as memory:
+        assert len(memory.nodes()) == 1

@@ -213,7 +213,7 @@ class Memory(Staging):
         if isinstance(when, Commit):
             when = when.id
         if isinstance(when, str):
-            return self._store.labelled(when)
+            return self._labelled(when)
         if isinstance(when, float):
             moment = moment_of(when)
             if moment is None:
@@ -225,6 +225,21 @@ class Memory(Staging):
             raise TypeError(f"a commit is given by an id, a label or a time, not by a {type(when).__name__}")
         self._store.seq_of(when)
         return when
+
+    def _labelled(self, label: str) -> int:
+        found = self._store.labelled(label)
+        if found is not None:
+            return found
+        folded = [commit_id for commit_id, name in self.folded_labels() if name == label]
+        if not folded:
+            raise CommitNotFoundError(f"Commit not found: no commit is labelled {label!r}.", commit=label)
+        if folded[-1] != self._store.head.base_id:
+            raise CommitNotFoundError(
+                f"Commit not found: {folded[-1]}, labelled {label!r}, went into the beginning of the history when that "
+                "was compacted. Look for it in a copy from before.",
+                commit=label,
+            )
+        return folded[-1]  # the beginning itself
 
     def at(self, when: When) -> Moment:
         """The graph as it was after a commit (see commit_id). Read-only. CommitNotFoundError."""

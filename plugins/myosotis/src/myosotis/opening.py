@@ -50,7 +50,9 @@ def open_path(
         raise ValueError(f"There is no mode {mode!r}. Use 'strict' or 'unsafe'.")
     if path is None:
         return Opened(import_document(open_state(None), new), None, read_only)
-    path = os.fspath(path)
+    path = os.fsdecode(path)
+    if not path:
+        raise UnreadableFileError("Failed to read file: the path is empty. Give the path of a file.", path=path)
     if is_store(path):
         return _open_store(path, read_only, durability, new)
     with v1.without_collector():

@@ -8,7 +8,14 @@ from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 import mmsb
-from mmsb.errors import CorruptCheckpointError, CorruptLogError, FormatVersionError, PageNotFoundError, StoreLockedError
+from mmsb.errors import (
+    CorruptCheckpointError,
+    CorruptLogError,
+    FormatVersionError,
+    PageNotFoundError,
+    RetentionError,
+    StoreLockedError,
+)
 from myosotis import layout
 from myosotis.chain import NO_PARENT, Commit, commit_hash
 from myosotis.errors import CommitNotFoundError, CorruptJournalError, LockedError
@@ -285,8 +292,8 @@ class Store:
         """The State as it was after a commit. CommitNotFoundError."""
         return self.state.at(self.seq_of(commit_id))
 
-    def labelled(self, label: str) -> int:
-        """The newest commit with a label. CommitNotFoundError."""
+    def labelled(self, label: str) -> int | None:
+        """The newest commit with a label, None when there is none."""
         found = 0
         if 0 < len(label) <= layout.LABEL_MOST:
             for commit in self.state.log(source=layout.SOURCE, label=label, since=self.head.base_seq + 1):
@@ -294,9 +301,7 @@ class Store:
         else:
             for record in self.records():
                 found = record.seq if record.label == label else found
-        if found == 0:
-            raise CommitNotFoundError(f"Commit not found: no commit is labelled {label!r}.", commit=label)
-        return self.id_of(found)
+        return self.id_of(found) if found else None
 
     def not_after(self, time: datetime) -> int:
         """The last commit that was made (or was given a timestamp) not after an aware datetime. CommitNotFoundError."""
@@ -308,7 +313,10 @@ class Store:
                 if time_of(record.meta, record.time_ns) <= limit:
                     found = record.id
         else:
-            seq = self.state.at(time).seq
+            try:
+                seq = self.state.at(time).seq
+            except RetentionError:  # before what a compaction left
+                seq = 0
             found = self.id_of(seq) if seq > head.base_seq else None
         if found is None:
             raise CommitNotFoundError(f"Commit not found: none is as old as {time}.", commit=time)
