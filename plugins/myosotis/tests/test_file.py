@@ -408,3 +408,64 @@ def test_readers_see_whole_commits_while_another_process_writes(tmp_path: Path, 
         finally:
             writer.kill()
     assert heads == sorted(heads)
+
+
+def small(path) -> None:
+    """A memory of one commit."""
+    with Memory.open(path) as memory:
+        memory.create("Agent", n=len(memory.nodes()))
+        memory.commit()
+
+
+def test_a_fold_leaves_modes_and_links_as_they_were(tmp_path):
+    (tmp_path / "elsewhere").mkdir()
+    real, link = tmp_path / "elsewhere" / "real.myo", tmp_path / "state.myo"
+    link.symlink_to(real)
+    small(link)
+    real.chmod(0o640)
+    small(link)
+    small(real)
+    assert link.is_symlink() and real.stat().st_mode & 0o777 == 0o640
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["elsewhere", "state.myo"]
+    with Memory.open(link, read_only=True) as memory:
+        assert len(memory.nodes()) == 3
+
+
+def test_what_somebody_put_in_the_way_of_a_fold_is_not_written_into(tmp_path):
+    precious, path = tmp_path / "precious", tmp_path / "state.myo"
+    precious.write_text("mine")
+    (tmp_path / "state.myo.new").symlink_to(precious)
+    small(path)
+    assert precious.read_text() == "mine" and not (tmp_path / "state.myo.new").exists()
+    v1.read(path.read_bytes())
+
+
+def test_a_write_that_fails_leaves_the_file_and_nothing_else(tmp_path, monkeypatch):
+    path = tmp_path / "file"
+    path.write_text("before")
+
+    def full(fd):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patched, pytest.raises(OSError, match="No space"):
+        patched.setattr(os, "fsync", full)
+        folding.write_aside(str(path), b"after")
+    assert path.read_text() == "before" and list(tmp_path.iterdir()) == [path]
+
+
+def test_a_device_is_not_replaced_by_a_file(tmp_path):
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    with pytest.raises(UnreadableFileError, match="plain file"):
+        folding.write_aside(str(pipe), b"data")
+    assert list(tmp_path.iterdir()) == [pipe] and pipe.is_fifo()
+
+
+@pytest.mark.parametrize("read_only", [False, True])
+def test_what_need_not_end_is_not_read(tmp_path, read_only):
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    for path in (pipe, "/dev/zero"):
+        with pytest.raises(UnreadableFileError, match="plain file"):
+            Memory.open(path, read_only=read_only)
+    assert list(tmp_path.iterdir()) == [pipe]

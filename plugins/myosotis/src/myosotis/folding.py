@@ -11,12 +11,14 @@ import hashlib
 import json
 import logging
 import os
+import stat
 import threading
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from typing import IO, Any
 
 from myosotis import documents, v1
-from myosotis.errors import CorruptJournalError, LockedError
+from myosotis.errors import CorruptJournalError, LockedError, UnreadableFileError
 from myosotis.store import Store
 
 _log = logging.getLogger("myosotis")
@@ -55,7 +57,8 @@ class Journal:
     """The folder beside a v1 file: lock, log and record."""
 
     def __init__(self, file_path: str) -> None:
-        self.file_path = os.path.abspath(file_path)  # the program may change its folder
+        # The program may change its folder; a link is followed once, so that it stays one.
+        self.file_path = os.path.realpath(file_path)
         self.path = f"{self.file_path}.journal"
         self.log_path = os.path.join(self.path, "log.mmsb")
         self._lock: IO[bytes] | None = None
@@ -141,22 +144,39 @@ def file_sha256(path: str) -> str:
 
 
 def write_aside(path: str, data: bytes, before_rename: Any = None) -> None:
-    """Writes a file aside, syncs it, and puts it in its place: a crash leaves the old one or the new one, whole.
+    """Writes a file aside, syncs it, and puts it in its place: a crash leaves the old one or the new one, whole. Who
+    may read and write it stays as it was, and so does a link to it; a failure leaves nothing.
 
-    before_rename: called with the descriptor of the synced file.
+    before_rename: called with the descriptor of the synced file. UnreadableFileError for what is no plain file;
+    OSError.
     """
+    path = os.path.realpath(path)
+    before = os.stat(path) if os.path.exists(path) else None
+    if before is not None and not stat.S_ISREG(before.st_mode):
+        raise UnreadableFileError(f"{path} is no plain file. Name another one.", path=path)
     aside = f"{path}.new"
-    fd = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o666)
+    with suppress(FileNotFoundError):
+        os.unlink(aside)  # a crash left it, or somebody else, who is not to get what is written
+    fd = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
     try:
-        with open(fd, "wb", closefd=False) as file:
-            file.write(data)
-        os.fsync(fd)
-        if before_rename is not None:
-            before_rename(fd)
-    finally:
-        os.close(fd)
-    os.rename(aside, path)
-    folder = os.open(os.path.dirname(os.path.abspath(path)), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            if before is not None:
+                with suppress(PermissionError):
+                    os.fchown(fd, before.st_uid, before.st_gid)
+                os.fchmod(fd, stat.S_IMODE(before.st_mode))
+            with open(fd, "wb", closefd=False) as file:
+                file.write(data)
+            os.fsync(fd)
+            if before_rename is not None:
+                before_rename(fd)
+        finally:
+            os.close(fd)
+        os.rename(aside, path)
+    except BaseException:
+        with suppress(FileNotFoundError):
+            os.unlink(aside)
+        raise
+    folder = os.open(os.path.dirname(path), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(folder)
     finally:

@@ -7,7 +7,10 @@ as the first engine, and believes checkpoints as it does.
 
 from __future__ import annotations
 
+import errno
 import gc
+import os
+import stat
 import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -114,13 +117,31 @@ def read(data: bytes, mode: Mode = "strict") -> Document:
     return document
 
 
+def read_bytes(path: str | Path) -> bytes:
+    """The bytes of a plain file. UnreadableFileError, also for pipes and devices, which need not end."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)  # a pipe is not waited for
+        try:
+            kind = os.fstat(fd).st_mode
+            if stat.S_ISDIR(kind):
+                raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), path)
+            if not stat.S_ISREG(kind):
+                raise OSError(errno.EINVAL, "it is no plain file", path)
+            with open(fd, "rb", closefd=False) as file:
+                return file.read()
+        finally:
+            os.close(fd)
+    except OSError as error:
+        raise UnreadableFileError(f"Failed to read file: {path}: {error.strerror}", path=str(path)) from error
+
+
 def read_file(path: str | Path, mode: Mode = "strict") -> Document:
     """The memory in a v1 file; UnreadableFileError names the path."""
+    data = read_bytes(path)
     try:
-        return read(Path(path).read_bytes(), mode)
-    except OSError as error:
-        reason = str(error) if isinstance(error, UnreadableFileError) else error.strerror
-        raise UnreadableFileError(f"Failed to read file: {path}: {reason}", path=str(path)) from error
+        return read(data, mode)
+    except UnreadableFileError as error:
+        raise UnreadableFileError(f"Failed to read file: {path}: {error}", path=str(path)) from error
 
 
 # The checks, in the first engine's order.

@@ -11,9 +11,9 @@ import click
 from mmsb.cli.common import Place
 from mmsb.cli.output import human_count, json_option, print_json, printable
 from myosotis.cli.common import absent, file_option, open_memory
-from myosotis.errors import MyosotisError, UnreadableFileError
+from myosotis.errors import MyosotisError
 from myosotis.folding import Journal, write_aside
-from myosotis.v1 import Document
+from myosotis.v1 import Document, read_bytes
 from myosotis.v1_repair import Report, examine
 
 
@@ -50,10 +50,7 @@ def verify_command(path: str, wants_json: bool) -> None:
 
 def report_of(path: str) -> Report:
     """What is sound in a v1 file. UnreadableFileError."""
-    try:
-        return examine(Path(path).read_bytes())
-    except OSError as error:
-        raise UnreadableFileError(f"Failed to read file: {path}: {error.strerror}", path=path) from error
+    return examine(read_bytes(path))
 
 
 @click.command("recover")
