@@ -121,7 +121,7 @@ def compare(counted: dict[str, Count], recorded: dict[str, dict]) -> list[str]:
             ratio = now.instructions / before["instructions"] - 1
             which = ", ".join(f"{function} +{by[function]:,.0f}" for function in worst if by[function] > 0)
             grown.append(f"{name}: {before['instructions']:,.0f} -> {now.instructions:,.0f} (+{ratio:.1%}): {which}")
-        if now.allocations > before["allocations"] + 0.5:
+        if now.allocations > before["allocations"] * (1 + TOLERANCE) + 0.5:
             grown.append(f"{name}: {before['allocations']} -> {now.allocations} allocations")
     return grown
 

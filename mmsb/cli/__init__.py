@@ -27,11 +27,7 @@ BUILT_IN = {
 
 def main() -> None:
     """Runs the command line on sys.argv and exits with 0 (ok), 1 (a fault was found) or 2 (wrong usage)."""
-    import io
-    import sys
-
     from mmsb.cli.app import commands
+    from mmsb.cli.output import run
 
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")  # a name may hold what the terminal's encoding does not
-    commands(prog_name="mmsb")
+    run(commands, "mmsb")

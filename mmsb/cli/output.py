@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import sys
@@ -24,6 +25,20 @@ PROGRESS_DELAY_S = 1.0
 ROWS_AT_ONCE = 500
 # Python writes longer integers in decimal slowly, or not at all (sys.set_int_max_str_digits).
 DECIMAL_BITS_MOST = 14_000
+
+
+def run(commands: click.Group, name: str) -> None:
+    """Runs a command line on sys.argv; never returns."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # a name may hold what the terminal's encoding does not
+    try:
+        commands(prog_name=name)
+    finally:
+        try:
+            sys.stdout.flush()
+        except OSError:
+            # It was told as the command's error. What is left would fail again, with another status, as Python ends.
+            os.dup2(os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC), sys.stdout.fileno())
 
 
 def printable(text: object) -> str:

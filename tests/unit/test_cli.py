@@ -541,11 +541,11 @@ def test_names_that_the_terminal_cannot_write(tmp_path):
     assert result.returncode == 0 and "\\u65e5" in result.stdout and result.stdout.isascii()
 
 
-def test_output_to_a_full_disk(store):
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_output_to_a_full_disk(store, unbuffered):
+    words, environment = [sys.executable, "-m", "mmsb", "info", store], os.environ | {"PYTHONUNBUFFERED": unbuffered}
     with open("/dev/full", "w") as full:
-        result = subprocess.run(
-            [sys.executable, "-m", "mmsb", "info", store], stdout=full, stderr=subprocess.PIPE, text=True
-        )
+        result = subprocess.run(words, env=environment, stdout=full, stderr=subprocess.PIPE, text=True)
     assert (result.returncode, result.stderr) == (1, "Error: No space left on device\n")
 
 

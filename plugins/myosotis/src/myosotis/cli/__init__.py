@@ -31,14 +31,10 @@ COMMANDS = {
 
 def main() -> None:
     """Runs the command line on sys.argv and exits with 0 (ok), 1 (an error) or 2 (wrong usage)."""
-    import io
-    import sys
-
+    from mmsb.cli.output import run
     from myosotis.cli.app import commands
 
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")  # a name may hold what the terminal's encoding does not
-    commands(prog_name="myo")
+    run(commands, "myo")
 
 
 def module(name: str) -> object:
