@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
     from mmsb.state import State
 
 Progress = Callable[[int, int], None]
+
+# A writer's frame is in the file within microseconds of its first byte; a look that finds half of one looks again.
+LOOKS, LOOK_SECONDS = 10, 0.01
 
 
 class Picture:
@@ -83,6 +87,11 @@ def _recompute(state: State, report: Report) -> int:
         end=end,
     )
     return count
+
+
+def _rest(segment: Segment, data: Any, tail: int) -> bytes:
+    """A segment's bytes after its frames, from the first on that is not zero; none when all are."""
+    return bytes(memoryview(data)[tail : segment.data_end]).lstrip(b"\0")
 
 
 class Verification:
@@ -207,24 +216,48 @@ class Verification:
         return data
 
     def bytes_of(self, segment: Segment) -> Any:
-        """The segment's bytes; those after its tail must be zero, unless a writer may be at work there."""
+        """The segment's bytes, and in `tails` where its frames end."""
         data = self.active if segment is self.segments[-1] else self.read(segment)
         if segment.ends is not None:
             self.log.find_tail(segment, data)
             self.tails[segment.number] = segment.tail
-        tail = self.tails[segment.number]
-        mark = self.log.horizon.mark if self.store is not None else None
-        settled = not self.state.read_only or segment is not self.segments[-1] or (mark is not None and mark.clean)
-        rest = bytes(memoryview(data)[tail : segment.data_end]) if segment.path is not None and settled else b""
-        if rest.strip(b"\0"):
-            offset = tail + len(rest) - len(rest.lstrip(b"\0"))
-            self.report.add(
-                "leftover",
-                f"{segment.path} has bytes after the end of the log, from offset {offset} on.",
-                path=segment.path,
-                offset=offset,
-            )
         return data
+
+    def after(self, segment: Segment, data: Any, cursor: Any) -> None:
+        """The bytes after the log's end, where `cursor` stands, must be zero, unless a writer may be at work there."""
+        tail = self.tails[segment.number]
+        rest = _rest(segment, data, tail) if segment.path is not None else b""
+        if not rest:
+            return
+        if self.state.read_only and segment is self.segments[-1]:
+            mark = self.log.horizon.mark
+            closed = mark is not None and mark.clean and mark.place == (segment.number, tail)
+            if not closed or self.goes_on(segment, data, cursor):
+                return
+        offset = segment.data_end - len(rest)
+        self.report.add(
+            "leftover",
+            f"{segment.path} has bytes after the end of the log, from offset {offset} on.",
+            path=segment.path,
+            offset=offset,
+        )
+
+    def goes_on(self, segment: Segment, data: Any, cursor: Any) -> bool:
+        """Whether what came behind the end of a log that was closed is a writer's: commits, or one on its way.
+
+        Nothing says that a writer came, until its first sync moves the horizon.
+        """
+        for _ in range(LOOKS):
+            follower = cursor_of(segment, data)
+            follower.limit(segment.data_end)
+            follower.seek(cursor.offset, cursor.seq, cursor.time_ns, cursor.last_crc, cursor.sources)
+            if next(follower, None) is not None:
+                return True
+            time.sleep(LOOK_SECONDS)
+            before, data = _rest(segment, data, cursor.offset), self.log.read_anew(segment)
+            if _rest(segment, data, cursor.offset) == before:
+                return False
+        return True
 
     def segment(self, segment: Segment, before: tuple[int, int] | None) -> tuple[int, int]:
         """Checks every frame, recomputes anchors and compares checkpoints on the way.
@@ -260,6 +293,8 @@ class Verification:
                     self.checkpoint(frame.seq)
             self.check_place(segment, cursor)
         self.scratch._replay(applier, self.head)
+        if cursor.offset == tail:
+            self.after(segment, data, cursor)
         if cursor.offset != tail or (segment is not self.segments[-1] and cursor.stopped != END):
             raise CorruptLogError(
                 f"{segment.path or 'The log in memory'} is damaged at offset {cursor.offset} (commit "
@@ -413,8 +448,13 @@ class Verification:
         """The identity file, the horizon's slots, and files that do not belong."""
         store = self.store
         path = os.path.join(store.path, "horizon")
-        data = self.start_of(path, HORIZON_BYTES + 1)
-        for number, slot in enumerate(read_slots(data, store.uuid)):
+        for _ in range(LOOKS):
+            data = self.start_of(path, HORIZON_BYTES + 1)
+            slots = read_slots(data, store.uuid)
+            if None not in slots or not self.state.read_only:
+                break
+            time.sleep(LOOK_SECONDS)  # a writer may just be writing one
+        for number, slot in enumerate(slots):
             if slot is None or len(data) != HORIZON_BYTES:
                 self.report.add(
                     "horizon",

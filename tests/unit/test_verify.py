@@ -52,6 +52,54 @@ def test_a_whole_store_passes(tmp_path, how):
                 assert state.verify().findings == []
 
 
+def test_a_writer_that_comes_goes_on_or_was_there_is_no_fault(tmp_path):
+    make(tmp_path / "s")
+    with mmsb.open(tmp_path / "s", read_only=True) as early:
+        with mmsb.open(tmp_path / "s") as writer:
+            writer.page("a").write(b"unsynced")
+            assert early.verify().findings == []
+            with mmsb.open(tmp_path / "s", read_only=True) as late:
+                writer.page("a").write(b"and more")
+                assert late.verify().findings == [] == early.verify().findings
+                writer.sync()
+                assert late.verify().findings == [] == early.verify().findings
+        assert early.verify().findings == []
+
+
+@pytest.mark.parametrize("finished", [True, False])
+def test_half_a_frame_is_looked_at_again(tmp_path, monkeypatch, finished):
+    """What a writer is just putting there is no fault once it is whole; what stays half a frame is one."""
+    make(tmp_path / "s")
+    *_, last = sorted((tmp_path / "s" / "log").iterdir())
+    with mmsb.open(tmp_path / "s", read_only=True) as reader:
+        before = last.read_bytes()
+        with mmsb.open(tmp_path / "s", segment_bytes=4096) as writer:
+            writer.page("a").write(b"half of it")
+            whole = last.read_bytes()
+        last.write_bytes(before)
+        start = next(at for at, (old, new) in enumerate(zip(before, whole, strict=True)) if old != new)
+        last.write_bytes(before[: start + 8] + whole[start + 8 :])  # the body, and not yet the word before it
+
+        def meanwhile(seconds):
+            if finished:
+                last.write_bytes(whole)
+
+        monkeypatch.setattr("mmsb.verify.time.sleep", meanwhile)
+        kinds = [finding.kind for finding in reader.verify().findings]
+        assert kinds == ([] if finished else ["leftover"])
+
+
+def test_a_slot_that_is_being_written_is_looked_at_again(tmp_path, monkeypatch):
+    make(tmp_path / "s")
+    horizon = tmp_path / "s" / "horizon"
+    whole = horizon.read_bytes()
+    with mmsb.open(tmp_path / "s", read_only=True) as reader:
+        horizon.write_bytes(bytes([whole[0] ^ 1]) + whole[1:])
+        assert [finding.kind for finding in reader.verify().findings] == ["horizon"]
+        monkeypatch.setattr("mmsb.verify.time.sleep", lambda seconds: horizon.write_bytes(whole))
+        assert reader.verify().findings == []
+
+
 def test_while_another_thread_writes(tmp_path):
     import threading
 
