@@ -113,19 +113,6 @@ static int take_slot(staging *s, uint64_t size, uint64_t *handle) {
     return MMSB_OK;
 }
 
-/* Writes the delta of a page behind the frame and notes it in the page's staging. `bytes` <= 0 from a kernel: done. */
-static int end_delta(staging *s, staged_page *page, uint64_t payload_at, int64_t bytes, uint8_t code) {
-    if (bytes <= 0) return (int)bytes;
-    mmsb_core *core = s->core;
-    s->used = payload_at + (uint64_t)bytes;
-    if (page->copied)
-        return core->kernels.delta_apply(page->base, page->size, code, core->frame.data + payload_at, (uint64_t)bytes);
-    page->first_at = payload_at;
-    page->first_bytes = (uint64_t)bytes;
-    page->first_code = code;
-    return MMSB_OK;
-}
-
 /* A delta made elsewhere may name bytes that do not change here, and a write to a merge page is joined with what is
  * there. What either would leave of the bytes that it spans goes into core->scratch, to be compared with the page like
  * any other write. `semiring` NULL: no merge page. */
@@ -179,7 +166,18 @@ static int stage_write(staging *s, const mmsb_op *op) {
     uint8_t *start = core->frame.data + s->used;
     uint8_t *payload = mmsb_varint_put(start + 1, op->page_id);
     int64_t bytes = core->kernels.delta_diff(page->base + offset, data, length, offset, payload, start);
-    return end_delta(s, page, (uint64_t)(payload - core->frame.data), bytes, *start);
+    if (bytes <= 0) return (int)bytes;
+    uint64_t payload_at = (uint64_t)(payload - core->frame.data);
+    s->used = payload_at + (uint64_t)bytes;
+    if (page->copied) {
+        /* The same as applying the delta: where it changes nothing the bytes are equal. */
+        memcpy(page->base + offset, data, length);
+    } else {
+        page->first_at = payload_at;
+        page->first_bytes = (uint64_t)bytes;
+        page->first_code = *start;
+    }
+    return MMSB_OK;
 }
 
 static int stage_create(staging *s, const mmsb_op *op) {

@@ -21,12 +21,30 @@ static inline bool differ(const uint8_t *a, const uint8_t *b) {
     return !_mm256_testz_si256(any, any);
 }
 
-static inline uint64_t mask_of_tail(const uint8_t *a, const uint8_t *b, uint64_t n) {
-    uint64_t mask = 0, i = 0;
-    for (; i + 32 <= n; i += 32)
-        mask |= (uint64_t)(uint32_t)~_mm256_movemask_epi8(_mm256_cmpeq_epi8(load(a + i), load(b + i))) << i;
-    for (; i < n; i++) mask |= (uint64_t)(a[i] != b[i]) << i;
+static inline __m128i load_half(const uint8_t *p) { return _mm_loadu_si128((const void *)p); }
+static inline __m128i load_word(const uint8_t *p) { return _mm_loadl_epi64((const void *)p); }
+
+static inline uint64_t mask_of_half(__m128i a, __m128i b) {
+    return (uint64_t)(uint32_t)_mm_movemask_epi8(_mm_cmpeq_epi8(a, b)) ^ 0xffff;
+}
+
+/* Less than 32 bytes: two loads that overlap see all of them. */
+static inline uint64_t mask_of_rest(const uint8_t *a, const uint8_t *b, uint64_t n) {
+    if (n >= 16)
+        return mask_of_half(load_half(a), load_half(b)) | mask_of_half(load_half(a + n - 16), load_half(b + n - 16))
+                                                              << (n - 16);
+    if (n >= 8)
+        return mask_of_half(load_word(a), load_word(b)) | mask_of_half(load_word(a + n - 8), load_word(b + n - 8))
+                                                              << (n - 8);
+    uint64_t mask = 0;
+    for (uint64_t i = 0; i < n; i++) mask |= (uint64_t)(a[i] != b[i]) << i;
     return mask;
+}
+
+static inline uint64_t mask_of_tail(const uint8_t *a, const uint8_t *b, uint64_t n) {
+    if (n < 32) return mask_of_rest(a, b, n);
+    uint64_t low = (uint32_t)~_mm256_movemask_epi8(_mm256_cmpeq_epi8(load(a), load(b)));
+    return low | mask_of_rest(a + 32, b + 32, n - 32) << 32;
 }
 
 /* Byte by byte where few change, run by run where many do. */

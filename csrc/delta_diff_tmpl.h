@@ -51,6 +51,15 @@ static inline void close_run(diff_state *s, const uint8_t *new_bytes, uint64_t b
     s->open_from = NO_RUN;
 }
 
+/* The delta as one run. */
+static inline int64_t put_dense(const uint8_t *new_bytes, uint64_t base, uint64_t first, uint64_t span, uint8_t *out,
+                                uint8_t *code) {
+    *code = MMSB_DELTA_DENSE;
+    uint8_t *p = mmsb_varint_put(mmsb_varint_put(out, base + first), span);
+    memcpy(p, new_bytes + first, span);
+    return p - out + (int64_t)span;
+}
+
 /* The delta as a bitmap of its hull [first, end), in a pass of its own: block i of it is 64 bits of the bitmap. */
 static int64_t put_bitmap(const uint8_t *old, const uint8_t *new_bytes, uint64_t base, uint64_t first, uint64_t end,
                           uint8_t *out) {
@@ -213,6 +222,13 @@ static inline void put_chunk(diff_state *s, const uint8_t *new_bytes, uint64_t b
 
 int64_t TMPL_DIFF(const uint8_t *old, const uint8_t *new_bytes, uint64_t length, uint64_t base, uint8_t *out,
                   uint8_t *code) {
+    /* Most writes are small and of one run. */
+    if (length < 64) {
+        uint64_t mask = TMPL_MASK_TAIL(old, new_bytes, length);
+        if (mask == 0) return 0;
+        uint64_t first = (uint64_t)__builtin_ctzll(mask), span = 64 - (uint64_t)__builtin_clzll(mask) - first;
+        if (mask >> first == UINT64_MAX >> (64 - span)) return put_dense(new_bytes, base, first, span, out, code);
+    }
     /* Tokens beyond this are longer than any bitmap. One chunk may write more before that is noticed, so they have a
      * place of their own; the values stand where they are not in the way of the tokens that are kept. */
     uint64_t token_limit = (length + 7) / 8 + 2 * mmsb_varint_size(base + length);
@@ -255,12 +271,7 @@ int64_t TMPL_DIFF(const uint8_t *old, const uint8_t *new_bytes, uint64_t length,
         close_run(&s, new_bytes, base, length);
     }
     uint64_t span = s.end - s.first, range_bytes = (uint64_t)(s.token - tokens);
-    if (s.runs <= 1) {
-        *code = MMSB_DELTA_DENSE;
-        uint8_t *p = mmsb_varint_put(mmsb_varint_put(out, base + s.first), span);
-        memcpy(p, new_bytes + s.first, span);
-        return p - out + (int64_t)span;
-    }
+    if (s.runs <= 1) return put_dense(new_bytes, base, s.first, span, out, code);
     uint64_t hull_bytes = mmsb_varint_size(base + s.first) + mmsb_varint_size(span);
     if (mmsb_varint_size(range_bytes) + range_bytes > hull_bytes + (span + 7) / 8) {
         *code = MMSB_DELTA_BITMAP;
