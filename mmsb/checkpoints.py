@@ -240,7 +240,7 @@ class Checkpoints:
 
     def write(self, state: State, *, full: bool = False) -> int:
         """Takes and writes a checkpoint; a full one when asked for, or when the chain is long. Returns its seq."""
-        with self.lock:
+        with self.lock, state._timed("checkpoint"):
             if state.seq == 0 or (self.last is not None and self.last.seq == state.seq and not full):
                 return state.seq  # it is there, or needs none: the empty state
             incremental = self.last is not None and not full and self.chain + 1 < CHAIN_MOST

@@ -110,7 +110,7 @@ class Dispatcher:
             self.queue.clear()
         elif self.cursor is None and not self.state.read_only:
             self.cursor = self.state._cursor_at_end()
-        self.state._listening = self.cursor is not None
+        self.state._listen()
 
     def close(self) -> None:
         """The State is closed: nobody is told anything any more."""

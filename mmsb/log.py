@@ -453,7 +453,7 @@ class FileLog(Log):
 
         One thread at a time; writers are kept out only for as long as it takes to note where the log ends.
         """
-        with self.sync_lock:
+        with self.sync_lock, state._timed("sync"):
             self.must_be_sound(state)
             if anchor:
                 self.anchors.catch_up()

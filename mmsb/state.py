@@ -81,6 +81,7 @@ class State(Propagation):
         self._closing = threading.RLock()
         self._ending = False  # somebody is inside close()
         self._pid = os.getpid()
+        self._own_clock = clock is not None
 
     def scratch(self) -> Core:
         """An empty core without a log: a place to rebuild pages of the past in."""
@@ -536,6 +537,8 @@ class State(Propagation):
                 finally:
                     if self._store is not None and not self.read_only:
                         self._close_store()
+                    if self._trace is not None:
+                        self._trace.close()
             finally:
                 with self._exclusive():  # a wave may be under way
                     self._close_gate(closed=True)

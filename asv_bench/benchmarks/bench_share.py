@@ -1,5 +1,7 @@
 """Other processes: attaching, reads through a view, commands, events."""
 
+import os
+
 import mmsb
 
 from .common import covers
@@ -59,3 +61,18 @@ class Events:
 
     def time_subscribe_and_unsubscribe(self):
         self.state.unsubscribe(self.state.subscribe("page_changed", lambda event: None, pages=self.page))
+
+
+@covers("State.trace")
+class Traced:
+    def setup(self):
+        self.state = mmsb.open(history=1 << 20)
+        self.page, self.n = self.state.create_page(64), 0
+        self.trace = self.state.trace(os.devnull)
+
+    def teardown(self):
+        self.state.close()
+
+    def time_write_while_traced(self):
+        self.n += 1
+        self.page.write(self.n.to_bytes(8, "little"))
