@@ -13,6 +13,7 @@ import shutil
 import struct
 import threading
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from mmsb._core.files import Files
@@ -124,20 +125,22 @@ def kills(run: Run) -> None:
                 killer.judge(case, killer.folder)
 
 
-def recoveries(run: Run) -> None:
-    """Kills the opening after a kill: at each of its operations in full, at one of them after each tenth in quick."""
-    for place, name in enumerate(SCENARIOS):
-        run.progress(place, len(SCENARIOS))
-        killer = Killer(run, name)
-        for nth in killer.points(run.amount(10, 1), "recovery"):
-            if run.case and not run.case.startswith(f"{name}:{nth}:"):
-                continue
-            killer.kill(nth)
-            operations = range(1, killer.open_again() + 1)
-            for other in operations if run.size == "full" else [run.dice(name, nth).choice(operations)]:
-                if run.wants(case := f"{name}:{nth}:{other}"):
-                    killer.open_again(other)
-                    killer.judge(case, killer.again)
+def recoveries(run: Run, name: str) -> None:
+    """Kills the opening after a kill of one scenario: at each of its operations in full, at one of them after each
+    tenth in quick.
+    """
+    killer = Killer(run, name)
+    points = killer.points(run.amount(10, 1), "recovery")
+    for place, nth in enumerate(points):
+        run.progress(place, len(points))
+        if run.case and not run.case.startswith(f"{name}:{nth}:"):
+            continue
+        killer.kill(nth)
+        operations = range(1, killer.open_again() + 1)
+        for other in operations if run.size == "full" else [run.dice(name, nth).choice(operations)]:
+            if run.wants(case := f"{name}:{nth}:{other}"):
+                killer.open_again(other)
+                killer.judge(case, killer.again)
 
 
 MEASURE = Measure(
@@ -145,7 +148,7 @@ MEASURE = Measure(
     "SIGKILL at every file operation",
     (
         Part("scenarios", kills, at_least=(1_000, 3_500)),
-        Part("recovery", recoveries, at_least=(300, 100_000)),
+        *(Part(f"recovery-{name}", partial(recoveries, name=name), at_least=(5, 1_000)) for name in SCENARIOS),
     ),
     files=("tests/rel/scenarios.py",),
 )
