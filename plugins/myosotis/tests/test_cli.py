@@ -11,8 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from myosotis import Memory, v1
 from myosotis.cli import COMMANDS
-from myosotis.cli.common import shown, value_of
+from myosotis.cli.common import value_of
 from myosotis.errors import InvalidValueError
+from myosotis.exports import shown
 from myosotis.values import Ref, encode
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=4) | st.sampled_from(["@", "42", "null"])

@@ -40,6 +40,11 @@ def from_json_value(value: Any) -> Any:
     return {key: from_json_value(item) for key, item in value.items()}
 
 
+def shown(value: Any) -> str:
+    """A value for people, as the command line reads it: a reference is `@id`, everything else is JSON."""
+    return f"@{value.id}" if type(value) is Ref else json.dumps(json_value(value), ensure_ascii=False)
+
+
 def export(view: View, form: str) -> str:
     """The graph in one of FORMS. ValueError."""
     if form not in FORMS:

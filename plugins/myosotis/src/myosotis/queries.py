@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from myosotis.chain import Commit
 from myosotis.containers import plain
 from myosotis.errors import FieldNotFoundError, InvalidValueError, RevertError
-from myosotis.exports import json_value
+from myosotis.exports import json_value, shown
 from myosotis.graph import Node
 from myosotis.layout import SOURCE
 from myosotis.mutations import CreateNode, DeleteField, DeleteNode, Mutation, SetField, decode_all
@@ -56,9 +55,9 @@ class NodeChange:
         yield f"{_SIGNS[self.kind]} {self.type} {self.id} ({self.kind})"
         for change in self.fields:
             if change.old is not ABSENT:
-                yield f"  - {change.key} = {_shown(change.old)}"
+                yield f"  - {change.key} = {shown(change.old)}"
             if change.new is not ABSENT:
-                yield f"  + {change.key} = {_shown(change.new)}"
+                yield f"  + {change.key} = {shown(change.new)}"
 
     def to_dict(self) -> dict[str, Any]:
         """The change for JSON; a value that is absent is left out."""
@@ -70,10 +69,6 @@ class NodeChange:
 
 
 _SIGNS = {"created": "+", "deleted": "x", "changed": "~", "removed": "-"}
-
-
-def _shown(value: Any) -> str:
-    return json.dumps(json_value(value), ensure_ascii=False)
 
 
 @dataclass(frozen=True, slots=True)

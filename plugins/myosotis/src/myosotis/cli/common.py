@@ -12,7 +12,7 @@ import click
 
 from mmsb.cli.common import DAMAGE, Place
 from myosotis.errors import InvalidValueError
-from myosotis.exports import from_json_value, json_value
+from myosotis.exports import from_json_value
 from myosotis.values import ID_MOST, Ref, Value, check
 
 if TYPE_CHECKING:
@@ -130,8 +130,3 @@ def value_of(text: str, path: str) -> Value:
     check(value, path)
     accepted: Value = value
     return accepted
-
-
-def shown(value: Value) -> str:
-    """A value for people, as `value_of` reads it."""
-    return f"@{value.id}" if type(value) is Ref else json.dumps(json_value(value), ensure_ascii=False)

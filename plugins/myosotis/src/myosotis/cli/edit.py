@@ -9,8 +9,8 @@ from typing import Any
 import click
 
 from mmsb.cli.output import human_count, json_option, print_json, print_table, printable
-from myosotis.cli.common import file_option, node_argument, note, open_memory, shown, value_of
-from myosotis.exports import json_value
+from myosotis.cli.common import file_option, node_argument, note, open_memory, value_of
+from myosotis.exports import json_value, shown
 from myosotis.mutations import CreateNode, DeleteField, DeleteNode, Mutation, SetField, decode_all
 from myosotis.values import Value
 

@@ -21,10 +21,10 @@ from mmsb.cli.output import (
     printable,
 )
 from myosotis.chain import Commit
-from myosotis.cli.common import NodeId, at_option, file_option, graph_now, node_argument, open_memory, shown
+from myosotis.cli.common import NodeId, at_option, file_option, graph_now, node_argument, open_memory
 from myosotis.cli.edit import change_document, change_row
 from myosotis.errors import NodeNotFoundError
-from myosotis.exports import json_value
+from myosotis.exports import json_value, shown
 from myosotis.layout import moment_of
 from myosotis.values import references
 
