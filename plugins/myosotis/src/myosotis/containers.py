@@ -125,7 +125,7 @@ class TrackedList(Tracked, MutableSequence[Any]):
 
     def sort(self, *, key: Callable[[Any], Any] | None = None, reverse: bool = False) -> None:
         """Sorts as a list does."""
-        self[:] = sorted(self, key=key, reverse=reverse)  # type: ignore[type-var, arg-type]
+        self[:] = sorted(self, key=key, reverse=reverse)
 
 
 class TrackedMap(Tracked, MutableMapping[str, Any]):
