@@ -249,7 +249,7 @@ class Verification:
         """
         for _ in range(LOOKS):
             follower = cursor_of(segment, data)
-            follower.limit(segment.data_end)
+            follower.limit(segment.head.capacity)
             follower.seek(cursor.offset, cursor.seq, cursor.time_ns, cursor.last_crc, cursor.sources)
             if next(follower, None) is not None:
                 return True
