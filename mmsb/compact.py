@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import re
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from mmsb.checkpoints import Checkpoints
     from mmsb.segments import Segment
     from mmsb.state import State
-    from mmsb.store import Store
 
 
 @dataclass
@@ -79,7 +78,8 @@ def compact(
             report.checkpoints = [checkpoints.path(at) for at in orphans]
         _write_base(state, seq, keeper, forgotten + at_seq if keep_labels else at_seq)
         _forget(state, going)
-        _delete(log.files, report.segments + [path + ".zst" for path in report.segments] + report.checkpoints)
+        _delete(log.files, report.segments + [path + ".zst" for path in report.segments])
+        _drop(checkpoints, seq)
     state._announce("compaction_done", state.seq, seq, report.bytes_freed)
     return report
 
@@ -95,17 +95,33 @@ def _labels(state: State, seq: int) -> tuple[list[tuple[int, str]], list[tuple[i
 
 
 def _orphans(checkpoints: Checkpoints, seq: int) -> list[int]:
-    """Checkpoints that are of no use once those before `seq` are gone, ascending. Unusable ones stay to be reported."""
+    """Checkpoints that are of no use once those before `seq` are gone, ascending. Damaged ones stay to be reported.
+
+    CorruptCheckpointError when the disk does not give one: nobody knows on what it builds.
+    """
     orphans: list[int] = []
     for at, _ in checkpoints.store.checkpoint_paths():
         try:
             parent = checkpoints.head(at).parent_seq
-        except CorruptCheckpointError:
+        except CorruptCheckpointError as error:
+            if isinstance(error.__cause__, OSError):
+                raise
             parent = 0
-        # The base itself takes the place of the checkpoint at `seq`, full, and those that build on it go on.
-        if at < seq or (at > seq and parent in orphans):
+        # The base itself takes the place of the checkpoint at `seq`, full, and those that build on it go on. A crash
+        # may have taken the parents of others already.
+        if at < seq or (at > seq and (0 < parent < seq or parent in orphans)):
             orphans.append(at)
     return orphans
+
+
+def _drop(checkpoints: Checkpoints, seq: int) -> None:
+    """Deletes the checkpoints before `seq` and all that build on them: these first, durably and from the last one on.
+
+    So there is never one above `seq` whose parent is gone, whenever a crash or a reader looks.
+    """
+    orphans = _orphans(checkpoints, seq)[::-1]
+    _delete(checkpoints.files, [checkpoints.path(at) for at in orphans if at > seq])
+    _delete(checkpoints.files, [checkpoints.path(at) for at in orphans if at < seq])
 
 
 def _write_base(state: State, seq: int, keeper: Segment, labels: list[tuple[int, str]]) -> None:
@@ -172,19 +188,21 @@ def _delete(files: Files, paths: list[str]) -> None:
         files.sync_directory(folder)
 
 
-def sweep(files: Files, store: Store, base: Any) -> None:
+def sweep(files: Files, checkpoints: Checkpoints, base: Any) -> None:
     """Deletes what a crash left: history before `base` (an Image or None), files half written, doubles of segments."""
-    going = []
+    going, store = [], checkpoints.store
     for folder in ("log", "checkpoints"):
         path = os.path.join(store.path, folder)
         names = set(os.listdir(path)) if os.path.isdir(path) else set()
         for name in sorted(names):
-            match = re.fullmatch(r"([0-9]+)\.(seg|seg\.zst|ckpt)", name)
-            least = 0 if base is None else base.seq if folder == "checkpoints" else base.segment
+            match = re.fullmatch(r"([0-9]+)\.seg(\.zst)?", name)
             if (
                 name.endswith(".new")
-                or (match and int(match[1]) < least)
+                or (match and base is not None and int(match[1]) < base.segment)
                 or (name.endswith(".zst") and name.removesuffix(".zst") in names)
             ):
                 going.append(os.path.join(path, name))
     _delete(files, going)
+    if base is not None:
+        with suppress(CorruptCheckpointError):  # the next opening finds them again
+            _drop(checkpoints, base.seq)

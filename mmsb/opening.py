@@ -272,7 +272,7 @@ def _recover(
     checkpoints = state._checkpoints = Checkpoints(store, files, checkpoint_bytes, max_bytes)
     log.base = checkpoints.base(read_only=read_only)
     if not read_only:
-        sweep(files, store, log.base)
+        sweep(files, checkpoints, log.base)
     image = checkpoints.newest()
     recovery = Recovery(state, log, log.horizon, read_only=read_only)
     position, sources = None, {}

@@ -347,7 +347,9 @@ class Verification:
         return heads
 
     def unusable(self, seq: int, path: str, error: Exception) -> None:
-        """Notes a checkpoint that cannot be read."""
+        """Notes a checkpoint that cannot be read, unless the writer of the store has just removed it."""
+        if self.state.read_only and not os.path.exists(path):
+            return
         reason, offset = getattr(error, "reason", error), getattr(error, "offset", None)
         where = "" if offset is None else f" (offset {offset})"
         self.report.add(

@@ -17,6 +17,7 @@ def history(path):
     """A store of many segments with a chain of checkpoints. {seq: digest} of all its states."""
     with mmsb.open(path, segment_bytes=4096, checkpoint_bytes=None) as state:
         state.create_page(3000, name="a", data=os.urandom(3000))
+        state.create_page(9000, name="b", data=os.urandom(9000))  # never changed: each checkpoint builds on the first
         for n in range(120):
             with state.batch(label=f"step {n}", source="writer") as b:
                 b.write("a", n.to_bytes(2, "little") * 40, at=n * 20)

@@ -249,6 +249,13 @@ FAULTS = (
         "x1",
     ),
     Fault(
+        "what a writer appends to a log that was closed is taken for damage",
+        "mmsb/verify.py",
+        "if not closed or self.goes_on(segment, data, cursor):",
+        "if not closed:",
+        "R12/verify",
+    ),
+    Fault(
         "readers of a dead owner end before its last commits",
         "csrc/reader.c",
         "        last = mmsb_log_position(log->number, offset + (uint64_t)bytes);\n",

@@ -6,8 +6,11 @@ A page holds a number, and up to its end a byte that follows from it, so that a 
 from __future__ import annotations
 
 import os
+import random
 import time
 from collections.abc import Callable
+from contextlib import suppress
+from itertools import product
 
 import mmsb
 from tests.rel.forks import Forked, kill_all, shared_numbers
@@ -147,9 +150,70 @@ def snapshots(run: Run) -> None:
         beside_a_writer(run, f"x{readers}", snapshot_reader, SIZES, readers, share)
 
 
+# ---- verifying beside a writer
+
+LOOKS = 30, 3_000  # of each way to write
+WAYS = tuple(product((4096, 1 << 20), (False, True), (None, 20_000)))
+
+
+def busy(numbers: memoryview, folder: str, way: tuple[int, bool, int | None], seed: str) -> None:
+    """Opens a store, does all that changes its files, in no order, closes it and opens it again."""
+    dice = random.Random(seed)
+    segment_bytes, compress, checkpoint_bytes = way
+    while not numbers[STOP]:
+        with mmsb.open(
+            folder, segment_bytes=segment_bytes, compress=compress, checkpoint_bytes=checkpoint_bytes
+        ) as state:
+            while len(state) < 8:
+                state.create_page(256)
+            numbers[READY] = 1
+            for _ in range(dice.randrange(1, 60)):
+                with state.batch() as batch:
+                    for _ in range(dice.choice((1, 1, 1, 30))):
+                        batch.write(dice.randrange(1, 9), dice.randbytes(20), at=dice.randrange(230))
+                chance = dice.random()
+                if chance < 0.02:
+                    state.sync()
+                elif chance < 0.10:
+                    state.checkpoint()
+                elif chance < 0.12 and state.seq > state.first_seq + 50:
+                    state.compact(before=state.seq - dice.randrange(1, 40))
+                if dice.random() < 0.2:
+                    time.sleep(0.002)
+
+
+def verified(run: Run) -> None:
+    """A healthy store has no findings, whatever its writer does to its files meanwhile."""
+    for number, way in enumerate(WAYS):
+        if not run.wants(case := "x".join(map(str, way))):
+            continue
+        folder, numbers = str(run.work / str(number)), shared_numbers(8)
+        dice = run.dice("verified", case)
+        owner = Forked(busy, numbers, folder, way, f"{run.seed}:{case}")
+        try:
+            while not numbers[READY] and not owner.ends(0.001):
+                pass
+            for look in range(run.amount(*LOOKS)):
+                run.progress(number * run.amount(*LOOKS) + look, len(WAYS) * run.amount(*LOOKS))
+                run.tally.injected += 1
+                with suppress(mmsb.RetentionError), mmsb.open(folder, read_only=True) as state:
+                    time.sleep(dice.choice((0, 0.005)))
+                    for finding in state.verify().findings:
+                        run.fail("wrong", case, finding.sentence)
+            numbers[STOP] = 1
+            if not owner.ends(30) or owner.status:
+                run.fail("wrong", case, f"the writer ended with {owner.status}")
+        finally:
+            kill_all([owner])
+
+
 MEASURE = Measure(
     "R12",
     "reads beside a writer",
-    (Part("pages", pages, at_least=AMOUNT), Part("snapshots", snapshots, at_least=AMOUNT_OF_SNAPSHOTS)),
+    (
+        Part("pages", pages, at_least=AMOUNT),
+        Part("snapshots", snapshots, at_least=AMOUNT_OF_SNAPSHOTS),
+        Part("verify", verified, at_least=(len(WAYS) * LOOKS[0], len(WAYS) * LOOKS[1])),
+    ),
     files=("tests/rel/forks.py",),
 )
