@@ -350,9 +350,27 @@ cdef class Frame:
     """One verified frame. Valid as long as it is held (it keeps its segment's bytes alive)."""
 
     def _learn_sources(self):
-        for change in self.changes():
-            if change.kind == "source":
+        self.descriptions()
+
+    cdef list descriptions(self):
+        """The changes that are no deltas. The sources that the frame defines are known from then on."""
+        cdef list result = []
+        cdef mmsb_change c
+        cdef const uint8_t *p = self.frame.changes
+        cdef Change change
+        while self.frame.head.kind == MMSB_FRAME_COMMIT:
+            p = mmsb_change_next(p, self.frame.end, &c)
+            if p == NULL:
+                raise ValueError(f"malformed change in commit {self.frame.seq}")
+            if c.kind == MMSB_CHANGE_END:
+                break
+            if c.kind <= MMSB_DELTA_BITMAP:
+                continue
+            change = make_change(&c)
+            if c.kind == MMSB_CHANGE_SOURCE:
                 self.sources[change.page_id] = change.text
+            result.append(change)
+        return result
 
     @property
     def kind(self):

@@ -6,7 +6,7 @@ holds a mutex; whoever comes then waits at the mutex with the GIL released. docs
 """
 
 from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
-from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.long cimport PyLong_AsLongLongAndOverflow, PyLong_CheckExact
 from cpython.pythread cimport (
     PyThread_acquire_lock,
@@ -541,8 +541,8 @@ cdef class Core:
             if frame.frame.head.kind == MMSB_FRAME_ANCHOR:
                 self._anchored(frame)
             else:
-                frame._learn_sources()
-                self._describe(frame)
+                for change in frame.descriptions():
+                    self._describe_change(change)
         if status == MMSB_END and self.core.seq >= until:
             cursor.stopped = None
             return
@@ -556,12 +556,8 @@ cdef class Core:
             f"({mmsb_status_text(status).decode()}). Run `mmsb verify` on the store.",
             path=None, offset=cursor.offset, seq=self.core.seq + 1, reason=mmsb_status_text(status).decode())
 
-    def _describe(self, frame):
-        """Takes names and metadata of a replayed frame into the dictionaries."""
-        for change in frame.changes():
-            self._describe_change(change)
-
     def _describe_change(self, change):
+        """Takes what a change of a replayed frame says beside bytes into the dictionaries."""
         kind = change.kind
         if kind in ("create", "rename"):
             old = self._name_of.pop(change.page_id, None)
@@ -734,6 +730,21 @@ cdef class Core:
         """(size, epoch, kind) of a live page, or PageNotFoundError."""
         cdef mmsb_page_header *header = self.header(page_id)
         return header.size, header.epoch, header.kind
+
+    def _page_size(self, uint64_t page_id):
+        """Bytes of a live page, or PageNotFoundError."""
+        return self.header(page_id).size
+
+    def _page_copy(self, uint64_t page_id):
+        """A copy of a page's bytes."""
+        cdef mmsb_page_header *header
+        cdef int token = self.enter(CLOSED | FORKED)
+        try:
+            header = self.header(page_id)
+            return PyBytes_FromStringAndSize(
+                <const char *>mmsb_arena_bytes(&self.core.arena, header.handle), <Py_ssize_t>header.size)
+        finally:
+            self.leave(token)
 
     def _has_page(self, page_id):
         return page_id > 0 and mmsb_arena_header(&self.core.arena, page_id) != NULL
