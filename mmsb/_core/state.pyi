@@ -38,6 +38,8 @@ class Core:
         max_bytes: int | None = None,
         disable: str | None = None,
         clock: Callable[[], int] | None = None,
+        *,
+        private: bool = False,
     ) -> None: ...
     def _flag_page(
         self,

@@ -92,8 +92,9 @@ cdef class Core:
         if self.mutex != NULL:
             PyThread_free_lock(self.mutex)
 
-    def _start(self, Files files not None, max_bytes=None, disable=None, clock=None):
-        """Makes the empty core. Raises MemoryError, ValueError on an unknown CPU feature."""
+    def _start(self, Files files not None, max_bytes=None, disable=None, clock=None, *, bint private=False):
+        """Makes the empty core; `private`: no other process is ever to see its pages. Raises MemoryError, ValueError on
+        an unknown CPU feature."""
         cdef uint32_t features = FEATURES
         cdef const char *unknown = NULL
         cdef uint64_t bound = 0 if max_bytes is None else max_bytes
@@ -101,13 +102,18 @@ cdef class Core:
         if mmsb_cpu_disable(&features, names, &unknown) != MMSB_OK:
             raise ValueError(f"{unknown.decode()!r} in {names.decode()!r} is no CPU feature that mmsb knows. "
                              "Use names that `mmsb cpu` prints.")
-        cdef int status = mmsb_memory_create(&self.shared_memory, 4096, False)
+        cdef int status
+        if private:
+            status = mmsb_memory_create_private(&self.shared_memory, 4096, False)
+        else:
+            status = mmsb_memory_create(&self.shared_memory, 4096, False)
         if status == MMSB_OK:
             status = mmsb_core_init(&self.core, features, &mmsb_alloc_libc, files.table,
                                     <mmsb_shared *>self.shared_memory.base, bound)
         if status != MMSB_OK:
             raise_status(status)
         self.alive = True
+        self.core.arena.is_private = private
         self.core.keep_slot = keep_slot
         self.core.keep_context = <void *>self
         self.source_indices = {}
