@@ -1,6 +1,7 @@
 """Engine: runs the waves of one State, with csrc/propagate.c computing what it can and Python functions the rest."""
 
 from cpython.array cimport array, clone
+from cpython.bytearray cimport PyByteArray_FromStringAndSize
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.string cimport memset
@@ -490,7 +491,7 @@ cdef class Engine:
             return 0
         function, dtype, shape = entry
         at = mmsb_propagate_bytes(&self.p, node, &size)
-        scratch = bytearray(PyBytes_FromStringAndSize(<const char *>at, size))
+        scratch = PyByteArray_FromStringAndSize(<char *>at, <Py_ssize_t>size)
         kept = memoryview(scratch)  # as long as it lives, nobody changes the length
         arguments = [memoryview(scratch)]
         for i in range(rule.link.parent_count):

@@ -1,5 +1,6 @@
 """Reading the log: segment headers, verified frames, their changes. Writing headers."""
 
+from cpython.bytearray cimport PyByteArray_FromStringAndSize
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from libc.string cimport memcpy
 
@@ -198,7 +199,8 @@ cdef class Cursor:
         cdef uint64_t asked
         cdef uint64_t room = 1 << 20
         cdef bytes name = b""
-        cdef bytearray buffer = bytearray(room)
+        # Not cleared: mostly a small part of it is written to, and the rest never becomes resident.
+        cdef bytearray buffer = PyByteArray_FromStringAndSize(NULL, <Py_ssize_t>room)
         cdef uint8_t[::1] out = buffer
         cdef const uint8_t *name_at
         cdef uint64_t name_bytes
@@ -221,7 +223,7 @@ cdef class Cursor:
                     return
                 # One commit larger than the room: it is taken again with enough.
                 room = frame.nbytes + len(name) + 64
-                buffer = bytearray(room)
+                buffer = PyByteArray_FromStringAndSize(NULL, <Py_ssize_t>room)
                 out = buffer
                 self.cursor.offset = frame.offset
                 self.cursor.seq = frame.seq - 1
