@@ -2,7 +2,7 @@
 
 from cpython.bytearray cimport PyByteArray_FromStringAndSize
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
-from libc.string cimport memcpy
+from libc.string cimport memcmp, memcpy
 
 from mmsb._core.c_mmsb cimport *
 from mmsb._core.delta cimport Delta, new_delta
@@ -281,6 +281,16 @@ cdef class Cursor:
     @property
     def durable_seq(self):
         return self.cursor.durable_seq
+
+
+def is_zero(const uint8_t[::1] data):
+    """Whether every byte of a buffer is zero."""
+    cdef size_t count = <size_t>data.shape[0]
+    cdef bint found = count == 0
+    if not found:
+        with nogil:
+            found = data[0] == 0 and memcmp(&data[0], &data[0] + 1, count - 1) == 0
+    return found
 
 
 cdef class Change:
