@@ -19,8 +19,7 @@ static void libc_release(void *context, void *block) {
 
 const mmsb_alloc mmsb_alloc_libc = {NULL, libc_allocate, libc_resize, libc_release};
 
-bool mmsb_buffer_reserve(mmsb_buffer *buffer, const mmsb_alloc *alloc, size_t capacity) {
-    if (capacity <= buffer->capacity) return true;
+bool mmsb_buffer_grow(mmsb_buffer *buffer, const mmsb_alloc *alloc, size_t capacity) {
     size_t grown = buffer->capacity + buffer->capacity / 2;
     if (grown < capacity) grown = capacity;
     if (grown < 256) grown = 256;

@@ -20,7 +20,10 @@ typedef struct mmsb_buffer {
     size_t size, capacity;
 } mmsb_buffer;
 
-bool mmsb_buffer_reserve(mmsb_buffer *buffer, const mmsb_alloc *alloc, size_t capacity);
+bool mmsb_buffer_grow(mmsb_buffer *buffer, const mmsb_alloc *alloc, size_t capacity);
+static inline bool mmsb_buffer_reserve(mmsb_buffer *buffer, const mmsb_alloc *alloc, size_t capacity) {
+    return MMSB_LIKELY(capacity <= buffer->capacity) || mmsb_buffer_grow(buffer, alloc, capacity);
+}
 void mmsb_buffer_release(mmsb_buffer *buffer, const mmsb_alloc *alloc);
 
 #endif

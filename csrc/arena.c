@@ -85,7 +85,7 @@ static int add_segment(mmsb_arena *arena, uint64_t bytes, bool own, uint32_t *nu
     uint32_t chosen = arena->segment_free != 0 ? arena->segment_free : arena->segment_count;
     mmsb_arena_segment *segment = &arena->segments[chosen];
     mmsb_memory memory;
-    int status = mmsb_memory_create(&memory, bytes, bytes >= MMSB_MEMORY_HUGE_BYTES);
+    int status = mmsb_arena_create_memory(arena, &memory, bytes, bytes >= MMSB_MEMORY_HUGE_BYTES);
     if (status != MMSB_OK) return status;
     if (arena->segment_free != 0)
         arena->segment_free = segment->next_free;

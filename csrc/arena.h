@@ -88,6 +88,7 @@ typedef struct mmsb_arena {
     uint64_t allocations, frees;
     uint32_t changed_first, changed_end; /* segments that came or went since mmsb_arena_note_changes; end 0: none */
     uint32_t chunk_count;
+    bool is_private; /* no other process will ever be given its memory; set before the first slot is taken */
 } mmsb_arena;
 
 typedef struct mmsb_arena_stats {
@@ -104,6 +105,12 @@ typedef struct mmsb_arena_stats {
 int mmsb_arena_init(mmsb_arena *arena, const mmsb_alloc *alloc, uint64_t max_bytes);
 /* Also of an arena that is all zero bytes. */
 void mmsb_arena_release(mmsb_arena *arena);
+
+/* Memory for the arena. MMSB_OK or MMSB_NO_MEMORY. */
+static inline int mmsb_arena_create_memory(const mmsb_arena *arena, mmsb_memory *memory, uint64_t bytes, bool huge) {
+    return arena->is_private ? mmsb_memory_create_private(memory, bytes, huge)
+                             : mmsb_memory_create(memory, bytes, huge);
+}
 
 /* Bytes that a slot for `size` bytes occupies; 0 when the size is 0 or too large for a handle. */
 uint64_t mmsb_arena_slot_bytes(uint64_t size);

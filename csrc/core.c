@@ -127,6 +127,9 @@ int mmsb_core_renew_frame(mmsb_core *core, const mmsb_commit_info *info, uint64_
 /* Pages of the segment that are fetched in one go, ahead of the tail: a seventh of what their faults would cost one by
  * one. A frame of that size is better written with pwrite, which fills the pages as it makes them. */
 #define READY_BYTES ((uint64_t)256 << 10)
+/* At the beginning of a segment it is as much as the segment holds already, but no less than this: most States that are
+ * made for a moment never fill more. */
+#define READY_BYTES_FIRST ((uint64_t)16 << 10)
 
 /* The mapping through which the next frame is appended; NULL: with pwrite, which also reports what a store through a
  * mapping could not (a disk that fails). */
@@ -137,7 +140,9 @@ static uint8_t *append_through(mmsb_core *core, uint64_t bytes) {
     bool in_file = active->fd >= 0;
     if (in_file && bytes >= READY_BYTES) return NULL;
     uint64_t from = mmsb_max_u64(active->ready, active->tail);
-    uint64_t to = mmsb_min_u64(mmsb_align_up(end, READY_BYTES), active->capacity);
+    uint64_t step = READY_BYTES_FIRST;
+    while (step < READY_BYTES && step < end) step *= 2;
+    uint64_t to = mmsb_min_u64(mmsb_align_up(end, step), active->capacity);
     if (core->io->prefault(core->io->context, active->map + from, to - from) < 0 && in_file) return NULL;
     active->ready = to;
     return active->map;

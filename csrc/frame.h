@@ -41,7 +41,9 @@ static inline int64_t mmsb_frame_close(const mmsb_kernels *kernels, uint32_t see
     uint64_t used = (uint64_t)(end - frame) - MMSB_FRAME_WORD_BYTES;
     uint64_t units = (used + MMSB_FRAME_UNIT_BYTES - 1) / MMSB_FRAME_UNIT_BYTES;
     if (units > MMSB_FRAME_UNITS_MAX) return MMSB_FRAME_TOO_LARGE;
-    memset(end, 0, units * MMSB_FRAME_UNIT_BYTES - used);
+    /* Of the last unit only what belongs to the frame is kept: a call that clears a few bytes would cost more. */
+    uint8_t *last = frame + units * MMSB_FRAME_UNIT_BYTES;
+    mmsb_store_u64(last, mmsb_load_u64(last) & UINT64_MAX >> (units * MMSB_FRAME_UNIT_BYTES - used) * 8);
     /* The CRC covers the length too. It stands right before the body while it is computed. */
     mmsb_store_u32(frame + 4, (uint32_t)units);
     *crc = kernels->crc32c(seed, frame + 4, 4 + units * MMSB_FRAME_UNIT_BYTES);

@@ -161,7 +161,7 @@ void mmsb_graph_sort(mmsb_graph_key *keys, mmsb_graph_key *spare, uint32_t count
 /* graph_query.c: asking. Nodes are appended to `out` as u32; NO_MEMORY leaves it as it was. */
 
 /* Every node that can be reached from those in `from` by one edge or more, along edges of these kinds, forward or
- * `backward`, each once, in no particular order. MMSB_OK or NO_MEMORY. */
+ * `backward`, each once, ascending by page id. MMSB_OK or NO_MEMORY. */
 int mmsb_graph_reach(mmsb_graph *graph, const uint32_t *from, uint64_t count, uint32_t kinds, bool backward,
                      mmsb_buffer *out);
 

@@ -13,25 +13,45 @@ static void append(mmsb_buffer *out, uint32_t node) {
     out->size += sizeof node;
 }
 
+/* Sorts nodes by page id. */
+static int sort_nodes(mmsb_graph *graph, uint32_t *nodes, uint64_t count) {
+    mmsb_buffer buffer = {0};
+    if (!mmsb_buffer_reserve(&buffer, graph->alloc, count * 2 * sizeof(mmsb_graph_key))) return MMSB_NO_MEMORY;
+    mmsb_graph_key *keys = (mmsb_graph_key *)buffer.data;
+    for (uint64_t i = 0; i < count; i++)
+        keys[i] = (mmsb_graph_key){mmsb_graph_node_at(graph, nodes[i])->page_id, nodes[i]};
+    mmsb_graph_sort(keys, keys + count, (uint32_t)count);
+    for (uint64_t i = 0; i < count; i++) nodes[i] = keys[i].node;
+    mmsb_buffer_release(&buffer, graph->alloc);
+    return MMSB_OK;
+}
+
 int mmsb_graph_reach(mmsb_graph *graph, const uint32_t *from, uint64_t count, uint32_t kinds, bool backward,
                      mmsb_buffer *out) {
-    if (!reserve_nodes(graph, out, graph->page_count)) return MMSB_NO_MEMORY;
+    if (!reserve_nodes(graph, out, (uint64_t)graph->page_count + 1)) return MMSB_NO_MEMORY;
     uint32_t *found = (uint32_t *)(out->data + out->size);
     uint64_t total = 0;
     for (uint64_t i = 0; i < count + total; i++) {
         const mmsb_graph_node *node = mmsb_graph_node_at(graph, i < count ? from[i] : found[i - count]);
         uint32_t degree = backward ? node->in.count : node->out.count;
-        for (uint32_t k = 0; k < degree; k++) {
-            mmsb_graph_end end = backward ? mmsb_graph_in_of(graph, node)[k].end : mmsb_graph_out_of(graph, node)[k];
+        const uint8_t *at =
+            backward ? (const uint8_t *)mmsb_graph_in_of(graph, node) : (const uint8_t *)mmsb_graph_out_of(graph, node);
+        uint64_t stride = backward ? sizeof(mmsb_graph_in) : sizeof(mmsb_graph_end);
+        for (uint32_t k = 0; k < degree; k++, at += stride) {
+            mmsb_graph_end end;
+            memcpy(&end, at, sizeof end); /* the end stands first in either */
             mmsb_graph_node *next = mmsb_graph_node_at(graph, end.node);
-            if (next->mark != 0 || !is_of(end, kinds)) continue;
-            next->mark = 1;
-            found[total++] = end.node;
+            /* No branch: whether a node was met before cannot be foreseen. What was met is overwritten by the next. */
+            bool is_new = (next->mark == 0) & is_of(end, kinds);
+            next->mark |= is_new;
+            found[total] = end.node;
+            total += is_new;
         }
     }
     for (uint64_t i = 0; i < total; i++) mmsb_graph_node_at(graph, found[i])->mark = 0;
-    out->size += total * sizeof *found;
-    return MMSB_OK;
+    int status = sort_nodes(graph, found, total);
+    if (status == MMSB_OK) out->size += total * sizeof *found;
+    return status;
 }
 
 /* Numbers of edges from nodes to `to`, in graph->second, for those that are marked: found in breadth, from the end,

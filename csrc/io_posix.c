@@ -202,15 +202,19 @@ static int64_t append_written(const mmsb_io *io, int fd, uint64_t offset, const 
     return mmsb_io_is_full(result) ? -EIO : result;
 }
 
-static int64_t append_stored(const mmsb_io *io, uint8_t *at, const uint8_t *frame, uint64_t bytes, bool zero_after) {
-    mmsb_guard guard;
-    if (setjmp(guard.back) != 0) return -EIO;
-    mmsb_guard_enter(&guard, at, bytes + 8);
+static inline void store(const mmsb_io *io, uint8_t *at, const uint8_t *frame, uint64_t bytes, bool zero_after) {
     if (zero_after) mmsb_store_u64(at + bytes, 0);
     memcpy(at + 8, frame + 8, bytes - 8);
     at_killpoint(io, "append:body");
     /* Frames stand on 8-byte boundaries. The release keeps all stores above before the word. */
     __atomic_store_n((uint64_t *)(void *)at, mmsb_load_u64(frame), __ATOMIC_RELEASE);
+}
+
+static int64_t append_stored(const mmsb_io *io, uint8_t *at, const uint8_t *frame, uint64_t bytes, bool zero_after) {
+    mmsb_guard guard;
+    if (setjmp(guard.back) != 0) return -EIO;
+    mmsb_guard_enter(&guard, at, bytes + 8);
+    store(io, at, frame, bytes, zero_after);
     mmsb_guard_leave();
     at_killpoint(io, "append:word");
     return 0;
@@ -221,5 +225,8 @@ int64_t mmsb_io_append(const mmsb_io *io, int fd, uint8_t *map, uint64_t capacit
     if (MMSB_UNLIKELY(bytes < 8 || offset > capacity || bytes > capacity - offset)) return -EINVAL;
     bool zero_after = capacity - offset - bytes >= 8;
     if (map == NULL || sync) return append_written(io, fd, offset, frame, bytes, zero_after, sync);
-    return append_stored(io, map + offset, frame, bytes, zero_after);
+    if (fd >= 0) return append_stored(io, map + offset, frame, bytes, zero_after);
+    store(io, map + offset, frame, bytes, zero_after); /* memory, whose size is sealed: there is no disk to fail */
+    at_killpoint(io, "append:word");
+    return 0;
 }

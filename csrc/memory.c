@@ -51,6 +51,14 @@ int mmsb_memory_create(mmsb_memory *memory, uint64_t bytes, bool huge) {
     return MMSB_OK;
 }
 
+int mmsb_memory_create_private(mmsb_memory *memory, uint64_t bytes, bool huge) {
+    uint8_t *base = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (base == MAP_FAILED) return MMSB_NO_MEMORY;
+    if (huge) (void)madvise(base, bytes, MADV_HUGEPAGE);
+    *memory = (mmsb_memory){.base = base, .bytes = bytes, .fd = -1};
+    return MMSB_OK;
+}
+
 int mmsb_memory_create_writable(mmsb_memory *memory, uint64_t bytes) {
     int fd = memfd_create("mmsb", MFD_CLOEXEC | MFD_ALLOW_SEALING);
     if (fd < 0) return MMSB_NO_MEMORY;
@@ -88,7 +96,7 @@ void mmsb_memory_release(mmsb_memory *memory) {
     if (memory->base == NULL) return;
     int fd = memory->fd;
     mmsb_memory_unmap(memory);
-    close(fd);
+    if (fd >= 0) close(fd);
 }
 
 uint64_t mmsb_memory_resident(const mmsb_memory *memory) {
@@ -98,6 +106,7 @@ uint64_t mmsb_memory_resident(const mmsb_memory *memory) {
 }
 
 uint64_t mmsb_memory_touched(const mmsb_memory *memory, uint64_t offset) {
+    if (memory->fd < 0) return offset;
     off_t touched = lseek(memory->fd, (off_t)offset, SEEK_DATA);
     return touched < 0 ? memory->bytes : mmsb_max_u64(offset, (uint64_t)touched);
 }

@@ -518,7 +518,9 @@ int mmsb_propagate_publish(mmsb_propagation *p, const mmsb_commit_info *info, co
     at = mmsb_varint_put(at, core->building.seq - (follows ? core->touched_seq : core->seq));
     at = mmsb_varint_put(at, blob_bytes);
     if (blob_bytes != 0) memcpy(at, blob, blob_bytes);
-    if (!mmsb_core_reserve_touched(core, p->changed.size / sizeof(mmsb_wave_delta), p->used)) return MMSB_NO_MEMORY;
+    if (p->scope == MMSB_WAVE_PARTIAL &&
+        !mmsb_core_reserve_touched(core, p->changed.size / sizeof(mmsb_wave_delta), p->used))
+        return MMSB_NO_MEMORY;
     int status = mmsb_core_publish(core, at + blob_bytes, false);
     p->refused = status == MMSB_NO_SPACE;
     if (status != MMSB_OK) return status;
@@ -547,4 +549,21 @@ void mmsb_propagate_end(mmsb_propagation *p) {
     }
     mmsb_wave_stop(&p->wave);
     free_blocks(p, false);
+}
+
+int mmsb_propagate_at_once(mmsb_propagation *p) {
+    mmsb_commit_info info = {.time_ns = p->core->time_ns, .if_epoch = MMSB_ANY_EPOCH};
+    p->pauses = false;
+    if (mmsb_propagate_begin(p, &info, MMSB_WAVE_FULL) != MMSB_OK) return MMSB_WAVE_UNUSUAL;
+    int status = mmsb_propagate_run(p);
+    if (status != MMSB_WAVE_DONE || p->failed.size != 0) {
+        status = MMSB_WAVE_UNUSUAL;
+    } else if (p->visited.size != 0) {
+        status = mmsb_propagate_publish(p, &info, NULL, 0);
+        if (status == MMSB_NO_SPACE) status = MMSB_WAVE_UNUSUAL;
+    } else {
+        mmsb_core_forget_touched(p->core);
+    }
+    mmsb_propagate_end(p);
+    return status;
 }

@@ -84,8 +84,9 @@ typedef struct mmsb_propagation {
 
 enum {
     MMSB_WAVE_DONE = 0,
-    MMSB_WAVE_CALL = 1,  /* compute the page of mmsb_propagate_node yourself */
-    MMSB_WAVE_LEVEL = 2, /* another level begins; only when p->pauses */
+    MMSB_WAVE_CALL = 1,    /* compute the page of mmsb_propagate_node yourself */
+    MMSB_WAVE_LEVEL = 2,   /* another level begins; only when p->pauses */
+    MMSB_WAVE_UNUSUAL = 3, /* of mmsb_propagate_at_once only */
 };
 
 int mmsb_propagate_init(mmsb_propagation *p, mmsb_core *core, mmsb_graph *graph);
@@ -131,6 +132,11 @@ int mmsb_propagate_failed(mmsb_propagation *p);
 /* Ends the wave as a commit, with `blob` as its WAVE change. The failures of mmsb_core_write; after NO_SPACE, with
  * another segment in place, call it again. */
 int mmsb_propagate_publish(mmsb_propagation *p, const mmsb_commit_info *info, const uint8_t *blob, uint64_t blob_bytes);
+
+/* A whole wave over what the last commit touched, as part of it: nothing is forced, and no rule calls the caller's
+ * language. MMSB_WAVE_DONE; MMSB_WAVE_UNUSUAL: something is in the way that takes more than this, and nothing was done,
+ * so run the wave step by step; or the failure of publishing it. p->visited, p->computed tell what it did. */
+int mmsb_propagate_at_once(mmsb_propagation *p);
 
 /* Cleans up behind the wave. One that was not published is given up: nothing has changed, and what its pages were
  * computed from is forgotten. */

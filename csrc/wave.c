@@ -31,7 +31,7 @@ int mmsb_wave_begin(mmsb_wave *wave, mmsb_graph *graph, uint32_t kinds) {
             return MMSB_NO_MEMORY;
         wave->reserved = count;
     }
-    mmsb_graph_settle(graph);
+    if (MMSB_UNLIKELY(graph->unsettled.size != 0)) mmsb_graph_settle(graph);
     wave->graph = graph;
     wave->kinds = kinds;
     wave->level = 0;

@@ -323,7 +323,7 @@ def take(state: State, known: dict[int, tuple[int, int]] | None = None) -> tuple
             size, epoch, kind = state._page_info(page_id)
             epochs[page_id] = (epoch, size)
             if known is None or known.get(page_id) != (epoch, size):
-                pages[page_id] = (size, epoch, kind, bytes(state._page_bytes(page_id)))
+                pages[page_id] = (size, epoch, kind, state._page_copy(page_id))
         image = Image(
             log.uuid,
             state.seq,
@@ -366,7 +366,7 @@ def image_at(state: State, seq: int, keeper: Segment | None) -> Image:
         core_digest(core),
         names=dict(core._name_of),
         metadata=dict(core._metadata),
-        pages={page_id: (*core._page_info(page_id), bytes(core._page_bytes(page_id))) for page_id in ids},
+        pages={page_id: (*core._page_info(page_id), core._page_copy(page_id)) for page_id in ids},
         live=_ranges(ids),
         links=core._links.stored(),
     )

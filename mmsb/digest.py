@@ -26,7 +26,7 @@ NO_ENTRIES = b"\0"  # the encoding of empty metadata, which equals none
 
 class Tree:
     """The leaves of one digest. An owner is a core, or anything with its `_page_ids`, `_page_info`, `_page_bytes`,
-    `_name_of`, `_metadata` and `next_page_id`.
+    `_page_copy`, `_name_of`, `_metadata` and `next_page_id`.
     """
 
     def __init__(self) -> None:
@@ -72,7 +72,7 @@ class Tree:
             if size > INLINE_BYTES:
                 parts.append(self.content_hash(owner, page_id, epoch, size))
             else:
-                parts.append(owner._page_bytes(page_id))
+                parts.append(owner._page_copy(page_id))
         return blake3.blake3(b"".join(parts)).digest()
 
     def content_hash(self, owner: Any, page_id: int, epoch: int, size: int) -> bytes:
@@ -163,6 +163,8 @@ class _View:
     def _page_bytes(self, page_id: int) -> bytes:
         content: bytes = self.view._rebuild(page_id, self._page_info(page_id)[0])
         return content
+
+    _page_copy = _page_bytes
 
 
 def pages_digest(view: Any) -> bytes:

@@ -16,6 +16,7 @@ from mmsb.errors import CorruptLogError
 from mmsb.links import KINDS, Link, decode, decode_unlink, decode_wave
 
 NOT_COMPUTED = "it was not computed yet"
+PLACES = {kind: place for place, kind in enumerate(KINDS)}
 TELLING = ("data", "control")  # kinds of edges along which pages become stale
 StoredLinks = tuple[list[tuple[int, Link]], dict[int, str], list[int]]  # links; failed, marked pages
 NO_LINKS: StoredLinks = ([], {}, [])
@@ -50,12 +51,13 @@ class Links:
 
     def items(self) -> Iterator[tuple[int, Link]]:
         """(child, link), by child, then kind."""
-        for child, kind in sorted(self.table, key=lambda key: (key[0], KINDS.index(key[1]))):
+        for child, kind in sorted(self.table, key=lambda key: (key[0], PLACES[key[1]])):
             yield child, self.table[child, kind]
 
-    def edges(self) -> list[tuple[int, int, str]]:
-        """(parent, child, kind) of every edge."""
-        return [(parent, child, link.kind) for child, link in self.items() for parent in dict.fromkeys(link.parents)]
+    @staticmethod
+    def edges(links: Iterable[tuple[int, Link]]) -> list[tuple[int, int, str]]:
+        """(parent, child, kind) of every edge of these links."""
+        return [(parent, child, link.kind) for child, link in links for parent in dict.fromkeys(link.parents)]
 
     def touching(self, page_id: int) -> list[tuple[int, Link]]:
         """(child, link) of every link that the page is in."""
@@ -111,12 +113,13 @@ class Links:
         if link is not None:
             self.table[child, kind] = link
             for parent in link.parents:
-                if parent not in below:
-                    below[parent] = []
+                children = below.get(parent)
+                if children is None:
+                    children = below[parent] = []
                     if kind in TELLING:
                         self.core._forget_touched_page(parent)  # as it is now, nobody has missed anything
                     self.core._flag_page(parent, source=True)
-                below[parent].append(child)
+                children.append(child)
         for parent in old.parents if old is not None else ():
             below[parent].remove(child)
             if below[parent]:

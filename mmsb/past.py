@@ -387,7 +387,7 @@ class PastState:
         self.check()
         graph = Graph()
         links = links_at(self.state, self.seq)
-        add_edges(graph, links.edges())
+        add_edges(graph, links.edges(links.items()))
         return PageGraph(graph, lambda page: self.page(page).page_id, self._page_name, links.of)
 
     # ---- leaving, and what cannot be done

@@ -83,15 +83,15 @@ class Propagation(Merging, Policies):
         self._check_idle(to_write=True)
         child_id = self.page_id_of(child)
         parents = tuple(self.page_id_of(parent) for parent in several(on))
-        wanted, call = self._make_link(child_id, parents, fn, kind, link, dtype, shape, self._size_of)
+        wanted, call = self._make_link(child_id, parents, fn, kind, link, dtype, shape, self._page_size)
         with self._exclusive():
             old = self._links.of(child_id, "data") if kind == "data" else None
             if old is not None:
                 if not old.same_rule(wanted):
                     self._check_free(child_id, wanted)
-                self._check_fits(child_id, wanted, call, self._size_of)
+                self._check_fits(child_id, wanted, call, self._page_size)
                 self._links.renew(child_id)
-                self._linked(child_id, wanted, call, self._size_of)
+                self._linked(child_id, wanted, call, self._page_size)
         if old is not None:
             self._renewed(self._need_engine())
             return
@@ -170,9 +170,6 @@ class Propagation(Merging, Policies):
     def _semiring_of(self, link: Link) -> Semiring | None:
         """The semiring of a link. UnknownSemiringError, PluginError."""
         return self._semiring(link.semiring, link.dtype) if link.semiring else None
-
-    def _size_of(self, page_id: int) -> int:
-        return int(self._page_info(page_id)[0])
 
     def _check_link(self, child: int, link: Link, size_of: Callable[[int], int]) -> None:
         """LinkError when a native link does not fit pages of these sizes."""
@@ -320,7 +317,7 @@ class Propagation(Merging, Policies):
         def refuse(*pages: Any) -> None:
             raise error.with_traceback(None)
 
-        self._set_rule(engine, child, Link("call", parents=link.parents), self._size_of)
+        self._set_rule(engine, child, Link("call", parents=link.parents), self._page_size)
         engine.functions[child] = (refuse, None, None)
         if not self.read_only:
             self._links.settle({child: described(error)}, ())
@@ -385,10 +382,11 @@ class Propagation(Merging, Policies):
             return
         engine = self._need_engine()
         try:
-            add_edges(engine.graph, self._links.edges())
-            for child, link in self._links.items():
+            links = list(self._links.items())
+            add_edges(engine.graph, self._links.edges(links))
+            for child, link in links:
                 for page_id in (child, *link.parents):
-                    self._page_info(page_id)
+                    self._page_size(page_id)
                 if link.kind == "data":
                     self._start_rule(engine, child, link)
         except (LinkError, GraphCycleError, PageNotFoundError) as error:
@@ -401,8 +399,8 @@ class Propagation(Merging, Policies):
                 self._links.settle({child: NOT_REGISTERED}, ())
         else:
             try:
-                self._check_link(child, link, self._size_of)
+                self._check_link(child, link, self._page_size)
             except (PluginError, SemiringError) as error:
                 self._set_without_semiring(engine, child, link, error)
                 return
-        self._set_rule(engine, child, link, self._size_of)
+        self._set_rule(engine, child, link, self._page_size)

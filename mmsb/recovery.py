@@ -14,7 +14,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from mmsb._core.log import END, HEADER_BYTES, Cursor
+from mmsb._core.log import END, HEADER_BYTES, Cursor, is_zero
 from mmsb.errors import CorruptLogError
 from mmsb.horizon import Horizon, Mark
 from mmsb.segments import DENSE_BYTES, Segment, cursor_of, read_head, unfit
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 
 
 SOURCE_ID_MOST = (1 << 32) - 1
-BLANK = bytes(1 << 16)
 
 
 @dataclass
@@ -55,9 +54,7 @@ def damaged(path: Any, offset: int, seq: int, reason: str | None, durable: int) 
 
 def is_blank(buffer: Any, offset: int, end: int) -> bool:
     """Whether only zeros follow up to `end`: no body of a later session's first commit, whose word a crash took."""
-    view = memoryview(buffer)[offset:end]
-    starts = range(0, len(view), len(BLANK))
-    return all(view[at : at + len(BLANK)].tobytes() == BLANK[: len(view) - at] for at in starts)
+    return is_zero(memoryview(buffer)[offset:end])
 
 
 class Recovery:

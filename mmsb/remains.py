@@ -207,7 +207,7 @@ class Remains:
 def loaded(files: Files, base: Image | None) -> Core:
     """A core with the state of a checkpoint, or with the empty one."""
     core = Core()
-    core._start(files)
+    core._start(files, private=True)
     if base is not None:
         base.load_into(core)
     return core

@@ -86,7 +86,7 @@ class State(Propagation):
     def scratch(self) -> Core:
         """An empty core without a log: a place to rebuild pages of the past in."""
         core = Core()
-        core._start(Files())
+        core._start(Files(), private=True)
         return core
 
     # ---- pages

@@ -427,7 +427,7 @@ class View(Asking):
     def scratch(self) -> Core:
         """An empty core without a log: a place to rebuild pages of the past in."""
         core = Core()
-        core._start(Files())
+        core._start(Files(), private=True)
         return core
 
     def _page_history(self, page_id: int, since_epoch: int = 0) -> Iterator[Any]:

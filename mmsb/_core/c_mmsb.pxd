@@ -259,6 +259,7 @@ cdef extern from "memory.h" nogil:
         uint64_t bytes
         int fd
     int mmsb_memory_create(mmsb_memory *memory, uint64_t bytes, bint huge)
+    int mmsb_memory_create_private(mmsb_memory *memory, uint64_t bytes, bint huge)
     void mmsb_memory_release(mmsb_memory *memory)
     int mmsb_memory_protect(const mmsb_memory *memory)
 
@@ -354,6 +355,7 @@ cdef extern from "arena.h" nogil:
         uint64_t bytes_asked
         uint64_t bytes_held
         uint32_t chunk_count
+        bint is_private
     ctypedef struct mmsb_arena_stats:
         uint64_t bytes_asked
         uint64_t bytes_held

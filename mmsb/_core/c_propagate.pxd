@@ -37,6 +37,7 @@ cdef extern from "propagate.h" nogil:
         MMSB_WAVE_DONE
         MMSB_WAVE_CALL
         MMSB_WAVE_LEVEL
+        MMSB_WAVE_UNUSUAL
     ctypedef enum mmsb_wave_scope:
         MMSB_WAVE_FULL
         MMSB_WAVE_PARTIAL
@@ -73,4 +74,5 @@ cdef extern from "propagate.h" nogil:
     int mmsb_propagate_failed(mmsb_propagation *p)
     int mmsb_propagate_publish(mmsb_propagation *p, const mmsb_commit_info *info, const uint8_t *blob,
                                uint64_t blob_bytes)
+    int mmsb_propagate_at_once(mmsb_propagation *p)
     void mmsb_propagate_end(mmsb_propagation *p)

@@ -1,6 +1,6 @@
 from libc.stdint cimport uint32_t, uint64_t
 
-from mmsb._core.c_propagate cimport mmsb_link, mmsb_propagation, mmsb_wave_scope
+from mmsb._core.c_propagate cimport mmsb_link, mmsb_link_copy, mmsb_propagation, mmsb_wave_scope
 from mmsb._core.graph cimport Graph
 from mmsb._core.semiring cimport Semiring
 from mmsb._core.state cimport Core
@@ -29,7 +29,7 @@ cdef class Engine:
     cdef Core c(self)
     cdef int need(self) except -1
     cdef int committed(self) except -1
-    cdef int wave(self, mmsb_wave_scope scope) except -1
+    cdef int wave(self, mmsb_wave_scope scope, int failed=*) except -1
     cdef int compute_all(self, mmsb_wave_scope scope) except -1
     cdef int run(self) except -1
     cdef int hold(self) except -1
@@ -39,7 +39,7 @@ cdef class Engine:
     cdef int call(self) except -1
     cdef int misfit(self) except -1
     cdef object fail_here(self, str reason)
-    cdef object fill(self, mmsb_link *native, link, list sizes, Semiring semiring)
+    cdef object fill(self, mmsb_link *native, mmsb_link_copy *whole, link, list sizes, Semiring semiring)
     cdef int forget_call(self, child) except -1
     cdef int publish(self, void *info, bint partial) except -1
     cdef dict failures(self)

@@ -1,6 +1,7 @@
 """Engine: runs the waves of one State, with csrc/propagate.c computing what it can and Python functions the rest."""
 
-from cpython.array cimport array
+from cpython.array cimport array, clone
+from cpython.bytearray cimport PyByteArray_FromStringAndSize
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.string cimport memset
@@ -9,6 +10,7 @@ from mmsb._core.c_graph cimport *
 from mmsb._core.c_mmsb cimport *
 from mmsb._core.c_propagate cimport *
 from mmsb._core.graph cimport Graph
+from mmsb._core.linkcodec cimport *
 from mmsb._core.page cimport as_bytes_like
 from mmsb._core.semiring cimport Semiring
 from mmsb._core.state cimport CLOSED, Core, FORKED, READONLY, WAVE
@@ -29,6 +31,10 @@ cdef int PIECES = 4
 cdef str PARENT_FAILED = "a page that it depends on could not be computed"
 # Why a page is in the list of those that failed although nobody has tried: any wave may compute it.
 cdef tuple UNTRIED = ("", NOT_COMPUTED)
+
+
+cdef array U32 = array("I")
+cdef array U64 = array("Q")
 
 
 class Crossed(Exception):
@@ -71,48 +77,63 @@ cdef class Engine:
 
     # ---- rules
 
-    def check(self, child, link, sizes, uint64_t child_size, Semiring semiring=None):
+    def check(self, child, link, list sizes, uint64_t child_size, Semiring semiring=None):
         """Whether a native link fits pages of these sizes: None, or a sentence that says what is wrong."""
         cdef const char *why = NULL
         cdef mmsb_link native
-        cdef array numbers = array("Q", sizes)
-        _keep = self.fill(&native, link, sizes, semiring)
-        return None if mmsb_link_check(&native, <uint64_t *>numbers.data.as_voidptr, child_size, &why) else why.decode()
+        cdef mmsb_link_copy whole
+        cdef array numbers = clone(U64, len(sizes), False)
+        cdef Py_ssize_t i
+        for i in range(len(sizes)):
+            numbers.data.as_ulonglongs[i] = sizes[i]
+        _keep = self.fill(&native, &whole, link, sizes, semiring)
+        if mmsb_link_check(&native, <uint64_t *>numbers.data.as_ulonglongs, child_size, &why):
+            return None
+        return why.decode()
 
-    cdef object fill(self, mmsb_link *native, link, list sizes, Semiring semiring):
-        """Fills a native link from a Link. Returns what must outlive it."""
+    cdef object fill(self, mmsb_link *native, mmsb_link_copy *whole, link, list sizes, Semiring semiring):
+        """Fills a native link, and what passes all through, from a Link. Returns what must outlive it."""
         cdef array copies = None
-        cdef bytes weights = link.weights
+        cdef bytes weights = field(link, WEIGHTS)
         memset(native, 0, sizeof(mmsb_link))
-        native.type = TYPE_NUMBERS[link.type]
-        native.accumulates = link.accumulate
-        native.parent_count = len(link.parents)
-        native.rows = link.rows
-        native.columns = link.columns
+        native.type = TYPE_NUMBERS[field(link, TYPE)]
+        native.accumulates = field(link, ACCUMULATE)
+        native.parent_count = len(field(link, PARENTS))
+        native.rows = field(link, ROWS)
+        native.columns = field(link, COLUMNS)
         if semiring is not None:
             native.semiring = semiring.row
         if weights and semiring is not None:
-            if link.type == "semiring" and len(weights) > len(sizes) * semiring.row.lane_bytes:
+            if native.type == MMSB_LINK_SEMIRING and len(weights) > len(sizes) * semiring.row.lane_bytes:
                 native.lane_weights = <const uint8_t *>PyBytes_AS_STRING(weights)
             else:
                 native.weights = <const uint8_t *>PyBytes_AS_STRING(weights)
-        if link.type == "copy":
-            whole = [(0, 0, 0, sizes[0])] if not link.copies else link.copies
-            copies = array("Q", [number for one in whole for number in one])
+        if native.type == MMSB_LINK_COPY and not field(link, COPIES):
+            memset(whole, 0, sizeof(mmsb_link_copy))
+            whole.bytes = sizes[0]
+            native.copies = whole
+            native.copy_count = 1
+        elif native.type == MMSB_LINK_COPY:
+            copies = array("Q", [number for one in link.copies for number in one])
             native.copies = <const mmsb_link_copy *>copies.data.as_voidptr
-            native.copy_count = len(whole)
+            native.copy_count = len(link.copies)
         return weights, copies
 
-    def set_rule(self, child, link, sizes, Semiring semiring=None):
+    def set_rule(self, child, link, list sizes, Semiring semiring=None):
         """Computes a page by `link` from now on; the edges must be in the graph."""
         cdef mmsb_link native
-        cdef array nodes = array("I", [self.graph.node(parent) for parent in link.parents])
-        _keep = self.fill(&native, link, sizes, semiring)
+        cdef mmsb_link_copy whole
+        cdef tuple parents = field(link, PARENTS)
+        cdef array nodes = clone(U32, len(parents), False)
+        cdef Py_ssize_t i
+        for i in range(len(parents)):
+            nodes.data.as_uints[i] = self.graph.node(parents[i])
+        _keep = self.fill(&native, &whole, link, sizes, semiring)
         if mmsb_propagate_set_rule(&self.p, self.graph.node(child), &native, nodes.data.as_uints) != MMSB_OK:
             raise MemoryError()
         self.forget_call(child)
-        calls = link.type == "call" or (semiring is not None and calls_python(semiring))
-        self.kept[child] = semiring, calls, link.weights
+        calls = native.type == MMSB_LINK_CALL or (semiring is not None and calls_python(semiring))
+        self.kept[child] = semiring, calls, field(link, WEIGHTS)
         self.calls += calls
 
     def clear_rule(self, child):
@@ -139,9 +160,21 @@ cdef class Engine:
         """A commit touched pages that others depend on."""
         if self.running:
             return 0
-        if self.policy is None and not self.deferrals:
-            return self.wave(MMSB_WAVE_FULL)
-        self.decide()
+        if self.policy is not None or self.deferrals:
+            self.decide()
+            return 0
+        cdef Core core = <Core>self.owner
+        cdef int status = MMSB_WAVE_UNUSUAL
+        # Most waves are short, call nobody, and find everything up to date but for what was written just now.
+        if (core.gate == 0 and self.calls == 0 and self.threads <= 1 and core._notes_marked == 0
+                and self.graph.graph.edge_count <= RELEASE_GIL_EDGES
+                and not self.failed and not self.marked and not self.new_links and not self.unlogged):
+            status = mmsb_propagate_at_once(&self.p)
+        if status != MMSB_WAVE_DONE:
+            return self.wave(MMSB_WAVE_FULL, status)
+        if self.p.visited.size:
+            self.waves += 1
+            self.computed += self.p.computed
         return 0
 
     def decide(self):
@@ -291,12 +324,15 @@ cdef class Engine:
             self.c()._marked(marked)
         return 0
 
-    cdef int wave(self, mmsb_wave_scope scope) except -1:
-        """Runs one wave. Whatever ends it early, the pages that it did not come to are known to be stale."""
+    cdef int wave(self, mmsb_wave_scope scope, int failed=MMSB_WAVE_UNUSUAL) except -1:
+        """Runs one wave. Whatever ends it early, the pages that it did not come to are known to be stale. `failed`: how
+        it has failed already."""
         if self.running:
             raise errors.PropagationError("A function of a wave cannot start a wave. Do it after the wave.")
         cdef Core core = <Core>self.owner
         try:
+            if failed != MMSB_WAVE_UNUSUAL:
+                core.fail(failed, 0, 0, 0)
             return self.compute_all(scope)
         except Crossed:
             pass
@@ -455,7 +491,7 @@ cdef class Engine:
             return 0
         function, dtype, shape = entry
         at = mmsb_propagate_bytes(&self.p, node, &size)
-        scratch = bytearray(PyBytes_FromStringAndSize(<const char *>at, size))
+        scratch = PyByteArray_FromStringAndSize(<char *>at, <Py_ssize_t>size)
         kept = memoryview(scratch)  # as long as it lives, nobody changes the length
         arguments = [memoryview(scratch)]
         for i in range(rule.link.parent_count):

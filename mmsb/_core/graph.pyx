@@ -4,6 +4,8 @@ from array import array
 from collections import namedtuple
 from operator import index
 
+from cpython.list cimport PyList_New, PyList_SET_ITEM
+from cpython.ref cimport Py_INCREF
 from libc.string cimport memset
 
 from mmsb._core.c_graph cimport *
@@ -159,8 +161,17 @@ cdef class Graph:
         return mmsb_graph_node_at(&self.graph, node).page_id
 
     cdef list ids(self, Nodes nodes):
-        cdef uint64_t i
-        return [self.page_id(nodes.at()[i]) for i in range(nodes.count())]
+        """The page ids of nodes, in their order."""
+        cdef const uint32_t *at = nodes.at()
+        cdef Py_ssize_t count = <Py_ssize_t>nodes.count()
+        cdef list ids = PyList_New(count)  # no comprehension: that one would grow the list as it goes
+        cdef Py_ssize_t i
+        cdef object page_id
+        for i in range(count):
+            page_id = self.page_id(at[i])
+            Py_INCREF(page_id)
+            PyList_SET_ITEM(ids, i, page_id)
+        return ids
 
     # ---- edges
 
@@ -337,7 +348,7 @@ cdef class Graph:
         cdef int status = mmsb_graph_reach(&self.graph, &node, 1, mask, backward, &nodes.buffer)
         if status != MMSB_OK:
             raise_status(status)
-        return sorted(self.ids(nodes))
+        return self.ids(nodes)
 
     def path(self, start, end, kinds=None):
         """Pages along the shortest path from `start` to `end`, both included; among several the one with the smallest

@@ -1,7 +1,12 @@
 """The bytes in which the log and checkpoints keep links, and what a wave says. docs/formats/log.md."""
 
-from libc.stdint cimport uint64_t
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
+from cpython.mem cimport PyMem_Free, PyMem_Malloc
+from cpython.unicode cimport PyUnicode_AsUTF8AndSize
+from libc.stdint cimport uint8_t, uint64_t
+from libc.string cimport memcpy
 
+from mmsb._core.c_mmsb cimport MMSB_VARINT_BYTES_MAX, mmsb_varint_put
 from mmsb._core.varint cimport Reader, put, put_bytes
 
 KINDS = ("data", "control", "device", "compiler")
@@ -10,24 +15,56 @@ TYPES = ("call", "copy", "semiring", "reduce", "matrix", "none")
 TYPE_NUMBERS = {name: number for number, name in enumerate(TYPES)}
 
 
+cdef uint64_t text_room(object text) except? 0:
+    """Bytes that a text takes at most."""
+    cdef Py_ssize_t size = 0
+    PyUnicode_AsUTF8AndSize(<str?>text, &size)
+    return MMSB_VARINT_BYTES_MAX + <uint64_t>size
+
+
+cdef uint8_t *put_text(uint8_t *at, object text) except NULL:
+    cdef Py_ssize_t size = 0
+    cdef const char *data = PyUnicode_AsUTF8AndSize(text, &size)
+    at = mmsb_varint_put(at, <uint64_t>size)
+    memcpy(at, data, <size_t>size)
+    return at + size
+
+
 def encode(link not None, bint named):
     """The bytes of a mmsb.links.Link; without `named` the name of its function is left out."""
-    cdef bytearray out = bytearray((KINDS.index(link.kind), TYPE_NUMBERS[link.type], link.accumulate))
-    cdef tuple parents = link.parents
-    put(out, len(parents))
-    for number in parents:
-        put(out, number)
-    put_bytes(out, (<str?>link.semiring).encode())
-    put_bytes(out, (<str?>link.dtype).encode())
-    put_bytes(out, (<str?>link.function).encode() if named else b"")
-    put_bytes(out, link.weights)
-    put(out, len(link.copies))
-    for copy in link.copies:
-        for number in copy:
-            put(out, number)
-    put(out, link.rows)
-    put(out, link.columns)
-    return bytes(out)
+    cdef tuple parents = <tuple?>field(link, PARENTS)
+    cdef tuple copies = <tuple?>field(link, COPIES)
+    cdef bytes weights = <bytes?>field(link, WEIGHTS)
+    cdef object function = field(link, FUNCTION) if named else ""
+    cdef uint64_t room = 3 + MMSB_VARINT_BYTES_MAX * (<uint64_t>len(parents) + 5) + <uint64_t>len(weights)
+    room += text_room(field(link, SEMIRING)) + text_room(field(link, DTYPE)) + text_room(function)
+    for one in copies:
+        room += MMSB_VARINT_BYTES_MAX * <uint64_t>len(one)
+    cdef uint8_t *begin = <uint8_t *>PyMem_Malloc(room)
+    cdef uint8_t *at = begin
+    if begin == NULL:
+        raise MemoryError()
+    try:
+        at[0] = KINDS.index(field(link, KIND))
+        at[1] = TYPE_NUMBERS[field(link, TYPE)]
+        at[2] = field(link, ACCUMULATE)
+        at = mmsb_varint_put(at + 3, <uint64_t>len(parents))
+        for number in parents:
+            at = mmsb_varint_put(at, number)
+        at = put_text(at, field(link, SEMIRING))
+        at = put_text(at, field(link, DTYPE))
+        at = put_text(at, function)
+        at = mmsb_varint_put(at, <uint64_t>len(weights))
+        memcpy(at, PyBytes_AS_STRING(weights), len(weights))
+        at = mmsb_varint_put(at + len(weights), <uint64_t>len(copies))
+        for one in copies:
+            for number in one:
+                at = mmsb_varint_put(at, number)
+        at = mmsb_varint_put(at, field(link, ROWS))
+        at = mmsb_varint_put(at, field(link, COLUMNS))
+        return PyBytes_FromStringAndSize(<const char *>begin, at - begin)
+    finally:
+        PyMem_Free(begin)
 
 
 def decode(bytes data not None):

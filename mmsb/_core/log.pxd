@@ -26,3 +26,4 @@ cdef class Frame:
     cdef object buffer
     cdef dict sources
     cdef readonly object state
+    cdef list descriptions(self)

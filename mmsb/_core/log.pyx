@@ -1,7 +1,8 @@
 """Reading the log: segment headers, verified frames, their changes. Writing headers."""
 
+from cpython.bytearray cimport PyByteArray_FromStringAndSize
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
-from libc.string cimport memcpy
+from libc.string cimport memcmp, memcpy
 
 from mmsb._core.c_mmsb cimport *
 from mmsb._core.delta cimport Delta, new_delta
@@ -198,7 +199,8 @@ cdef class Cursor:
         cdef uint64_t asked
         cdef uint64_t room = 1 << 20
         cdef bytes name = b""
-        cdef bytearray buffer = bytearray(room)
+        # Not cleared: mostly a small part of it is written to, and the rest never becomes resident.
+        cdef bytearray buffer = PyByteArray_FromStringAndSize(NULL, <Py_ssize_t>room)
         cdef uint8_t[::1] out = buffer
         cdef const uint8_t *name_at
         cdef uint64_t name_bytes
@@ -221,7 +223,7 @@ cdef class Cursor:
                     return
                 # One commit larger than the room: it is taken again with enough.
                 room = frame.nbytes + len(name) + 64
-                buffer = bytearray(room)
+                buffer = PyByteArray_FromStringAndSize(NULL, <Py_ssize_t>room)
                 out = buffer
                 self.cursor.offset = frame.offset
                 self.cursor.seq = frame.seq - 1
@@ -279,6 +281,16 @@ cdef class Cursor:
     @property
     def durable_seq(self):
         return self.cursor.durable_seq
+
+
+def is_zero(const uint8_t[::1] data):
+    """Whether every byte of a buffer is zero."""
+    cdef size_t count = <size_t>data.shape[0]
+    cdef bint found = count == 0
+    if not found:
+        with nogil:
+            found = data[0] == 0 and memcmp(&data[0], &data[0] + 1, count - 1) == 0
+    return found
 
 
 cdef class Change:
@@ -350,9 +362,27 @@ cdef class Frame:
     """One verified frame. Valid as long as it is held (it keeps its segment's bytes alive)."""
 
     def _learn_sources(self):
-        for change in self.changes():
-            if change.kind == "source":
+        self.descriptions()
+
+    cdef list descriptions(self):
+        """The changes that are no deltas. The sources that the frame defines are known from then on."""
+        cdef list result = []
+        cdef mmsb_change c
+        cdef const uint8_t *p = self.frame.changes
+        cdef Change change
+        while self.frame.head.kind == MMSB_FRAME_COMMIT:
+            p = mmsb_change_next(p, self.frame.end, &c)
+            if p == NULL:
+                raise ValueError(f"malformed change in commit {self.frame.seq}")
+            if c.kind == MMSB_CHANGE_END:
+                break
+            if c.kind <= MMSB_DELTA_BITMAP:
+                continue
+            change = make_change(&c)
+            if c.kind == MMSB_CHANGE_SOURCE:
                 self.sources[change.page_id] = change.text
+            result.append(change)
+        return result
 
     @property
     def kind(self):

@@ -6,7 +6,7 @@ holds a mutex; whoever comes then waits at the mutex with the GIL released. docs
 """
 
 from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
-from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.long cimport PyLong_AsLongLongAndOverflow, PyLong_CheckExact
 from cpython.pythread cimport (
     PyThread_acquire_lock,
@@ -92,8 +92,9 @@ cdef class Core:
         if self.mutex != NULL:
             PyThread_free_lock(self.mutex)
 
-    def _start(self, Files files not None, max_bytes=None, disable=None, clock=None):
-        """Makes the empty core. Raises MemoryError, ValueError on an unknown CPU feature."""
+    def _start(self, Files files not None, max_bytes=None, disable=None, clock=None, *, bint private=False):
+        """Makes the empty core; `private`: no other process is ever to see its pages. Raises MemoryError, ValueError on
+        an unknown CPU feature."""
         cdef uint32_t features = FEATURES
         cdef const char *unknown = NULL
         cdef uint64_t bound = 0 if max_bytes is None else max_bytes
@@ -101,13 +102,18 @@ cdef class Core:
         if mmsb_cpu_disable(&features, names, &unknown) != MMSB_OK:
             raise ValueError(f"{unknown.decode()!r} in {names.decode()!r} is no CPU feature that mmsb knows. "
                              "Use names that `mmsb cpu` prints.")
-        cdef int status = mmsb_memory_create(&self.shared_memory, 4096, False)
+        cdef int status
+        if private:
+            status = mmsb_memory_create_private(&self.shared_memory, 4096, False)
+        else:
+            status = mmsb_memory_create(&self.shared_memory, 4096, False)
         if status == MMSB_OK:
             status = mmsb_core_init(&self.core, features, &mmsb_alloc_libc, files.table,
                                     <mmsb_shared *>self.shared_memory.base, bound)
         if status != MMSB_OK:
             raise_status(status)
         self.alive = True
+        self.core.arena.is_private = private
         self.core.keep_slot = keep_slot
         self.core.keep_context = <void *>self
         self.source_indices = {}
@@ -541,8 +547,8 @@ cdef class Core:
             if frame.frame.head.kind == MMSB_FRAME_ANCHOR:
                 self._anchored(frame)
             else:
-                frame._learn_sources()
-                self._describe(frame)
+                for change in frame.descriptions():
+                    self._describe_change(change)
         if status == MMSB_END and self.core.seq >= until:
             cursor.stopped = None
             return
@@ -556,12 +562,8 @@ cdef class Core:
             f"({mmsb_status_text(status).decode()}). Run `mmsb verify` on the store.",
             path=None, offset=cursor.offset, seq=self.core.seq + 1, reason=mmsb_status_text(status).decode())
 
-    def _describe(self, frame):
-        """Takes names and metadata of a replayed frame into the dictionaries."""
-        for change in frame.changes():
-            self._describe_change(change)
-
     def _describe_change(self, change):
+        """Takes what a change of a replayed frame says beside bytes into the dictionaries."""
         kind = change.kind
         if kind in ("create", "rename"):
             old = self._name_of.pop(change.page_id, None)
@@ -734,6 +736,21 @@ cdef class Core:
         """(size, epoch, kind) of a live page, or PageNotFoundError."""
         cdef mmsb_page_header *header = self.header(page_id)
         return header.size, header.epoch, header.kind
+
+    def _page_size(self, uint64_t page_id):
+        """Bytes of a live page, or PageNotFoundError."""
+        return self.header(page_id).size
+
+    def _page_copy(self, uint64_t page_id):
+        """A copy of a page's bytes."""
+        cdef mmsb_page_header *header
+        cdef int token = self.enter(CLOSED | FORKED)
+        try:
+            header = self.header(page_id)
+            return PyBytes_FromStringAndSize(
+                <const char *>mmsb_arena_bytes(&self.core.arena, header.handle), <Py_ssize_t>header.size)
+        finally:
+            self.leave(token)
 
     def _has_page(self, page_id):
         return page_id > 0 and mmsb_arena_header(&self.core.arena, page_id) != NULL

@@ -240,6 +240,23 @@ static void test_memory(void) {
     mmsb_memory_release(&(mmsb_memory){.fd = -1});
 }
 
+/* Memory that nobody else will see. */
+static void test_private_memory(void) {
+    for (unsigned huge = 0; huge < 2; huge++) {
+        mmsb_memory memory;
+        uint64_t bytes = huge ? 2 * MMSB_MEMORY_HUGE_BYTES : 8192;
+        CHECK(mmsb_memory_create_private(&memory, bytes, huge) == MMSB_OK && memory.fd < 0, "create");
+        CHECK(memory.base[0] == 0 && memory.base[bytes - 1] == 0, "it is not zero");
+        memory.base[bytes - 1] = 1;
+        CHECK(mmsb_memory_resident(&memory) == 0 && mmsb_memory_touched(&memory, 4096) == 4096, "what is there");
+        CHECK(mmsb_memory_protect(&memory) == MMSB_OK, "protect");
+        mmsb_memory_release(&memory);
+        CHECK(memory.base == NULL, "release");
+    }
+    mmsb_memory none = {0};
+    CHECK(mmsb_memory_create_private(&none, (uint64_t)1 << 60, false) == MMSB_NO_MEMORY && none.base == NULL, "room");
+}
+
 /* Descriptors that another process may hand over. */
 static void test_memory_of_others(void) {
     mmsb_memory other, mine;
@@ -309,6 +326,7 @@ int main(int argc, char **argv) {
     test_short_reads_and_writes_go_on();
     test_prefault_is_only_a_help();
     test_memory();
+    test_private_memory();
     test_memory_of_others();
     test_rings_of_others();
     return 0;
