@@ -1,9 +1,6 @@
 /* Asking the index of a segment. Offsets come from verified frames; what stands there is checked again. */
 #include "index.h"
 
-/* So far ahead of the delta being applied the next ones are fetched: they lie all over the segment. */
-#define FETCH_AHEAD 8
-
 int mmsb_index_change(const mmsb_index *index, const uint8_t *bytes, uint64_t at, mmsb_change *change) {
     uint8_t kind = mmsb_index_kind(at);
     const uint8_t *end = bytes + index->cursor.offset;
@@ -21,7 +18,8 @@ static int change_of_page(const mmsb_index *index, const uint8_t *bytes, uint64_
 }
 
 int mmsb_index_frame(const mmsb_index *index, const uint8_t *bytes, uint64_t seq_rel, mmsb_log_frame *frame) {
-    uint64_t offset = (uint64_t)((const uint32_t *)index->frames.data)[seq_rel - 1] * MMSB_FRAME_UNIT_BYTES;
+    uint64_t offset =
+        (uint64_t)((const mmsb_index_commit *)index->commits.data)[seq_rel - 1].units * MMSB_FRAME_UNIT_BYTES;
     const uint8_t *p = bytes + offset;
     uint64_t body_bytes = (mmsb_load_u64(p) & MMSB_FRAME_UNITS_MAX) * MMSB_FRAME_UNIT_BYTES;
     if (body_bytes == 0 || body_bytes > index->cursor.offset - offset - MMSB_FRAME_WORD_BYTES) return MMSB_BAD_FRAME;
@@ -85,7 +83,7 @@ int mmsb_index_next_commit(const mmsb_index *index, const uint8_t *bytes, uint64
 void mmsb_index_facts_of(const mmsb_index *index, uint64_t page_id, uint64_t seq_from, uint64_t seq_to,
                          mmsb_index_facts *facts) {
     memset(facts, 0, sizeof *facts);
-    uint32_t number = mmsb_index_until(index, mmsb_index_newest(index, page_id), seq_to);
+    uint32_t number = mmsb_index_page_until(index, page_id, seq_to);
     uint32_t range = mmsb_index_range_of(index, page_id);
     if (range != 0 && mmsb_index_structure_at(index, range)->seq_rel > seq_to) range = 0;
     uint32_t described = range;
@@ -93,7 +91,7 @@ void mmsb_index_facts_of(const mmsb_index *index, uint64_t page_id, uint64_t seq
     if (number != 0) {
         const mmsb_index_node *node = mmsb_index_node_at(index, number);
         if (node->described != 0) described = node->described;
-        uint32_t before = mmsb_index_until(index, number, seq_from);
+        uint32_t before = mmsb_index_page_until(index, page_id, seq_from);
         facts->gained = mmsb_index_rank(index, number) - (before != 0 ? mmsb_index_rank(index, before) : 0);
         facts->deleted = mmsb_index_kind(node->at) == MMSB_CHANGE_DELETE;
     }
@@ -135,11 +133,78 @@ static bool covers(const mmsb_index *index, const uint8_t *bytes, uint64_t at, u
     return view.value_count == size;
 }
 
+/* The size of a page just after one of its nodes, 0 when the segment does not tell. */
+static uint64_t size_after(const mmsb_index *index, uint64_t page_id, uint32_t number) {
+    uint32_t described = number != 0 ? mmsb_index_node_at(index, number)->described : 0;
+    if (described == 0) described = mmsb_index_range_of(index, page_id);
+    return described != 0 ? mmsb_index_structure_at(index, described)->size : 0;
+}
+
+/* The size of a page after node `number`, when it is `size` after its node `newest`. 0: not known. */
+static uint64_t older_size(const mmsb_index *index, uint64_t page_id, uint32_t number, uint32_t newest, uint64_t size) {
+    uint64_t known = size_after(index, page_id, number);
+    if (known != 0) return known;
+    return size_after(index, page_id, newest) == 0 ? size : 0; /* no size is told: it was the same all the time */
+}
+
+/* How the page's changes begin when the walk reached seq_from, or the segment's beginning with (number 0). */
+static void end_open(const mmsb_index *index, uint64_t page_id, uint64_t seq_from, uint64_t seq_to, uint32_t number,
+                     mmsb_index_collection *collection) {
+    uint32_t range = number == 0 ? mmsb_index_range_of(index, page_id) : 0;
+    if (range == 0) return;
+    const mmsb_index_structure *made = mmsb_index_structure_at(index, range);
+    if (made->seq_rel <= seq_from || made->seq_rel > seq_to) return;
+    collection->size = made->size;
+    collection->end = MMSB_COLLECT_CREATED;
+}
+
+/* Whether the oldest change on the tape is the page's CREATE. */
+static bool begins(const mmsb_index *index, const mmsb_still *tape) {
+    if (tape->change_count == 0) return false;
+    uint32_t oldest = mmsb_still_numbers(tape)[tape->change_count - 1];
+    return mmsb_index_kind(mmsb_index_node_at(index, oldest)->at) == MMSB_CHANGE_CREATE;
+}
+
+/* What is left to ask for below a still or the first tape. `newest`: the node of when collection->size is. */
+static void end_stills(const mmsb_index *index, uint64_t page_id, uint64_t seq_from, uint64_t seq_to, uint32_t newest,
+                       const mmsb_still_place *place, mmsb_index_collection *collection) {
+    const mmsb_still *still = place != NULL ? place->still : NULL;
+    collection->still = still;
+    if (still == NULL) {
+        uint32_t last = mmsb_index_nodes_until(index, seq_from), before = last != 0 ? newest : 0;
+        while (before > last) before = mmsb_index_node_at(index, before)->prev;
+        collection->size = older_size(index, page_id, before, newest, collection->size);
+        collection->tape_from = before;
+        if (before != 0) return;
+        if (begins(index, collection->tape))
+            collection->end = MMSB_COLLECT_CREATED;
+        else
+            end_open(index, page_id, seq_from, seq_to, 0, collection);
+        return;
+    }
+    uint64_t size = still->size != 0 ? still->size : older_size(index, page_id, place->node, newest, collection->size);
+    bool whole = size != 0 && still->covered >= size;
+    collection->size = whole || still->size == 0 ? size : 0;
+    if (whole) collection->end = MMSB_COLLECT_COVERED;
+}
+
 int mmsb_index_collect(const mmsb_index *index, const uint8_t *bytes, uint64_t page_id, uint64_t seq_from,
                        uint64_t seq_to, mmsb_buffer *numbers, mmsb_index_collection *collection) {
+    *collection = (mmsb_index_collection){.size = collection->size, .end = MMSB_COLLECT_OPEN};
+    uint32_t number = mmsb_index_page_until(index, page_id, seq_to), newest = number;
+    const mmsb_still_place *next = NULL, *place = NULL;
+    if (number != 0) place = mmsb_index_still_until(index, mmsb_index_place_of(index, page_id), number, &next);
+    if (place != NULL && place->node <= mmsb_index_nodes_until(index, seq_from)) place = next = NULL;
+    if (next != NULL) { /* no need to follow the chain */
+        collection->tape = next->still;
+        collection->tape_from = place != NULL ? place->node : 0;
+        collection->tape_to = number;
+        end_stills(index, page_id, seq_from, seq_to, newest, place, collection);
+        return MMSB_OK;
+    }
     uint64_t size = collection->size;
-    uint32_t number = mmsb_index_until(index, mmsb_index_newest(index, page_id), seq_to);
-    while (number != 0) {
+    uint32_t stop = place != NULL ? place->node : 0;
+    while (number != stop) {
         const mmsb_index_node *node = mmsb_index_node_at(index, number);
         if (node->seq_rel <= seq_from) break;
         if (node->prev != 0) __builtin_prefetch(mmsb_index_node_at(index, node->prev));
@@ -155,27 +220,26 @@ int mmsb_index_collect(const mmsb_index *index, const uint8_t *bytes, uint64_t p
             return MMSB_OK;
         }
         if (kind == MMSB_CHANGE_RESIZE) {
-            uint32_t older = node->prev != 0 ? mmsb_index_node_at(index, node->prev)->described : 0;
-            if (older == 0) older = mmsb_index_range_of(index, page_id);
-            size = older != 0 ? mmsb_index_structure_at(index, older)->size : 0;
+            size = size_after(index, page_id, node->prev);
         } else if (kind == MMSB_DELTA_DENSE && size != 0 && covers(index, bytes, node->at, size)) {
-            *collection = (mmsb_index_collection){.size = size, .end = MMSB_COLLECT_COVERED};
+            collection->size = size;
+            collection->end = MMSB_COLLECT_COVERED;
             return MMSB_OK;
         }
         number = node->prev;
     }
-    *collection = (mmsb_index_collection){.size = size, .end = MMSB_COLLECT_OPEN};
-    uint32_t range = number == 0 ? mmsb_index_range_of(index, page_id) : 0;
-    if (range == 0) return MMSB_OK;
-    const mmsb_index_structure *made = mmsb_index_structure_at(index, range);
-    if (made->seq_rel > seq_from && made->seq_rel <= seq_to)
-        *collection = (mmsb_index_collection){.size = made->size, .end = MMSB_COLLECT_CREATED};
+    if (place != NULL) {
+        end_stills(index, page_id, seq_from, seq_to, newest, place, collection);
+    } else {
+        collection->size = size;
+        end_open(index, page_id, seq_from, seq_to, number, collection);
+    }
     return MMSB_OK;
 }
 
 int mmsb_index_page_nodes(const mmsb_index *index, uint64_t page_id, uint64_t seq_from, uint64_t seq_to,
                           mmsb_buffer *numbers) {
-    uint32_t number = mmsb_index_until(index, mmsb_index_newest(index, page_id), seq_to);
+    uint32_t number = mmsb_index_page_until(index, page_id, seq_to);
     for (; number != 0; number = mmsb_index_node_at(index, number)->prev) {
         if (mmsb_index_node_at(index, number)->seq_rel <= seq_from) break;
         if (!push_number(index, numbers, number)) return MMSB_NO_MEMORY;
@@ -183,29 +247,20 @@ int mmsb_index_page_nodes(const mmsb_index *index, uint64_t page_id, uint64_t se
     return MMSB_OK;
 }
 
-static int set_size(const mmsb_index *index, mmsb_index_page *page, uint64_t size) {
-    if (size == 0) return MMSB_BAD_FRAME;
-    if (!mmsb_buffer_reserve(&page->bytes, index->alloc, size)) return MMSB_NO_MEMORY;
-    if (size > page->bytes.size) memset(page->bytes.data + page->bytes.size, 0, size - page->bytes.size);
-    page->bytes.size = size;
-    return MMSB_OK;
-}
-
 int mmsb_index_apply(const mmsb_index *index, const mmsb_kernels *kernels, const uint8_t *bytes, uint64_t page_id,
                      const uint32_t *numbers, uint64_t count, mmsb_index_page *page) {
     for (uint64_t i = count; i-- > 0;) {
-        if (i >= FETCH_AHEAD)
-            __builtin_prefetch(bytes + mmsb_index_offset(mmsb_index_node_at(index, numbers[i - FETCH_AHEAD])->at));
+        mmsb_index_fetch(index, bytes, numbers, i);
         mmsb_change change;
         int status = change_of_page(index, bytes, mmsb_index_node_at(index, numbers[i])->at, page_id, &change);
         if (status != MMSB_OK) return status;
         uint8_t code = change.kind;
         if (change.kind == MMSB_CHANGE_CREATE) {
             page->bytes.size = 0;
-            status = set_size(index, page, change.size);
+            status = mmsb_index_set_size(index->alloc, page, change.size);
             code = change.create_flags & MMSB_CREATE_CONTENT ? change.content_code : 0;
         } else if (change.kind == MMSB_CHANGE_RESIZE) {
-            status = set_size(index, page, change.size);
+            status = mmsb_index_set_size(index->alloc, page, change.size);
             code = 0;
         } else if (change.kind > MMSB_DELTA_BITMAP) {
             code = 0;
@@ -228,7 +283,7 @@ static bool writes_in(const mmsb_delta_view *view, uint64_t first, uint64_t end)
 
 int mmsb_index_last_write(const mmsb_index *index, const uint8_t *bytes, uint64_t page_id, uint64_t seq_to,
                           uint64_t *first, uint64_t *end, uint32_t *number, int *open) {
-    uint32_t at = mmsb_index_until(index, mmsb_index_newest(index, page_id), seq_to);
+    uint32_t at = mmsb_index_page_until(index, page_id, seq_to);
     *number = 0;
     *open = 1;
     for (; at != 0 && *first < *end; at = mmsb_index_node_at(index, at)->prev) {
