@@ -81,7 +81,8 @@ typedef struct mmsb_still {
 } mmsb_still;
 
 typedef struct mmsb_still_place {
-    uint32_t node; /* the newest one in it */
+    uint32_t node;        /* the newest one in it */
+    uint32_t block_count; /* of the still, to know what to fetch before it is looked at */
     mmsb_still *still;
 } mmsb_still_place;
 
@@ -232,6 +233,9 @@ void mmsb_index_facts_of(const mmsb_index *index, uint64_t page_id, uint64_t seq
 /* Newest node of a name (name_key) or label (label_key) at or before seq_to whose text is equal. */
 int mmsb_index_find_text(const mmsb_index *index, const uint8_t *bytes, uint64_t key, const uint8_t *text,
                          uint64_t text_bytes, uint64_t seq_to, uint32_t *number);
+
+/* Whether a page is there at seq_to: 1 or 0, -1 when nothing in (seq_from, seq_to] touches it. */
+int mmsb_index_has_page(const mmsb_index *index, uint64_t page_id, uint64_t seq_from, uint64_t seq_to);
 
 /* Appends the numbers (u32) of a page's nodes in (seq_from, seq_to], newest first, as many as its bytes depend on. */
 int mmsb_index_collect(const mmsb_index *index, const uint8_t *bytes, uint64_t page_id, uint64_t seq_from,

@@ -1,6 +1,9 @@
 /* Asking the index of a segment. Offsets come from verified frames; what stands there is checked again. */
 #include "index.h"
 
+/* Of a still; half as much of a tape. More than this comes by itself, as it is read from one end to the other. */
+#define FETCHED_BYTES 8192
+
 int mmsb_index_change(const mmsb_index *index, const uint8_t *bytes, uint64_t at, mmsb_change *change) {
     uint8_t kind = mmsb_index_kind(at);
     const uint8_t *end = bytes + index->cursor.offset;
@@ -105,6 +108,21 @@ void mmsb_index_facts_of(const mmsb_index *index, uint64_t page_id, uint64_t seq
         structure->created_by != 0 && mmsb_index_structure_at(index, structure->created_by)->seq_rel > seq_from;
 }
 
+int mmsb_index_has_page(const mmsb_index *index, uint64_t page_id, uint64_t seq_from, uint64_t seq_to) {
+    const mmsb_index_place *page = mmsb_index_place_of(index, page_id);
+    uint32_t first = mmsb_index_nodes_until(index, seq_from), last = mmsb_index_nodes_until(index, seq_to);
+    if (page != NULL && last != 0) {
+        const mmsb_still_place *next, *place = mmsb_index_still_until(index, page, last, &next);
+        if (place != NULL && next != NULL && place->node > first) return 1; /* stills end where a page is deleted */
+        uint32_t number = mmsb_index_page_until(index, page_id, seq_to);
+        if (number > first) return mmsb_index_kind(mmsb_index_node_at(index, number)->at) != MMSB_CHANGE_DELETE;
+    }
+    uint32_t range = mmsb_index_range_of(index, page_id);
+    if (range == 0) return -1;
+    const mmsb_index_structure *made = mmsb_index_structure_at(index, range);
+    return made->seq_rel > seq_from && made->seq_rel <= seq_to ? 1 : -1;
+}
+
 int mmsb_index_find_text(const mmsb_index *index, const uint8_t *bytes, uint64_t key, const uint8_t *text,
                          uint64_t text_bytes, uint64_t seq_to, uint32_t *number) {
     *number = mmsb_index_until(index, mmsb_index_newest(index, key), seq_to);
@@ -140,13 +158,6 @@ static uint64_t size_after(const mmsb_index *index, uint64_t page_id, uint32_t n
     return described != 0 ? mmsb_index_structure_at(index, described)->size : 0;
 }
 
-/* The size of a page after node `number`, when it is `size` after its node `newest`. 0: not known. */
-static uint64_t older_size(const mmsb_index *index, uint64_t page_id, uint32_t number, uint32_t newest, uint64_t size) {
-    uint64_t known = size_after(index, page_id, number);
-    if (known != 0) return known;
-    return size_after(index, page_id, newest) == 0 ? size : 0; /* no size is told: it was the same all the time */
-}
-
 /* How the page's changes begin when the walk reached seq_from, or the segment's beginning with (number 0). */
 static void end_open(const mmsb_index *index, uint64_t page_id, uint64_t seq_from, uint64_t seq_to, uint32_t number,
                      mmsb_index_collection *collection) {
@@ -165,41 +176,66 @@ static bool begins(const mmsb_index *index, const mmsb_still *tape) {
     return mmsb_index_kind(mmsb_index_node_at(index, oldest)->at) == MMSB_CHANGE_CREATE;
 }
 
-/* What is left to ask for below a still or the first tape. `newest`: the node of when collection->size is. */
-static void end_stills(const mmsb_index *index, uint64_t page_id, uint64_t seq_from, uint64_t seq_to, uint32_t newest,
-                       const mmsb_still_place *place, mmsb_index_collection *collection) {
-    const mmsb_still *still = place != NULL ? place->still : NULL;
-    collection->still = still;
-    if (still == NULL) {
-        uint32_t last = mmsb_index_nodes_until(index, seq_from), before = last != 0 ? newest : 0;
-        while (before > last) before = mmsb_index_node_at(index, before)->prev;
-        collection->size = older_size(index, page_id, before, newest, collection->size);
-        collection->tape_from = before;
-        if (before != 0) return;
-        if (begins(index, collection->tape))
-            collection->end = MMSB_COLLECT_CREATED;
-        else
-            end_open(index, page_id, seq_from, seq_to, 0, collection);
-        return;
+/* What is left to ask for below the first tape, which has the changes up to node `newest`. */
+static void end_tape(const mmsb_index *index, uint64_t page_id, uint64_t seq_from, uint64_t seq_to, uint32_t newest,
+                     mmsb_index_collection *collection) {
+    uint32_t last = mmsb_index_nodes_until(index, seq_from), before = last != 0 ? newest : 0;
+    while (before > last) before = mmsb_index_node_at(index, before)->prev;
+    uint64_t known = size_after(index, page_id, before);
+    /* Where no size is told up to the newest node, it was the same all the time. */
+    if (known != 0 || size_after(index, page_id, newest) != 0) collection->size = known;
+    collection->tape_from = before;
+    if (before != 0) return;
+    if (begins(index, collection->tape))
+        collection->end = MMSB_COLLECT_CREATED;
+    else
+        end_open(index, page_id, seq_from, seq_to, 0, collection);
+}
+
+/* What is left to ask for below a still. collection->size: of the page at seq_to. */
+static void end_still(const mmsb_index *index, uint64_t page_id, uint64_t seq_to, const mmsb_still *still,
+                      mmsb_index_collection *collection) {
+    uint64_t size = still->size;
+    if (size == 0 && collection->size != 0) { /* the segment tells sizes from a resize on, and that one came later */
+        bool resized = size_after(index, page_id, mmsb_index_page_until(index, page_id, seq_to)) != 0;
+        size = resized ? 0 : collection->size;
     }
-    uint64_t size = still->size != 0 ? still->size : older_size(index, page_id, place->node, newest, collection->size);
     bool whole = size != 0 && still->covered >= size;
+    collection->still = still;
     collection->size = whole || still->size == 0 ? size : 0;
     if (whole) collection->end = MMSB_COLLECT_COVERED;
+}
+
+/* Fetches what a page will be made of, while the caller makes room for it: a still and the tape up to the next one. */
+static void fetch(const mmsb_still_place *place, const mmsb_still_place *next) {
+    uint64_t blocks = place->block_count * sizeof(mmsb_still_block);
+    const uint8_t *still = (const uint8_t *)place->still, *tape = (const uint8_t *)next->still->blocks;
+    for (uint64_t at = 0; at < mmsb_min_u64(blocks, FETCHED_BYTES); at += 64) __builtin_prefetch(still + at);
+    tape += next->block_count * sizeof(mmsb_still_block);
+    for (uint64_t at = 0; at < FETCHED_BYTES / 2; at += 64) __builtin_prefetch(tape + at);
 }
 
 int mmsb_index_collect(const mmsb_index *index, const uint8_t *bytes, uint64_t page_id, uint64_t seq_from,
                        uint64_t seq_to, mmsb_buffer *numbers, mmsb_index_collection *collection) {
     *collection = (mmsb_index_collection){.size = collection->size, .end = MMSB_COLLECT_OPEN};
-    uint32_t number = mmsb_index_page_until(index, page_id, seq_to), newest = number;
+    const mmsb_index_place *page = mmsb_index_place_of(index, page_id);
     const mmsb_still_place *next = NULL, *place = NULL;
-    if (number != 0) place = mmsb_index_still_until(index, mmsb_index_place_of(index, page_id), number, &next);
+    uint32_t last = mmsb_index_nodes_until(index, seq_to);
+    if (page != NULL && last != 0) place = mmsb_index_still_until(index, page, last, &next);
     if (place != NULL && place->node <= mmsb_index_nodes_until(index, seq_from)) place = next = NULL;
-    if (next != NULL) { /* no need to follow the chain */
+    if (place != NULL && next != NULL) { /* the tape is told where to end, and no node is looked at */
         collection->tape = next->still;
-        collection->tape_from = place != NULL ? place->node : 0;
+        collection->tape_from = place->node;
+        fetch(place, next);
+        collection->tape_to = last;
+        end_still(index, page_id, seq_to, place->still, collection);
+        return MMSB_OK;
+    }
+    uint32_t number = mmsb_index_page_until(index, page_id, seq_to);
+    if (number != 0 && next != NULL) {
+        collection->tape = next->still;
         collection->tape_to = number;
-        end_stills(index, page_id, seq_from, seq_to, newest, place, collection);
+        end_tape(index, page_id, seq_from, seq_to, number, collection);
         return MMSB_OK;
     }
     uint64_t size = collection->size;
@@ -229,7 +265,7 @@ int mmsb_index_collect(const mmsb_index *index, const uint8_t *bytes, uint64_t p
         number = node->prev;
     }
     if (place != NULL) {
-        end_stills(index, page_id, seq_from, seq_to, newest, place, collection);
+        end_still(index, page_id, seq_to, place->still, collection);
     } else {
         collection->size = size;
         end_open(index, page_id, seq_from, seq_to, number, collection);

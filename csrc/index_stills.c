@@ -255,7 +255,7 @@ static int keep(sheet *made, mmsb_still_reel *reel, uint32_t node) {
     uint8_t *p = (uint8_t *)still->blocks + made->blocks.size;
     if (made->numbers.size != 0) memcpy(p, made->numbers.data, made->numbers.size);
     if (made->tape.size != 0) memcpy(p + made->numbers.size, made->tape.data, made->tape.size);
-    mmsb_still_place place = {node, still};
+    mmsb_still_place place = {node, still->block_count, still};
     memcpy(reel->places.data + reel->places.size, &place, sizeof place);
     reel->places.size += sizeof place;
     index->still_bytes += bytes;

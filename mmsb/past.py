@@ -142,18 +142,23 @@ class PastState:
         self.planned = self.plan()
         self.known: tuple[int, Facts | None] = (0, None)  # the page walked last: who asks once asks again
 
-    def plan(self) -> tuple[Base, list[tuple[Segment, int]]]:
-        """The base and, newest first, the segments between it and `seq` with the last commit wanted of each."""
+    def plan(self) -> tuple[Base, list[Segment]]:
+        """The base, and the segments between it and `seq`, ascending."""
         base = bases_of(self.state).before(self.seq)
-        segments = segments_between(self.state._log, base.seq, self.seq)[::-1]
-        ends = [self.seq, *(segment.base_seq for segment in segments)]
-        return base, list(zip(segments, ends, strict=False))
+        return base, segments_between(self.state._log, base.seq, self.seq)
 
     def opened(self) -> tuple[Base, Iterator[Reader]]:
         """What to read: the base and the segments after it, newest first. Errors as those of check()."""
         self.check()
         base, segments = self.planned
-        return base, (self.state._indexes.of(segment, end) for segment, end in segments)
+        return base, self.readers(segments)
+
+    def readers(self, segments: list[Segment]) -> Iterator[Reader]:
+        """Readers of segments, newest first, each up to the last commit that is wanted of it."""
+        end = self.seq
+        for segment in reversed(segments):
+            yield self.state._indexes.of(segment, end)
+            end = segment.base_seq
 
     def check(self) -> None:
         """Raises when this was closed, the State was closed, or its history was cut."""
@@ -297,9 +302,10 @@ class PastState:
     def _walk(self, page_id: int) -> Facts | None:
         """What base and log say of a page; None when they do not know it."""
         base, readers = self.opened()
-        if self.known[0] != page_id:
-            self.known = (page_id, self._walk_all(page_id, base, readers))
-        return self.known[1]
+        known = self.known
+        if known[0] != page_id:
+            self.known = known = (page_id, self._walk_all(page_id, base, readers))
+        return known[1]
 
     def _walk_all(self, page_id: int, base: Base, readers: Iterator[Reader]) -> Facts | None:
         size = gained = 0

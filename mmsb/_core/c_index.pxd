@@ -97,7 +97,6 @@ cdef extern from "index.h" nogil:
     uint32_t mmsb_index_newest(const mmsb_index *index, uint64_t key)
     uint64_t mmsb_index_name_key(const uint8_t *text, uint64_t text_bytes)
     uint64_t mmsb_index_label_key(const uint8_t *text, uint64_t text_bytes)
-    uint32_t mmsb_index_nodes_until(const mmsb_index *index, uint64_t seq_to)
     uint32_t mmsb_index_page_until(const mmsb_index *index, uint64_t page_id, uint64_t seq_to)
     uint64_t mmsb_index_rank(const mmsb_index *index, uint32_t number)
     uint32_t mmsb_index_range_of(const mmsb_index *index, uint64_t page_id)
@@ -108,6 +107,7 @@ cdef extern from "index.h" nogil:
                                uint64_t source, uint64_t kinds, uint64_t *found)
     void mmsb_index_facts_of(const mmsb_index *index, uint64_t page_id, uint64_t seq_from, uint64_t seq_to,
                              mmsb_index_facts *facts)
+    int mmsb_index_has_page(const mmsb_index *index, uint64_t page_id, uint64_t seq_from, uint64_t seq_to)
     int mmsb_index_find_text(const mmsb_index *index, const uint8_t *bytes, uint64_t key, const uint8_t *text,
                              uint64_t text_bytes, uint64_t seq_to, uint32_t *number)
     int mmsb_index_collect(const mmsb_index *index, const uint8_t *bytes, uint64_t page_id, uint64_t seq_from,

@@ -328,19 +328,10 @@ cdef class SegmentIndex:
 
     def has_page(self, uint64_t page_id, since, until):
         """Whether a page is there after commit `until`; None when the commits since+1..until do not touch it."""
-        cdef uint32_t number
-        cdef uint64_t first
-        cdef uint64_t last
+        cdef int there = -1
         with self.lock:
-            first = self.relative(since)
-            last = self.relative(until)
-            number = mmsb_index_page_until(&self.index, page_id, last)
-            if number > mmsb_index_nodes_until(&self.index, first):
-                return mmsb_index_kind(mmsb_index_node_at(&self.index, number).at) != MMSB_CHANGE_DELETE
-            number = mmsb_index_range_of(&self.index, page_id)
-            if number and first < mmsb_index_structure_at(&self.index, number).seq_rel <= last:
-                return True
-        return None
+            there = mmsb_index_has_page(&self.index, page_id, self.relative(since), self.relative(until))
+        return None if there < 0 else there == 1
 
     def text(self, data, uint32_t structure):
         """(name as str or None, encoded metadata or None) that a structural change carries. `structure`: from facts().
