@@ -12,9 +12,10 @@
 /* A larger payload is not copied to the tape: it is read from the log, where it takes no longer. */
 #define TAPED_BYTES 1024
 
-/* How many times the log since the last one a still may take, and the one where the segment ends. */
+/* How many times the log since the last one a still may take, and the one where the segment ends if it is small. */
 #define WORTH 1.25
 #define WORTH_LAST 4.0
+#define SMALL_BYTES (64 << 10)
 
 typedef struct sheet { /* the still that is being made */
     mmsb_index *index;
@@ -297,6 +298,7 @@ static int try_still(sheet *made, const uint8_t *bytes, const mmsb_index *before
     if (status != MMSB_OK) return status;
     uint64_t cost = bytes_of(made);
     bool always = index->still_least == 0;
+    if (cost > SMALL_BYTES) worth = WORTH;
     reel->due = always ? 0 : cost > index->still_least ? cost : index->still_least;
     if ((double)cost > (double)reel->charge * worth && !always) return MMSB_OK;
     reel->charge = 0;
