@@ -4,6 +4,9 @@
 #define NAME_KEY ((uint64_t)1 << 63)
 #define LABEL_KEY ((uint64_t)3 << 62)
 
+/* Bytes of a page's log between two stills, at least: below this the changes themselves are as quick. */
+#define STILL_LEAST 1024
+
 /* FNV-1a; a collision costs a comparison of texts, nothing else. */
 static uint64_t text_hash(const uint8_t *text, uint64_t text_bytes) {
     uint64_t hash = 0xcbf29ce484222325u;
@@ -23,14 +26,16 @@ void mmsb_index_init(mmsb_index *index, const mmsb_alloc *alloc, const mmsb_kern
                      const mmsb_segment_head *head) {
     memset(index, 0, sizeof *index);
     index->alloc = alloc;
+    index->still_least = STILL_LEAST;
     mmsb_log_cursor_start(&index->cursor, kernels, head, NULL, 0);
 }
 
 void mmsb_index_release(mmsb_index *index) {
+    mmsb_index_release_stills(index);
     mmsb_buffer_release(&index->nodes, index->alloc);
     mmsb_buffer_release(&index->structures, index->alloc);
     mmsb_buffer_release(&index->sources, index->alloc);
-    mmsb_buffer_release(&index->frames, index->alloc);
+    mmsb_buffer_release(&index->commits, index->alloc);
     mmsb_buffer_release(&index->ranges, index->alloc);
     mmsb_buffer_release(&index->labels, index->alloc);
     index->alloc->release(index->alloc->context, index->places);
@@ -39,8 +44,9 @@ void mmsb_index_release(mmsb_index *index) {
 }
 
 uint64_t mmsb_index_bytes(const mmsb_index *index) {
-    return index->nodes.capacity + index->structures.capacity + index->sources.capacity + index->frames.capacity +
-           index->ranges.capacity + index->labels.capacity + index->place_count * sizeof *index->places;
+    return index->nodes.capacity + index->structures.capacity + index->sources.capacity + index->commits.capacity +
+           index->ranges.capacity + index->labels.capacity + index->place_count * sizeof *index->places +
+           index->reels.capacity + index->still_bytes;
 }
 
 /* Room for one more item; NULL without memory or beyond 32-bit numbers. The caller adds to size. */
@@ -80,6 +86,12 @@ uint32_t mmsb_index_newest(const mmsb_index *index, uint64_t key) {
     return index->place_count == 0 ? 0 : find_place(index->places, index->place_count, key)->newest;
 }
 
+mmsb_index_place *mmsb_index_place_of(const mmsb_index *index, uint64_t key) {
+    if (index->place_count == 0) return NULL;
+    mmsb_index_place *place = find_place(index->places, index->place_count, key);
+    return place->newest != 0 ? place : NULL;
+}
+
 /* Adds the newest node of a chain. Returns its number, 0 without memory. */
 static uint32_t add_node(mmsb_index *index, uint64_t key, uint64_t at, uint32_t seq_rel, uint32_t delta_index) {
     if (MMSB_UNLIKELY(index->keys * 2 >= index->place_count) && !grow_places(index)) return 0;
@@ -106,14 +118,45 @@ static uint32_t add_node(mmsb_index *index, uint64_t key, uint64_t at, uint32_t 
     return place->newest;
 }
 
-uint32_t mmsb_index_until(const mmsb_index *index, uint32_t number, uint64_t seq_to) {
-    while (number != 0) {
+uint32_t mmsb_index_nodes_until(const mmsb_index *index, uint64_t seq_to) {
+    if (seq_to >= mmsb_index_seq_count(index)) return mmsb_index_node_count(index);
+    return seq_to != 0 ? ((const mmsb_index_commit *)index->commits.data)[seq_to - 1].nodes : 0;
+}
+
+/* Searching by number looks at no node but those on its way. */
+static uint32_t until_number(const mmsb_index *index, uint32_t number, uint32_t last) {
+    if (last == 0) return 0;
+    while (number > last) {
         const mmsb_index_node *node = mmsb_index_node_at(index, number);
-        if (node->seq_rel <= seq_to) break;
-        bool far = node->jump != 0 && mmsb_index_node_at(index, node->jump)->seq_rel > seq_to;
-        number = far ? node->jump : node->prev;
+        number = node->jump > last ? node->jump : node->prev;
     }
     return number;
+}
+
+uint32_t mmsb_index_until(const mmsb_index *index, uint32_t number, uint64_t seq_to) {
+    return until_number(index, number, mmsb_index_nodes_until(index, seq_to));
+}
+
+uint32_t mmsb_index_page_until(const mmsb_index *index, uint64_t page_id, uint64_t seq_to) {
+    const mmsb_index_place *page = mmsb_index_place_of(index, page_id);
+    if (page == NULL) return 0;
+    uint32_t last = mmsb_index_nodes_until(index, seq_to), number = page->newest;
+    if (number <= last || last == 0) return last != 0 ? number : 0;
+    const mmsb_still_place *next;
+    mmsb_index_still_until(index, page, last, &next);
+    if (next != NULL) { /* of the nodes listed there, the oldest that comes too late */
+        const uint32_t *listed = mmsb_still_numbers(next->still);
+        uint32_t low = 0, high = next->still->change_count;
+        while (low < high) {
+            uint32_t middle = low + (high - low) / 2;
+            if (listed[middle] > last)
+                low = middle + 1;
+            else
+                high = middle;
+        }
+        number = low != 0 ? listed[low - 1] : next->node;
+    }
+    return until_number(index, number, last);
 }
 
 uint64_t mmsb_index_rank(const mmsb_index *index, uint32_t number) {
@@ -223,9 +266,9 @@ static int add_frame(mmsb_index *index, const mmsb_log_frame *frame, const uint8
     if (frame->head.seq_rel > UINT32_MAX - 2 || frame->offset / MMSB_FRAME_UNIT_BYTES > UINT32_MAX)
         return MMSB_FRAME_TOO_LARGE;
     uint32_t seq_rel = (uint32_t)frame->head.seq_rel, delta_index = 0;
-    uint32_t *units = push(index, &index->frames, sizeof *units);
-    if (units == NULL) return MMSB_NO_MEMORY;
-    *units = (uint32_t)(frame->offset / MMSB_FRAME_UNIT_BYTES);
+    mmsb_index_commit *commit = push(index, &index->commits, sizeof *commit);
+    if (commit == NULL) return MMSB_NO_MEMORY;
+    commit->units = (uint32_t)(frame->offset / MMSB_FRAME_UNIT_BYTES);
 
     mmsb_change change;
     const uint8_t *p = frame->changes;
@@ -245,6 +288,7 @@ static int add_frame(mmsb_index *index, const mmsb_log_frame *frame, const uint8
         } else if (change.kind == MMSB_CHANGE_LABEL || change.kind == MMSB_CHANGE_SOURCE) {
             status = add_text(index, &change, offset, seq_rel);
         } else if (change.kind == MMSB_CHANGE_END) {
+            commit->nodes = mmsb_index_node_count(index);
             return MMSB_OK;
         }
         if (MMSB_UNLIKELY(status != MMSB_OK)) return status;

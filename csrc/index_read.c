@@ -1,8 +1,8 @@
 /* Asking the index of a segment. Offsets come from verified frames; what stands there is checked again. */
 #include "index.h"
 
-/* So far ahead of the delta being applied the next ones are fetched: they lie all over the segment. */
-#define FETCH_AHEAD 8
+/* Of a still; half as much of a tape. More than this comes by itself, as it is read from one end to the other. */
+#define FETCHED_BYTES 8192
 
 int mmsb_index_change(const mmsb_index *index, const uint8_t *bytes, uint64_t at, mmsb_change *change) {
     uint8_t kind = mmsb_index_kind(at);
@@ -21,7 +21,8 @@ static int change_of_page(const mmsb_index *index, const uint8_t *bytes, uint64_
 }
 
 int mmsb_index_frame(const mmsb_index *index, const uint8_t *bytes, uint64_t seq_rel, mmsb_log_frame *frame) {
-    uint64_t offset = (uint64_t)((const uint32_t *)index->frames.data)[seq_rel - 1] * MMSB_FRAME_UNIT_BYTES;
+    uint64_t offset =
+        (uint64_t)((const mmsb_index_commit *)index->commits.data)[seq_rel - 1].units * MMSB_FRAME_UNIT_BYTES;
     const uint8_t *p = bytes + offset;
     uint64_t body_bytes = (mmsb_load_u64(p) & MMSB_FRAME_UNITS_MAX) * MMSB_FRAME_UNIT_BYTES;
     if (body_bytes == 0 || body_bytes > index->cursor.offset - offset - MMSB_FRAME_WORD_BYTES) return MMSB_BAD_FRAME;
@@ -85,7 +86,7 @@ int mmsb_index_next_commit(const mmsb_index *index, const uint8_t *bytes, uint64
 void mmsb_index_facts_of(const mmsb_index *index, uint64_t page_id, uint64_t seq_from, uint64_t seq_to,
                          mmsb_index_facts *facts) {
     memset(facts, 0, sizeof *facts);
-    uint32_t number = mmsb_index_until(index, mmsb_index_newest(index, page_id), seq_to);
+    uint32_t number = mmsb_index_page_until(index, page_id, seq_to);
     uint32_t range = mmsb_index_range_of(index, page_id);
     if (range != 0 && mmsb_index_structure_at(index, range)->seq_rel > seq_to) range = 0;
     uint32_t described = range;
@@ -93,7 +94,7 @@ void mmsb_index_facts_of(const mmsb_index *index, uint64_t page_id, uint64_t seq
     if (number != 0) {
         const mmsb_index_node *node = mmsb_index_node_at(index, number);
         if (node->described != 0) described = node->described;
-        uint32_t before = mmsb_index_until(index, number, seq_from);
+        uint32_t before = mmsb_index_page_until(index, page_id, seq_from);
         facts->gained = mmsb_index_rank(index, number) - (before != 0 ? mmsb_index_rank(index, before) : 0);
         facts->deleted = mmsb_index_kind(node->at) == MMSB_CHANGE_DELETE;
     }
@@ -105,6 +106,21 @@ void mmsb_index_facts_of(const mmsb_index *index, uint64_t page_id, uint64_t seq
     facts->page_kind = structure->page_kind;
     facts->created =
         structure->created_by != 0 && mmsb_index_structure_at(index, structure->created_by)->seq_rel > seq_from;
+}
+
+int mmsb_index_has_page(const mmsb_index *index, uint64_t page_id, uint64_t seq_from, uint64_t seq_to) {
+    const mmsb_index_place *page = mmsb_index_place_of(index, page_id);
+    uint32_t first = mmsb_index_nodes_until(index, seq_from), last = mmsb_index_nodes_until(index, seq_to);
+    if (page != NULL && last != 0) {
+        const mmsb_still_place *next, *place = mmsb_index_still_until(index, page, last, &next);
+        if (place != NULL && next != NULL && place->node > first) return 1; /* stills end where a page is deleted */
+        uint32_t number = mmsb_index_page_until(index, page_id, seq_to);
+        if (number > first) return mmsb_index_kind(mmsb_index_node_at(index, number)->at) != MMSB_CHANGE_DELETE;
+    }
+    uint32_t range = mmsb_index_range_of(index, page_id);
+    if (range == 0) return -1;
+    const mmsb_index_structure *made = mmsb_index_structure_at(index, range);
+    return made->seq_rel > seq_from && made->seq_rel <= seq_to ? 1 : -1;
 }
 
 int mmsb_index_find_text(const mmsb_index *index, const uint8_t *bytes, uint64_t key, const uint8_t *text,
@@ -135,11 +151,96 @@ static bool covers(const mmsb_index *index, const uint8_t *bytes, uint64_t at, u
     return view.value_count == size;
 }
 
+/* The size of a page just after one of its nodes, 0 when the segment does not tell. */
+static uint64_t size_after(const mmsb_index *index, uint64_t page_id, uint32_t number) {
+    uint32_t described = number != 0 ? mmsb_index_node_at(index, number)->described : 0;
+    if (described == 0) described = mmsb_index_range_of(index, page_id);
+    return described != 0 ? mmsb_index_structure_at(index, described)->size : 0;
+}
+
+/* How the page's changes begin when the walk reached seq_from, or the segment's beginning with (number 0). */
+static void end_open(const mmsb_index *index, uint64_t page_id, uint64_t seq_from, uint64_t seq_to, uint32_t number,
+                     mmsb_index_collection *collection) {
+    uint32_t range = number == 0 ? mmsb_index_range_of(index, page_id) : 0;
+    if (range == 0) return;
+    const mmsb_index_structure *made = mmsb_index_structure_at(index, range);
+    if (made->seq_rel <= seq_from || made->seq_rel > seq_to) return;
+    collection->size = made->size;
+    collection->end = MMSB_COLLECT_CREATED;
+}
+
+/* Whether the oldest change on the tape is the page's CREATE. */
+static bool begins(const mmsb_index *index, const mmsb_still *tape) {
+    if (tape->change_count == 0) return false;
+    uint32_t oldest = mmsb_still_numbers(tape)[tape->change_count - 1];
+    return mmsb_index_kind(mmsb_index_node_at(index, oldest)->at) == MMSB_CHANGE_CREATE;
+}
+
+/* What is left to ask for below the first tape, which has the changes up to node `newest`. */
+static void end_tape(const mmsb_index *index, uint64_t page_id, uint64_t seq_from, uint64_t seq_to, uint32_t newest,
+                     mmsb_index_collection *collection) {
+    uint32_t last = mmsb_index_nodes_until(index, seq_from), before = last != 0 ? newest : 0;
+    while (before > last) before = mmsb_index_node_at(index, before)->prev;
+    uint64_t known = size_after(index, page_id, before);
+    /* Where no size is told up to the newest node, it was the same all the time. */
+    if (known != 0 || size_after(index, page_id, newest) != 0) collection->size = known;
+    collection->tape_from = before;
+    if (before != 0) return;
+    if (begins(index, collection->tape))
+        collection->end = MMSB_COLLECT_CREATED;
+    else
+        end_open(index, page_id, seq_from, seq_to, 0, collection);
+}
+
+/* What is left to ask for below a still. collection->size: of the page at seq_to. */
+static void end_still(const mmsb_index *index, uint64_t page_id, uint64_t seq_to, const mmsb_still *still,
+                      mmsb_index_collection *collection) {
+    uint64_t size = still->size;
+    if (size == 0 && collection->size != 0) { /* the segment tells sizes from a resize on, and that one came later */
+        bool resized = size_after(index, page_id, mmsb_index_page_until(index, page_id, seq_to)) != 0;
+        size = resized ? 0 : collection->size;
+    }
+    bool whole = size != 0 && still->covered >= size;
+    collection->still = still;
+    collection->size = whole || still->size == 0 ? size : 0;
+    if (whole) collection->end = MMSB_COLLECT_COVERED;
+}
+
+/* Fetches what a page will be made of, while the caller makes room for it: a still and the tape up to the next one. */
+static void fetch(const mmsb_still_place *place, const mmsb_still_place *next) {
+    uint64_t blocks = place->block_count * sizeof(mmsb_still_block);
+    const uint8_t *still = (const uint8_t *)place->still, *tape = (const uint8_t *)next->still->blocks;
+    for (uint64_t at = 0; at < mmsb_min_u64(blocks, FETCHED_BYTES); at += 64) __builtin_prefetch(still + at);
+    tape += next->block_count * sizeof(mmsb_still_block);
+    for (uint64_t at = 0; at < FETCHED_BYTES / 2; at += 64) __builtin_prefetch(tape + at);
+}
+
 int mmsb_index_collect(const mmsb_index *index, const uint8_t *bytes, uint64_t page_id, uint64_t seq_from,
                        uint64_t seq_to, mmsb_buffer *numbers, mmsb_index_collection *collection) {
+    *collection = (mmsb_index_collection){.size = collection->size, .end = MMSB_COLLECT_OPEN};
+    const mmsb_index_place *page = mmsb_index_place_of(index, page_id);
+    const mmsb_still_place *next = NULL, *place = NULL;
+    uint32_t last = mmsb_index_nodes_until(index, seq_to);
+    if (page != NULL && last != 0) place = mmsb_index_still_until(index, page, last, &next);
+    if (place != NULL && place->node <= mmsb_index_nodes_until(index, seq_from)) place = next = NULL;
+    if (place != NULL && next != NULL) { /* the tape is told where to end, and no node is looked at */
+        collection->tape = next->still;
+        collection->tape_from = place->node;
+        fetch(place, next);
+        collection->tape_to = last;
+        end_still(index, page_id, seq_to, place->still, collection);
+        return MMSB_OK;
+    }
+    uint32_t number = mmsb_index_page_until(index, page_id, seq_to);
+    if (number != 0 && next != NULL) {
+        collection->tape = next->still;
+        collection->tape_to = number;
+        end_tape(index, page_id, seq_from, seq_to, number, collection);
+        return MMSB_OK;
+    }
     uint64_t size = collection->size;
-    uint32_t number = mmsb_index_until(index, mmsb_index_newest(index, page_id), seq_to);
-    while (number != 0) {
+    uint32_t stop = place != NULL ? place->node : 0;
+    while (number != stop) {
         const mmsb_index_node *node = mmsb_index_node_at(index, number);
         if (node->seq_rel <= seq_from) break;
         if (node->prev != 0) __builtin_prefetch(mmsb_index_node_at(index, node->prev));
@@ -155,27 +256,26 @@ int mmsb_index_collect(const mmsb_index *index, const uint8_t *bytes, uint64_t p
             return MMSB_OK;
         }
         if (kind == MMSB_CHANGE_RESIZE) {
-            uint32_t older = node->prev != 0 ? mmsb_index_node_at(index, node->prev)->described : 0;
-            if (older == 0) older = mmsb_index_range_of(index, page_id);
-            size = older != 0 ? mmsb_index_structure_at(index, older)->size : 0;
+            size = size_after(index, page_id, node->prev);
         } else if (kind == MMSB_DELTA_DENSE && size != 0 && covers(index, bytes, node->at, size)) {
-            *collection = (mmsb_index_collection){.size = size, .end = MMSB_COLLECT_COVERED};
+            collection->size = size;
+            collection->end = MMSB_COLLECT_COVERED;
             return MMSB_OK;
         }
         number = node->prev;
     }
-    *collection = (mmsb_index_collection){.size = size, .end = MMSB_COLLECT_OPEN};
-    uint32_t range = number == 0 ? mmsb_index_range_of(index, page_id) : 0;
-    if (range == 0) return MMSB_OK;
-    const mmsb_index_structure *made = mmsb_index_structure_at(index, range);
-    if (made->seq_rel > seq_from && made->seq_rel <= seq_to)
-        *collection = (mmsb_index_collection){.size = made->size, .end = MMSB_COLLECT_CREATED};
+    if (place != NULL) {
+        end_still(index, page_id, seq_to, place->still, collection);
+    } else {
+        collection->size = size;
+        end_open(index, page_id, seq_from, seq_to, number, collection);
+    }
     return MMSB_OK;
 }
 
 int mmsb_index_page_nodes(const mmsb_index *index, uint64_t page_id, uint64_t seq_from, uint64_t seq_to,
                           mmsb_buffer *numbers) {
-    uint32_t number = mmsb_index_until(index, mmsb_index_newest(index, page_id), seq_to);
+    uint32_t number = mmsb_index_page_until(index, page_id, seq_to);
     for (; number != 0; number = mmsb_index_node_at(index, number)->prev) {
         if (mmsb_index_node_at(index, number)->seq_rel <= seq_from) break;
         if (!push_number(index, numbers, number)) return MMSB_NO_MEMORY;
@@ -183,29 +283,20 @@ int mmsb_index_page_nodes(const mmsb_index *index, uint64_t page_id, uint64_t se
     return MMSB_OK;
 }
 
-static int set_size(const mmsb_index *index, mmsb_index_page *page, uint64_t size) {
-    if (size == 0) return MMSB_BAD_FRAME;
-    if (!mmsb_buffer_reserve(&page->bytes, index->alloc, size)) return MMSB_NO_MEMORY;
-    if (size > page->bytes.size) memset(page->bytes.data + page->bytes.size, 0, size - page->bytes.size);
-    page->bytes.size = size;
-    return MMSB_OK;
-}
-
 int mmsb_index_apply(const mmsb_index *index, const mmsb_kernels *kernels, const uint8_t *bytes, uint64_t page_id,
                      const uint32_t *numbers, uint64_t count, mmsb_index_page *page) {
     for (uint64_t i = count; i-- > 0;) {
-        if (i >= FETCH_AHEAD)
-            __builtin_prefetch(bytes + mmsb_index_offset(mmsb_index_node_at(index, numbers[i - FETCH_AHEAD])->at));
+        mmsb_index_fetch(index, bytes, numbers, i);
         mmsb_change change;
         int status = change_of_page(index, bytes, mmsb_index_node_at(index, numbers[i])->at, page_id, &change);
         if (status != MMSB_OK) return status;
         uint8_t code = change.kind;
         if (change.kind == MMSB_CHANGE_CREATE) {
             page->bytes.size = 0;
-            status = set_size(index, page, change.size);
+            status = mmsb_index_set_size(index->alloc, page, change.size);
             code = change.create_flags & MMSB_CREATE_CONTENT ? change.content_code : 0;
         } else if (change.kind == MMSB_CHANGE_RESIZE) {
-            status = set_size(index, page, change.size);
+            status = mmsb_index_set_size(index->alloc, page, change.size);
             code = 0;
         } else if (change.kind > MMSB_DELTA_BITMAP) {
             code = 0;
@@ -228,7 +319,7 @@ static bool writes_in(const mmsb_delta_view *view, uint64_t first, uint64_t end)
 
 int mmsb_index_last_write(const mmsb_index *index, const uint8_t *bytes, uint64_t page_id, uint64_t seq_to,
                           uint64_t *first, uint64_t *end, uint32_t *number, int *open) {
-    uint32_t at = mmsb_index_until(index, mmsb_index_newest(index, page_id), seq_to);
+    uint32_t at = mmsb_index_page_until(index, page_id, seq_to);
     *number = 0;
     *open = 1;
     for (; at != 0 && *first < *end; at = mmsb_index_node_at(index, at)->prev) {

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import threading
+from bisect import bisect_left, bisect_right
 from collections import OrderedDict
 from collections.abc import Callable
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Protocol
 
 from mmsb._core.index import KINDS
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
     from mmsb.state import State
 
 IMAGES_BYTES = 256 << 20
+BASE_SEQ = attrgetter("base_seq")
 LINKED = KINDS["link"] | KINDS["unlink"]
 
 
@@ -273,8 +276,11 @@ def bases_of(state: State) -> Bases:
 def segments_between(log: Any, since: int, until: int) -> list[Segment]:
     """The segments that hold commits since+1..until, ascending."""
     segments = list(log.listed())
-    ends = [*(segment.base_seq for segment in segments[1:]), until][: len(segments)]
-    return [segment for segment, end in zip(segments, ends, strict=True) if segment.base_seq < until and end > since]
+    end = bisect_left(segments, until, key=BASE_SEQ)
+    if end < len(segments) and segments[end].base_seq <= since:
+        return []
+    begin = bisect_right(segments, since, 1, max(end, 1), key=BASE_SEQ) - 1
+    return segments[begin:end] if end < len(segments) or until > since else []
 
 
 class _NoPages:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from mmsb.segments import Segment
     from mmsb.state import State
 
-INDEXES_BYTES = 512 << 20
+INDEXES_BYTES = 1 << 30  # half of it can be stills
 
 
 class Reader:
@@ -97,6 +97,16 @@ class Indexes:
                 reason="frames are missing",
             )
         return data
+
+    def add_stills(self, readers: list[Reader]) -> None:
+        """Makes stills in the segments of readers that follow one another, newest first: each carries on those of the
+        one before.
+        """
+        before: SegmentIndex | None = None
+        for reader in reversed(readers):
+            reader.index.add_stills(reader.data, before)
+            before = reader.index
+        self.trim(readers[0].index)
 
     def trim(self, used: SegmentIndex) -> None:
         """Forgets the indexes that were not extended or asked for to their end for longest."""

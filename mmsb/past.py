@@ -140,19 +140,25 @@ class PastState:
         self.contents_bytes = 0
         self.pinned: dict[int, tuple[int, int, int, bytes]] = {}  # pages shown at an epoch inside the commit
         self.planned = self.plan()
+        self.known: tuple[int, Facts | None] = (0, None)  # the page walked last: who asks once asks again
 
-    def plan(self) -> tuple[Base, list[tuple[Segment, int]]]:
-        """The base and, newest first, the segments between it and `seq` with the last commit wanted of each."""
+    def plan(self) -> tuple[Base, list[Segment]]:
+        """The base, and the segments between it and `seq`, ascending."""
         base = bases_of(self.state).before(self.seq)
-        segments = segments_between(self.state._log, base.seq, self.seq)[::-1]
-        ends = [self.seq, *(segment.base_seq for segment in segments)]
-        return base, list(zip(segments, ends, strict=False))
+        return base, segments_between(self.state._log, base.seq, self.seq)
 
     def opened(self) -> tuple[Base, Iterator[Reader]]:
         """What to read: the base and the segments after it, newest first. Errors as those of check()."""
         self.check()
         base, segments = self.planned
-        return base, (self.state._indexes.of(segment, end) for segment, end in segments)
+        return base, self.readers(segments)
+
+    def readers(self, segments: list[Segment]) -> Iterator[Reader]:
+        """Readers of segments, newest first, each up to the last commit that is wanted of it."""
+        end = self.seq
+        for segment in reversed(segments):
+            yield self.state._indexes.of(segment, end)
+            end = segment.base_seq
 
     def check(self) -> None:
         """Raises when this was closed, the State was closed, or its history was cut."""
@@ -267,8 +273,18 @@ class PastState:
         page_id = page.__index__()
         if not 1 <= page_id < 1 << 63:
             raise PageNotFoundError(f"No page had the id {page_id} at seq {self.seq}.", page=page_id)
-        self._facts(page_id)
+        if not self._exists(page_id):
+            raise PageNotFoundError(f"No page had the id {page_id} at seq {self.seq}.", page=page_id)
         return page_id
+
+    def _exists(self, page_id: int) -> bool:
+        """Whether there was such a page: the newest segment that touches it tells."""
+        base, readers = self.opened()
+        for reader in readers:
+            there: bool | None = reader.index.has_page(page_id, base.seq, self.seq)
+            if there is not None:
+                return there
+        return base.info(page_id) is not None
 
     def _find(self, name: str) -> int | None:
         """The page of a name: the one that was given it last, unless it lost it since."""
@@ -285,10 +301,16 @@ class PastState:
 
     def _walk(self, page_id: int) -> Facts | None:
         """What base and log say of a page; None when they do not know it."""
+        base, readers = self.opened()
+        known = self.known
+        if known[0] != page_id:
+            self.known = known = (page_id, self._walk_all(page_id, base, readers))
+        return known[1]
+
+    def _walk_all(self, page_id: int, base: Base, readers: Iterator[Reader]) -> Facts | None:
         size = gained = 0
         deleted = False
         name_in = notes_in = None
-        base, readers = self.opened()
         for reader in readers:
             _, created, gone, more, here, kind, name_by, notes_by = reader.index.facts(page_id, base.seq, self.seq)
             gained += more
@@ -342,24 +364,38 @@ class PastState:
         content = self.pinned[page_id][3] if page_id in self.pinned else self.contents.get(page_id)
         if content is not None and not self.closed:
             return content
-        content = self._rebuild(page_id, self._facts(page_id).size)
+        content = self._rebuild(page_id)
         self.contents[page_id] = content
         self.contents_bytes += len(content)
         while self.contents_bytes > CONTENTS_BYTES and len(self.contents) > 1:
             self.contents_bytes -= len(self.contents.popitem(last=False)[1])
         return content
 
-    def _rebuild(self, page_id: int, size: int) -> bytes:
-        parts: list[tuple[Nodes, Any]] = []
-        builder = PageBuilder(page_id)
-        begun = False
-        left = size
+    def _size_in(self, page_id: int, last: Reader) -> int:
+        """A page's size where a segment ends, or at this seq when it is in it; 0: there was no page."""
         base, readers = self.opened()
         for reader in readers:
+            if reader.index.base_seq <= last.index.base_seq:
+                size: int = reader.index.facts(page_id, base.seq, self.seq)[4]
+                if size:
+                    return size
+        info = base.info(page_id)
+        return info[0] if info is not None else 0
+
+    def _rebuild(self, page_id: int, size: int = 0) -> bytes:
+        """A page's bytes. `size`: its size, 0 when it was not looked up."""
+        parts: list[tuple[Nodes, Reader]] = []
+        since, left, whole = self.seq, size, False
+        base, readers = self.opened()
+        for reader in readers:
+            if reader.index.base_seq >= since:
+                continue  # a still of a newer segment stands for this one's changes
+            if not (left or reader.index.still_bytes):
+                left = self._size_in(page_id, reader)
             nodes = reader.index.collect(reader.data, page_id, base.seq, self.seq, left)
-            left = nodes.size
-            parts.append((nodes, reader.data))
-            if nodes.end == DELETED:
+            parts.append((nodes, reader))
+            since, left, end = nodes.since, nodes.size, nodes.end
+            if end == DELETED:
                 raise CorruptLogError(
                     f"Page {page_id} changes after it was deleted. Run `mmsb verify` on the store.",
                     path=None,
@@ -367,16 +403,21 @@ class PastState:
                     seq=self.seq,
                     reason="a change of a deleted page",
                 )
-            if nodes.end in (CREATED, COVERED):
-                builder.begin(nodes.size)
-                begun = True
+            whole = end in (CREATED, COVERED)
+            if whole or since <= base.seq:
                 break
-        if not begun:
-            info = base.info(page_id)
-            builder.begin(info[0] if info is not None else size, base.content(page_id))
-        for nodes, data in reversed(parts):
-            builder.apply(nodes, data)
-        return bytes(builder.take())
+        builder = PageBuilder(page_id)
+        info = None if whole else base.info(page_id)
+        if whole or info is None:
+            builder.begin(left or self._facts(page_id).size)
+        else:
+            builder.begin(info[0], base.content(page_id))
+        for nodes, reader in reversed(parts):
+            builder.apply(nodes, reader.data)
+        if any(reader.index.wants_stills for _, reader in parts):
+            self.state._indexes.add_stills([reader for _, reader in parts])
+        content: bytes = builder.take()
+        return content
 
     def _metadata_of(self, page_id: int) -> Mapping[str, Any]:
         return metadata.frozen(self._page_notes(page_id))

@@ -276,7 +276,7 @@ def curves(folder: Path) -> list[tuple[Curve, Sequence[int], Callable[[int], flo
             changed_share,
         ),
         (
-            Curve("at(seq) and a read", "deltas", calls, "a page's deltas since the last checkpoint"),
+            Curve("at(seq) and a read", "deltas", calls, "where stills and indexes leave the caches"),
             powers(3, 7),
             histories.travel,
         ),

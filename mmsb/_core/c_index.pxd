@@ -49,9 +49,15 @@ cdef extern from "index.h" nogil:
         mmsb_buffer nodes
         mmsb_buffer structures
         mmsb_buffer sources
-        mmsb_buffer frames
+        mmsb_buffer commits
         mmsb_buffer labels
+        uint64_t still_bytes
+        uint64_t still_least
+        uint32_t stilled
         bint broken
+    ctypedef struct mmsb_still:
+        uint64_t since
+        uint32_t block_count
     ctypedef struct mmsb_index_facts:
         uint64_t gained
         uint64_t size
@@ -63,6 +69,10 @@ cdef extern from "index.h" nogil:
         uint8_t page_kind
     ctypedef struct mmsb_index_collection:
         uint64_t size
+        const mmsb_still *still
+        const mmsb_still *tape
+        uint32_t tape_from
+        uint32_t tape_to
         int end
     ctypedef struct mmsb_index_page:
         mmsb_buffer bytes
@@ -87,7 +97,7 @@ cdef extern from "index.h" nogil:
     uint32_t mmsb_index_newest(const mmsb_index *index, uint64_t key)
     uint64_t mmsb_index_name_key(const uint8_t *text, uint64_t text_bytes)
     uint64_t mmsb_index_label_key(const uint8_t *text, uint64_t text_bytes)
-    uint32_t mmsb_index_until(const mmsb_index *index, uint32_t number, uint64_t seq_to)
+    uint32_t mmsb_index_page_until(const mmsb_index *index, uint64_t page_id, uint64_t seq_to)
     uint64_t mmsb_index_rank(const mmsb_index *index, uint32_t number)
     uint32_t mmsb_index_range_of(const mmsb_index *index, uint64_t page_id)
     int mmsb_index_change(const mmsb_index *index, const uint8_t *bytes, uint64_t at, mmsb_change *change)
@@ -97,6 +107,7 @@ cdef extern from "index.h" nogil:
                                uint64_t source, uint64_t kinds, uint64_t *found)
     void mmsb_index_facts_of(const mmsb_index *index, uint64_t page_id, uint64_t seq_from, uint64_t seq_to,
                              mmsb_index_facts *facts)
+    int mmsb_index_has_page(const mmsb_index *index, uint64_t page_id, uint64_t seq_from, uint64_t seq_to)
     int mmsb_index_find_text(const mmsb_index *index, const uint8_t *bytes, uint64_t key, const uint8_t *text,
                              uint64_t text_bytes, uint64_t seq_to, uint32_t *number)
     int mmsb_index_collect(const mmsb_index *index, const uint8_t *bytes, uint64_t page_id, uint64_t seq_from,
@@ -112,3 +123,7 @@ cdef extern from "index.h" nogil:
                            mmsb_buffer *ids)
     int mmsb_index_usage(const mmsb_index *index, const uint8_t *bytes, uint64_t seq_from, uint64_t seq_to,
                          mmsb_buffer *sources, mmsb_buffer *pages)
+    int mmsb_index_add_stills(mmsb_index *index, const uint8_t *bytes, const mmsb_index *before)
+    int mmsb_still_lay(const mmsb_still *still, const mmsb_alloc *alloc, mmsb_index_page *page)
+    int mmsb_still_play(const mmsb_index *index, const mmsb_kernels *kernels, const uint8_t *bytes, uint64_t page_id,
+                        const mmsb_still *still, uint32_t from_node, uint32_t to_node, mmsb_index_page *page)

@@ -24,6 +24,13 @@ CREATED = MMSB_COLLECT_CREATED
 DELETED = MMSB_COLLECT_DELETED
 COVERED = MMSB_COLLECT_COVERED
 
+# Stills (csrc/index_stills.c) are made for all pages of a segment at once, when reads of pages that have many changes
+# have gone through so many and this share of what the segment holds: who reads a page or two does not pay for them.
+cdef enum:
+    LONG_REPLAY = 64
+    REPLAYED_LEAST = 2048
+    REPLAYED_SHARE = 16
+
 # Kinds of changes, as they are written in the log.
 KINDS = {
     "delta": 1 << MMSB_DELTA_DENSE | 1 << MMSB_DELTA_RUNS | 1 << MMSB_DELTA_BITMAP,
@@ -319,6 +326,13 @@ cdef class SegmentIndex:
         return (touched, facts.created, facts.deleted, facts.gained, facts.size, facts.page_kind, facts.name_by,
                 facts.metadata_by)
 
+    def has_page(self, uint64_t page_id, since, until):
+        """Whether a page is there after commit `until`; None when the commits since+1..until do not touch it."""
+        cdef int there = -1
+        with self.lock:
+            there = mmsb_index_has_page(&self.index, page_id, self.relative(since), self.relative(until))
+        return None if there < 0 else there == 1
+
     def text(self, data, uint32_t structure):
         """(name as str or None, encoded metadata or None) that a structural change carries. `structure`: from facts().
         """
@@ -371,24 +385,56 @@ cdef class SegmentIndex:
         """
         cdef Bytes b = Bytes(data, self)
         cdef Nodes nodes = Nodes.__new__(Nodes)
-        cdef mmsb_index_collection collection
         cdef uint64_t first
         cdef uint64_t last
         cdef int status = MMSB_OK
         nodes.index = self
         nodes.page_id = page_id
-        collection.size = size
-        collection.end = MMSB_COLLECT_OPEN
+        nodes.found.size = size
         with self.lock:
             first = self.relative(since)
             last = self.relative(until)
             with nogil:
-                status = mmsb_index_collect(&self.index, b.at, page_id, first, last, &nodes.numbers, &collection)
+                status = mmsb_index_collect(&self.index, b.at, page_id, first, last, &nodes.numbers, &nodes.found)
+            if len(nodes) >= LONG_REPLAY:
+                self.replayed += len(nodes)
         if status != MMSB_OK:
             self._fail(status)
-        nodes.size = collection.size
-        nodes.end = collection.end
         return nodes
+
+    @property
+    def wants_stills(self):
+        """Whether reads have gone through so much that stills are worth their making."""
+        cdef uint64_t waiting = mmsb_index_node_count(&self.index) - self.index.stilled
+        if self.replayed < REPLAYED_LEAST or waiting == 0 or self.without_stills:
+            return False
+        return self.replayed >= waiting // REPLAYED_SHARE
+
+    def add_stills(self, data, SegmentIndex before=None, least=None):
+        """Makes stills, carrying on those of `before`, the index of the segment before. `least`: bytes of a page's log
+        between two of them; 0: a still after each change."""
+        cdef Bytes b = Bytes(data, self)
+        cdef const mmsb_index *older = NULL
+        cdef int status = MMSB_OK
+        if before is not None:
+            before.lock.acquire()
+            older = &before.index
+        try:
+            with self.lock:
+                if least is not None:
+                    self.index.still_least = least
+                self.replayed = 0
+                with nogil:
+                    status = mmsb_index_add_stills(&self.index, b.at, older)
+                self.without_stills = status != MMSB_OK  # then pages are replayed, which says what is wrong
+        finally:
+            if before is not None:
+                before.lock.release()
+
+    @property
+    def still_bytes(self):
+        """Memory of the stills, bytes; it is part of nbytes."""
+        return self.index.still_bytes
 
     def page_nodes(self, uint64_t page_id, since, until):
         """Nodes of all changes of a page in commits since+1..until."""
@@ -440,8 +486,8 @@ cdef class SegmentIndex:
         cdef uint64_t rank = gained
         cdef const mmsb_index_node *node
         with self.lock:
-            number = mmsb_index_until(&self.index, mmsb_index_newest(&self.index, page_id), self.relative(until))
-            before = mmsb_index_until(&self.index, number, self.relative(since))
+            number = mmsb_index_page_until(&self.index, page_id, self.relative(until))
+            before = mmsb_index_page_until(&self.index, page_id, self.relative(since))
             if before:
                 rank += mmsb_index_rank(&self.index, before)
             number = mmsb_index_rank_node(&self.index, number, rank)
@@ -459,7 +505,7 @@ cdef class SegmentIndex:
         cdef const mmsb_index_node *node
         with self.lock:
             rel = self.relative(seq)
-            number = mmsb_index_until(&self.index, mmsb_index_newest(&self.index, page_id), rel)
+            number = mmsb_index_page_until(&self.index, page_id, rel)
             while number != 0:
                 node = mmsb_index_node_at(&self.index, number)
                 if node.seq_rel != rel:
@@ -469,7 +515,7 @@ cdef class SegmentIndex:
                 number = node.prev
             if number == 0:
                 return None
-            before = mmsb_index_until(&self.index, number, self.relative(since))
+            before = mmsb_index_page_until(&self.index, page_id, self.relative(since))
             return mmsb_index_rank(&self.index, number) - (mmsb_index_rank(&self.index, before) if before else 0)
 
     def last_write(self, data, uint64_t page_id, until, uint64_t first, uint64_t end):
@@ -560,8 +606,8 @@ cdef list sums_of(const mmsb_buffer *buffer):
 
 
 cdef class Nodes:
-    """Numbers of a page's nodes in one segment, newest first. `end`, `size`: how collect() ended (OPEN, CREATED,
-    DELETED, COVERED) and the size at which the page begins there."""
+    """Numbers of a page's nodes in one segment, newest first. What collect() found in stills stands for older ones,
+    also for those of older segments, and is not counted."""
 
     def __dealloc__(self):
         mmsb_buffer_release(&self.numbers, &mmsb_alloc_libc)
@@ -573,6 +619,21 @@ cdef class Nodes:
         if index < 0 or index >= len(self):
             raise IndexError(index)
         return (<const uint32_t *>self.numbers.data)[index]
+
+    @property
+    def since(self):
+        """The commit after which the changes begin: where the segment does, or what the still stands for."""
+        return self.found.still.since if self.found.still != NULL else self.index.index.cursor.base_seq
+
+    @property
+    def end(self):
+        """How collect() ended: OPEN, CREATED, DELETED, COVERED."""
+        return self.found.end
+
+    @property
+    def size(self):
+        """The page's size where its changes begin."""
+        return self.found.size
 
     def kind_of(self, Py_ssize_t index):
         """Kind of a node's change: 'delta', 'create', 'resize', ..."""

@@ -47,8 +47,14 @@ cdef class PageBuilder:
             raise ValueError("fewer changes than that")
         with nodes.index.lock:
             with nogil:
-                status = mmsb_index_apply(&nodes.index.index, &KERNELS, b.at, self.page_id,
-                                          <const uint32_t *>nodes.numbers.data + skip, count - skip, &self.page)
+                if nodes.found.still != NULL:
+                    status = mmsb_still_lay(nodes.found.still, &mmsb_alloc_libc, &self.page)
+                if nodes.found.tape != NULL and status == MMSB_OK:
+                    status = mmsb_still_play(&nodes.index.index, &KERNELS, b.at, self.page_id, nodes.found.tape,
+                                             nodes.found.tape_from, nodes.found.tape_to, &self.page)
+                if status == MMSB_OK:
+                    status = mmsb_index_apply(&nodes.index.index, &KERNELS, b.at, self.page_id,
+                                              <const uint32_t *>nodes.numbers.data + skip, count - skip, &self.page)
         if status != MMSB_OK:
             nodes.index._fail(status)
 

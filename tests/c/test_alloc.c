@@ -207,6 +207,9 @@ static void test_index(void) {
             mmsb_index_facts facts;
             mmsb_index_facts_of(&index, 2, 0, 2, &facts);
             CHECK(mmsb_index_seq_count(&index) == 2 && facts.size == 2000, "the index lacks something");
+            index.still_least = 0;
+            status = mmsb_index_add_stills(&index, s.log, NULL);
+            CHECK(status == MMSB_OK || status == MMSB_NO_MEMORY, "stills: %d", status);
         }
         mmsb_index_release(&index);
         CHECK(failing.blocks == 0, "%lu blocks are left", (unsigned long)failing.blocks);

@@ -87,6 +87,21 @@ static void check_last_write(const mmsb_index *index, const uint8_t *bytes, uint
     CHECK(found.payload == expected->payload && found.page_id == page_id && !open, "another write");
 }
 
+/* What collect found, done to a page of found->size zeros. */
+static int build(const mmsb_index *index, const uint8_t *bytes, uint64_t page_id, const mmsb_buffer *numbers,
+                 const mmsb_index_collection *found, mmsb_index_page *page) {
+    CHECK(mmsb_buffer_reserve(&page->bytes, &mmsb_alloc_libc, found->size + 1), "no memory");
+    memset(page->bytes.data, 0, found->size);
+    page->bytes.size = found->size;
+    int status = found->still != NULL ? mmsb_still_lay(found->still, &limited_alloc, page) : MMSB_OK;
+    if (status == MMSB_OK && found->tape != NULL)
+        status =
+            mmsb_still_play(index, fuzz_kernels(), bytes, page_id, found->tape, found->tape_from, found->tape_to, page);
+    if (status != MMSB_OK) return status;
+    return mmsb_index_apply(index, fuzz_kernels(), bytes, page_id, (const uint32_t *)(const void *)numbers->data,
+                            numbers->size / 4, page);
+}
+
 /* Bytes of a page at a commit: through the index from its making on, and by doing all changes in order. */
 static void check_page(const mmsb_index *index, const uint8_t *bytes, uint64_t page_id, uint64_t seq_to) {
     mmsb_buffer numbers = {0};
@@ -95,14 +110,14 @@ static void check_page(const mmsb_index *index, const uint8_t *bytes, uint64_t p
     uint8_t model[PAGE_MOST] = {0};
     uint64_t size = 0, made = 0;
     CHECK(mmsb_index_collect(index, bytes, page_id, 0, seq_to, &numbers, &found) == MMSB_OK, "collect");
-    if (found.end != MMSB_COLLECT_CREATED || found.size > PAGE_MOST) goto done;
+    if ((found.end != MMSB_COLLECT_CREATED && found.end != MMSB_COLLECT_COVERED) || found.size > PAGE_MOST) goto done;
+    bool untouched = numbers.size == 0 && found.still == NULL && found.tape == NULL;
     for (uint64_t i = 0; i < all_count && all[i].seq_rel <= seq_to; i++) {
         const mmsb_change *change = &all[i].change;
         if (makes(change, page_id) || (change->kind == MMSB_CHANGE_DELETE && change->page_id == page_id)) {
             made += change->kind == MMSB_CHANGE_CREATE ? 1 : 2; /* once, or it is no history that could be */
             size = change->size;
-            if (change->count > 1 && made == 1 && numbers.size == 0 && !(change->create_flags & MMSB_CREATE_CONTENT))
-                continue;
+            if (change->count > 1 && made == 1 && untouched && !(change->create_flags & MMSB_CREATE_CONTENT)) continue;
         }
         if (change->page_id != page_id && !makes(change, page_id)) continue;
         if (change->kind == MMSB_CHANGE_RESIZE) {
@@ -118,12 +133,7 @@ static void check_page(const mmsb_index *index, const uint8_t *bytes, uint64_t p
             goto done;
     }
     if (made != 1) goto done;
-    CHECK(mmsb_buffer_reserve(&page.bytes, &mmsb_alloc_libc, found.size + 1), "no memory");
-    memset(page.bytes.data, 0, found.size);
-    page.bytes.size = found.size;
-    CHECK(mmsb_index_apply(index, fuzz_kernels(), bytes, page_id, (const uint32_t *)(const void *)numbers.data,
-                           numbers.size / 4, &page) == MMSB_OK,
-          "apply");
+    CHECK(build(index, bytes, page_id, &numbers, &found, &page) == MMSB_OK, "apply");
     CHECK(page.bytes.size == size && memcmp(page.bytes.data, model, size) == 0, "page %lu at %lu",
           (unsigned long)page_id, (unsigned long)seq_to);
 done:
@@ -185,6 +195,33 @@ static void check_texts(const mmsb_index *index, const uint8_t *bytes, const mms
     CHECK(found == expected, "a text at %lu, not %lu", (unsigned long)found, (unsigned long)expected);
 }
 
+/* With stills, closer and closer together, every page is the same at every commit. The bytes may change meanwhile. */
+static void check_stills(mmsb_index *index, const segment *loaded, uint64_t page_id, uint64_t salt) {
+    index->still_least = salt % 3 == 0 ? 0 : salt % 64;
+    int status = mmsb_index_add_stills(index, loaded->bytes, NULL);
+    if (status == MMSB_NO_MEMORY) return;
+    CHECK(status == MMSB_OK, "stills: %d", status);
+    for (uint64_t seq = 0; seq <= commits; seq++) check_page(index, loaded->bytes, page_id, seq);
+    for (uint64_t i = 0; i < all_count; i++)
+        if (all[i].change.kind <= MMSB_CHANGE_METADATA && all[i].change.page_id != page_id)
+            check_page(index, loaded->bytes, all[i].change.page_id, commits - i % (commits + 1));
+    index->stilled = 0; /* once more, over bytes that are no longer those that were indexed */
+    for (uint64_t at = MMSB_SEGMENT_HEADER_BYTES; at < loaded->size; at += salt + 3) loaded->bytes[at] ^= (uint8_t)at;
+    mmsb_index_release_stills(index);
+    for (uint64_t i = 0; i < index->place_count; i++) index->places[i].reel = 0;
+    mmsb_index_add_stills(index, loaded->bytes, NULL);
+    for (uint64_t seq = 0; seq <= commits; seq++) {
+        mmsb_buffer numbers = {0};
+        mmsb_index_collection found = {0};
+        mmsb_index_page page = {0};
+        mmsb_index_collect(index, loaded->bytes, page_id, 0, seq, &numbers, &found);
+        if (found.size <= PAGE_MOST && numbers.size <= 400)
+            build(index, loaded->bytes, page_id, &numbers, &found, &page);
+        mmsb_buffer_release(&page.bytes, &mmsb_alloc_libc);
+        mmsb_buffer_release(&numbers, &mmsb_alloc_libc);
+    }
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     script s = {data, data + size};
     uint64_t page_id = next_byte(&s), first = next_byte(&s), length = next_byte(&s), seq_to = next_byte(&s);
@@ -203,6 +240,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
             if ((all[i].change.kind == MMSB_CHANGE_LABEL || all[i].change.kind == MMSB_CHANGE_RENAME) &&
                 all[i].change.text_bytes != 0)
                 check_texts(&index, loaded.bytes, &all[i].change);
+        check_stills(&index, &loaded, page_id, first);
     }
     mmsb_index_release(&index);
 done:
