@@ -59,17 +59,7 @@ def add_edges(graph: Graph, edges: Sequence[tuple[int, int, str]]) -> None:
     """Adds edges (parent, child, kind), and the pages that they need. GraphCycleError, EdgeExistsError: then no edge is
     added, and pages without edges may be left.
     """
-    if not edges:
-        return
-    if len(edges) == 1:
-        parent, child, kind = edges[0]
-        graph.add_pages((parent, child) if parent < child else (child, parent))
-        graph.add_edge(parent, child, kind)
-        return
-    parents, children, kinds = zip(*edges, strict=True)
-    graph.add_pages(sorted({*parents, *children}))
-    one = kinds[0] if len(set(kinds)) == 1 else [KINDS.index(kind) for kind in kinds]
-    graph.add_edges(parents, children, one)
+    graph.connect(edges)
 
 
 def sources(graph: Graph, kinds: Kinds = None) -> list[int]:

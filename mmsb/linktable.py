@@ -6,48 +6,33 @@ list of failed pages, or because an ancestor changed and no wave has covered tha
 
 from __future__ import annotations
 
-import weakref
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from mmsb._core.linkcodec import encode_wave
+from mmsb._core.linktable import TELLING, Table
 from mmsb._core.varint import Reader, put_text, put_varint
 from mmsb.errors import CorruptLogError
 from mmsb.links import KINDS, Link, decode, decode_unlink, decode_wave
 
-NOT_COMPUTED = "it was not computed yet"
 PLACES = {kind: place for place, kind in enumerate(KINDS)}
-TELLING = ("data", "control")  # kinds of edges along which pages become stale
 StoredLinks = tuple[list[tuple[int, Link]], dict[int, str], list[int]]  # links; failed, marked pages
 NO_LINKS: StoredLinks = ([], {}, [])
 
 
-class Links:
+class Links(Table):
     """All links of one state: by child and kind.
 
     A page is stale when it is in one of two lists. `failed`: it must be computed whatever its parents do, or cannot be,
     for a reason. `marked`: an ancestor changed; the next wave over everything covers that. Both count only while the
     page's header has the mark, too: writing a page that nobody computes takes the first away.
+
+    `table`: the links. `linked`: pages that got a data link or a function and are not told yet, and whether what
+    depends on them is stale too. `children`: pages below a page along data and control edges, `told`: along edges of
+    the other kinds. `unlogged`: stale pages that opening found, and no wave has told since. `digested`: digest_bytes().
     """
 
-    def __init__(self, core: Any) -> None:
-        self.core: Any = weakref.proxy(core)  # it owns these links
-        self.table: dict[tuple[int, str], Link] = {}
-        self.failed: dict[int, str] = {}
-        self.marked: set[int] = set()
-        # Pages that got a data link or a function and are not told yet, and whether what depends on them is stale too.
-        self.linked: dict[int, bool] = {}
-        self.children: dict[int, list[int]] = {}  # along data and control edges
-        self.told: dict[int, list[int]] = {}  # pages below, along edges of the other kinds
-        self.unlogged: set[int] = set()  # stale pages that opening found, and no wave has told since
-        self.digested: bytes | None = None
-
-    def __bool__(self) -> bool:
-        return bool(self.table)
-
-    def of(self, child: int, kind: str = "data") -> Link | None:
-        """The link of a page."""
-        return self.table.get((child, kind))
+    __slots__ = ()
 
     def items(self) -> Iterator[tuple[int, Link]]:
         """(child, link), by child, then kind."""
@@ -70,30 +55,6 @@ class Links:
 
     # ---- links come and go
 
-    def link(self, child: int, link: Link) -> None:
-        """A commit has linked a page."""
-        if link.kind == "control":
-            self.mark_news()  # what happened up to here is no matter of the child
-        self.add(child, link)
-        if link.kind == "data":
-            self.renew(child)
-            self.linked[child] = True
-
-    def renew(self, child: int) -> None:
-        """A page is computed otherwise from now on: it is stale until a wave computes it. What depends on it is not: a
-        function is registered without a commit, and what is stale follows from the commits.
-        """
-        self.failed[child] = NOT_COMPUTED
-        self.core._flag_page(child, failed=True)
-        self.linked.setdefault(child, False)
-
-    def add(self, child: int, link: Link) -> None:
-        """Takes a link in. One of another kind than data adds its parents to those there are."""
-        old = self.table.get((child, link.kind))
-        if old is not None and link.kind != "data":
-            link = link._replace(parents=tuple(sorted({*old.parents, *link.parents})))
-        self.put(child, link.kind, link)
-
     def remove(self, child: int, kind: str, parents: Sequence[int] = ()) -> None:
         """Takes a link out, or only these parents out of one that is no data link."""
         link = self.table.get((child, kind))
@@ -105,42 +66,7 @@ class Links:
         if kind == "data" or not (self.of(child) or self.of(child, "control")):
             self.settle({}, [child])
 
-    def put(self, child: int, kind: str, link: Link | None) -> None:
-        """Makes this the link of a page, None: it has none."""
-        old = self.table.pop((child, kind), None)
-        below = self.children if kind in TELLING else self.told
-        # What comes is first: a parent that stays is never one without children.
-        if link is not None:
-            self.table[child, kind] = link
-            for parent in link.parents:
-                children = below.get(parent)
-                if children is None:
-                    children = below[parent] = []
-                    if kind in TELLING:
-                        self.core._forget_touched_page(parent)  # as it is now, nobody has missed anything
-                    self.core._flag_page(parent, source=True)
-                children.append(child)
-        for parent in old.parents if old is not None else ():
-            below[parent].remove(child)
-            if below[parent]:
-                continue
-            del below[parent]
-            if kind in TELLING:
-                self.core._forget_touched_page(parent)  # its changes concern nobody
-            self.core._flag_page(parent, source=parent in self.children or parent in self.told)
-        if kind == "data":
-            self.core._flag_page(child, derived=link is not None)
-        self.digested = None
-
     # ---- what is stale
-
-    def settle(self, failed: dict[int, str], fresh: Iterable[int]) -> None:
-        """After a wave: what failed is stale, what was computed no longer is."""
-        for page_id in (*fresh, *failed):
-            self.failed.pop(page_id, None)
-            self.marked.discard(page_id)
-            self.core._flag_page(page_id, stale=False, failed=page_id in failed)
-        self.failed.update(failed)
 
     def below(self, pages: Iterable[int]) -> list[int]:
         """Pages that depend on one of `pages`, along data and control edges."""
@@ -153,12 +79,6 @@ class Links:
                     todo.append(child)
         return list(found)
 
-    def mark(self, pages: Iterable[int]) -> None:
-        """These pages are stale, because an ancestor changed."""
-        for page_id in pages:
-            self.marked.add(page_id)
-            self.core._flag_page(page_id, stale=True)
-
     def news(self) -> tuple[int, list[int]]:
         """(number of notes about changes, pages that changed or were linked and whose children are not marked yet)."""
         count, touched = self.core._touched_pages(self.core._notes_marked)
@@ -169,14 +89,6 @@ class Links:
         self.core._notes_marked, pages = self.news()
         self.mark(self.below(pages))
         self.linked.clear()
-
-    def cover(self) -> None:
-        """A wave has covered everything."""
-        for page_id in self.marked:
-            self.core._flag_page(page_id, stale=False)
-        self.marked.clear()
-        self.linked.clear()
-        self.core._notes_marked = 0
 
     def distrust(self) -> None:
         """What exactly changed is no longer known: marked pages must be computed whatever their parents do."""

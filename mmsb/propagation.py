@@ -7,14 +7,12 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Callable, Container, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from mmsb._core.batch import Batch
 from mmsb._core.engine import Engine
 from mmsb._core.graph import column
-from mmsb._core.semiring import Semiring
-from mmsb.arguments import several
 from mmsb.errors import (
     EdgeNotFoundError,
     GraphCycleError,
@@ -82,18 +80,19 @@ class Propagation(Merging, Policies):
         """
         self._check_idle(to_write=True)
         child_id = self.page_id_of(child)
-        parents = tuple(self.page_id_of(parent) for parent in several(on))
+        parents = self._page_ids_of(on)
         wanted, call = self._make_link(child_id, parents, fn, kind, link, dtype, shape, self._page_size)
         with self._exclusive():
             old = self._links.of(child_id, "data") if kind == "data" else None
             if old is not None:
                 if not old.same_rule(wanted):
                     self._check_free(child_id, wanted)
-                self._check_fits(child_id, wanted, call, self._page_size)
+                engine = self._need_engine()
+                fitting = engine.fit(child_id, wanted, call, self._page_size)
                 self._links.renew(child_id)
-                self._linked(child_id, wanted, call, self._page_size)
+                engine.take(child_id, wanted, call, fitting)
         if old is not None:
-            self._renewed(self._need_engine())
+            self._renewed(engine)
             return
         with Batch(self, source=source) as batch:
             batch._link(child_id, wanted, call)
@@ -145,18 +144,8 @@ class Propagation(Merging, Policies):
         )
         if link.type == "matrix" or not shape_of_weights:
             return wanted, None
-        self._check_link(child, wanted, size_of)  # the log does not keep that shape
+        self._need_engine().fit(child, wanted, None, size_of)  # the log does not keep that shape
         return wanted._replace(rows=0, columns=0), None
-
-    def _check_fits(self, child: int, link: Link, call: Call | None, size_of: Callable[[int], int]) -> None:
-        """LinkError, PageNotFoundError when a link does not fit pages of these sizes."""
-        if link.type not in ("call", "none"):
-            self._check_link(child, link, size_of)
-            return
-        for page_id in (child, *link.parents):
-            size_of(page_id)
-        if call is not None:
-            self._check_arrays(child, link.parents, *call[1:], size_of)
 
     @staticmethod
     def _refused(child: int, parents: Sequence[int], reason: str) -> LinkError:
@@ -166,27 +155,6 @@ class Propagation(Merging, Policies):
             parents=tuple(parents),
             reason=reason,
         )
-
-    def _semiring_of(self, link: Link) -> Semiring | None:
-        """The semiring of a link. UnknownSemiringError, PluginError."""
-        return self._semiring(link.semiring, link.dtype) if link.semiring else None
-
-    def _check_link(self, child: int, link: Link, size_of: Callable[[int], int]) -> None:
-        """LinkError when a native link does not fit pages of these sizes."""
-        semiring = self._semiring_of(link)
-        sizes = [size_of(parent) for parent in link.parents]
-        size = size_of(child)
-        if link.type == "copy" and not link.copies and (len(sizes) != 1 or sizes[0] != size):
-            raise self._refused(child, link.parents, "what is passed through has one parent of the same size")
-        if link.weights and semiring is not None:
-            each = {semiring.lane_bytes, size} if link.type == "semiring" else {semiring.lane_bytes}
-            shape = link.rows in (0, len(sizes)) and link.columns * semiring.lane_bytes in (0, *each)
-            if link.type == "semiring" and not shape or len(link.weights) not in {len(sizes) * one for one in each}:
-                reason = "there is neither one weight per parent nor one per lane of each parent"
-                raise self._refused(child, link.parents, reason)
-        why = self._need_engine().check(child, link, sizes, size, semiring)
-        if why is not None:
-            raise self._refused(child, link.parents, why)
 
     def _check_arrays(
         self, child: int, parents: Sequence[int], dtype: str | None, shape: Any, size_of: Callable[[int], int]
@@ -262,37 +230,6 @@ class Propagation(Merging, Policies):
         if merges or (self._has_page(child) and self._merges(child)):
             raise self._refused(child, link.parents, "a merge page is written, and not computed")
 
-    def _take_edges(
-        self, staged: list[tuple[int, Link, Call | None]], merges: Container[int], size_of: Callable[[int], int]
-    ) -> list[tuple[int, int, str]]:
-        """A batch is about to be committed: what it links must hold of the pages as it leaves them, and the graph takes
-        the edges, because it says whether there is a cycle. The engine takes the rules, for which there may be no
-        memory; afterwards nothing can fail any more. Returns the edges, to be taken back when the commit fails.
-        """
-        for child, link, call in staged:
-            if link.kind == "data":
-                self._check_free(child, link, child in merges)
-            self._check_fits(child, link, call, size_of)
-        graph = self._need_engine().graph
-        edges = [(parent, child, link.kind) for child, link, _ in staged for parent in dict.fromkeys(link.parents)]
-        try:
-            add_edges(graph, edges)
-            for child, link, call in staged:
-                self._linked(child, link, call, size_of)
-        except BaseException:
-            self._remove_edges(graph, edges)
-            raise
-        return edges
-
-    def _linked(self, child: int, link: Link, call: Call | None, size_of: Callable[[int], int]) -> None:
-        """From now on the engine computes a page by this link, for the first time in the next wave."""
-        if link.kind == "data":
-            engine = self._need_engine()
-            self._set_rule(engine, child, link, size_of)
-            if call is not None:
-                engine.functions[child] = call
-            engine.force(child)
-
     def _remove_edges(self, graph: Graph, edges: Iterable[tuple[int, int, str]]) -> None:
         """Removes those of the edges that no link of the State asks for, and pages that are left without any."""
         pages: set[int] = set()
@@ -307,17 +244,14 @@ class Propagation(Merging, Policies):
             if page_id in graph and not graph.degree(page_id):
                 graph.remove_page(page_id)
 
-    def _set_rule(self, engine: Engine, child: int, link: Link, size_of: Callable[[int], int]) -> None:
-        sizes = [size_of(parent) for parent in link.parents]
-        engine.set_rule(child, link, sizes, self._semiring_of(link))
-
     def _set_without_semiring(self, engine: Engine, child: int, link: Link, error: MMSBError) -> None:
         """A link of the log whose semiring is not there: the page is stale, and every wave fails to compute it."""
 
         def refuse(*pages: Any) -> None:
             raise error.with_traceback(None)
 
-        self._set_rule(engine, child, Link("call", parents=link.parents), self._page_size)
+        refused = Link("call", parents=link.parents)
+        engine.set_rule(child, refused, engine.fit(child, refused, None, self._page_size))
         engine.functions[child] = (refuse, None, None)
         if not self.read_only:
             self._links.settle({child: described(error)}, ())
@@ -385,22 +319,20 @@ class Propagation(Merging, Policies):
             links = list(self._links.items())
             add_edges(engine.graph, self._links.edges(links))
             for child, link in links:
-                for page_id in (child, *link.parents):
-                    self._page_size(page_id)
                 if link.kind == "data":
                     self._start_rule(engine, child, link)
+                else:
+                    engine.fit(child, link, None, self._page_size)
         except (LinkError, GraphCycleError, PageNotFoundError) as error:
             raise corrupt(self.seq, str(error)) from error
 
     def _start_rule(self, engine: Engine, child: int, link: Link) -> None:
         """A page is computed by a link that stands in the log. LinkError."""
-        if link.type == "call":
-            if not self.read_only:
-                self._links.settle({child: NOT_REGISTERED}, ())
-        else:
-            try:
-                self._check_link(child, link, self._page_size)
-            except (PluginError, SemiringError) as error:
-                self._set_without_semiring(engine, child, link, error)
-                return
-        self._set_rule(engine, child, link, self._page_size)
+        if link.type == "call" and not self.read_only:
+            self._links.settle({child: NOT_REGISTERED}, ())
+        try:
+            fitting = engine.fit(child, link, None, self._page_size)
+        except (PluginError, SemiringError) as error:
+            self._set_without_semiring(engine, child, link, error)
+            return
+        engine.set_rule(child, link, fitting)

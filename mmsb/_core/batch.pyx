@@ -7,6 +7,7 @@ from libc.string cimport memset
 
 from mmsb._core.c_mmsb cimport *
 from mmsb._core.delta cimport Delta
+from mmsb._core.engine cimport Engine
 from mmsb._core.page cimport Page, as_bytes_like, check_lanes, items_of, offset_of, take_buffer
 from mmsb._core.semiring cimport Semiring
 from mmsb._core.state cimport CLOSED, Core, FORKED, UNWRITABLE, WAVE
@@ -444,7 +445,7 @@ cdef class Batch:
         parents = tuple([self.resolve(parent) for parent in several(on)])
         wanted, call = self.state._make_link(child_id, parents, fn, kind, link, dtype, shape, self.live_size)
         self.check_once(child_id, kind, kind == "data")
-        self.state._check_fits(child_id, wanted, call, self.live_size)
+        self.state._need_engine().fit(child_id, wanted, call, self.live_size)
         if kind == "data":
             self.state._check_free(child_id, wanted, child_id in self.merges)
         self._link(child_id, wanted, call)
@@ -600,9 +601,11 @@ cdef class Batch:
             raise
         mmsb_batch_release(&self.batch)
         if status > 0:
-            computes = any(comes and kind == "data" for (_, kind), comes in self.edged.items())
-            if computes and state.core.touched.size == 0:
-                state.touched_hook(<void *>state.engine)  # there is a page to compute, though none was written
+            if state.core.touched.size == 0 and self.edged:
+                for (_, kind), comes in self.edged.items():
+                    if comes and kind == "data":
+                        state.touched_hook(<void *>state.engine)  # there is a page to compute, though none was written
+                        break
             state.after_commit()
         return self.seq
 
@@ -660,7 +663,7 @@ cdef class Batch:
                 self.state._check_unlink(page_id, *value)
         linked = [(page_id, *value) for kind, page_id, value in self.effects if kind == "link"]
         if linked:
-            self.edges = self.state._take_edges(linked, self.merges, self.live_size)
+            self.edges = (<Engine?>self.state._need_engine()).link_all(linked, self.merges, self.live_size)
         names = {}
         for kind, page_id, value in self.effects:
             if kind == "name" and value is not None:

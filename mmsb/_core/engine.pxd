@@ -1,7 +1,9 @@
+from cpython.array cimport array
 from libc.stdint cimport uint32_t, uint64_t
 
 from mmsb._core.c_propagate cimport mmsb_link, mmsb_link_copy, mmsb_propagation, mmsb_wave_scope
 from mmsb._core.graph cimport Graph
+from mmsb._core.linktable cimport Table
 from mmsb._core.semiring cimport Semiring
 from mmsb._core.state cimport Core
 
@@ -9,7 +11,7 @@ cdef class Engine:
     cdef mmsb_propagation p
     cdef void *owner               # the Core
     cdef object alive
-    cdef object links              # the Core's, and what they keep in `failed`, `linked`, `marked` and `unlogged`
+    cdef Table links               # the Core's, and what they keep in `failed`, `linked`, `marked` and `unlogged`
     cdef dict failed, new_links
     cdef set marked, unlogged
     cdef readonly Graph graph
@@ -39,7 +41,12 @@ cdef class Engine:
     cdef int call(self) except -1
     cdef int misfit(self) except -1
     cdef object fail_here(self, str reason)
-    cdef object fill(self, mmsb_link *native, mmsb_link_copy *whole, link, list sizes, Semiring semiring)
+    cdef object fill(self, mmsb_link *native, mmsb_link_copy *whole, link, array sizes, Semiring semiring)
+    cdef tuple fit_link(self, child, link, call, size_of)
+    cdef int take_link(self, child, link, call, tuple fitting) except -1
+    cdef list link_all(self, list staged, merges, size_of)
+    cdef int put_rule(self, child, link, array sizes, Semiring semiring) except -1
+    cdef int force_node(self, child) except -1
     cdef int forget_call(self, child) except -1
     cdef int publish(self, void *info, bint partial) except -1
     cdef dict failures(self)

@@ -11,6 +11,7 @@ from mmsb._core.c_mmsb cimport *
 from mmsb._core.c_propagate cimport *
 from mmsb._core.graph cimport Graph
 from mmsb._core.linkcodec cimport *
+from mmsb._core.linktable cimport Table
 from mmsb._core.page cimport as_bytes_like
 from mmsb._core.semiring cimport Semiring
 from mmsb._core.state cimport CLOSED, Core, FORKED, READONLY, WAVE
@@ -20,8 +21,8 @@ import weakref
 from mmsb import errors
 from mmsb.arguments import ns_of
 from mmsb._core.linkcodec import TYPE_NUMBERS, encode_wave
+from mmsb._core.linktable import NOT_COMPUTED
 from mmsb._core.semiring_python import calls_python, take_error
-from mmsb.linktable import NOT_COMPUTED
 
 # From this many edges on a wave lets other threads run meanwhile.
 cdef uint64_t RELEASE_GIL_EDGES = 4096
@@ -52,7 +53,7 @@ cdef class Engine:
         # The Core owns its engine; were it owned by it too, a State that is dropped would not go away.
         self.owner = <void *>core
         self.alive = weakref.ref(core)
-        self.links = core._links
+        self.links = <Table?>core._links
         self.failed, self.marked, self.new_links = self.links.failed, self.links.marked, self.links.linked
         self.unlogged = self.links.unlogged
         self.graph = Graph()
@@ -77,21 +78,96 @@ cdef class Engine:
 
     # ---- rules
 
-    def check(self, child, link, list sizes, uint64_t child_size, Semiring semiring=None):
-        """Whether a native link fits pages of these sizes: None, or a sentence that says what is wrong."""
+    def fit(self, child, link, call, size_of):
+        """What take() asks of a link: its semiring, and the sizes of its parents. LinkError, PageNotFoundError when it
+        does not fit pages of these sizes; UnknownSemiringError, PluginError."""
+        self.need()
+        return self.fit_link(child, link, call, size_of)
+
+    cdef tuple fit_link(self, child, link, call, size_of):
+        cdef Core core = self.c()
         cdef const char *why = NULL
         cdef mmsb_link native
         cdef mmsb_link_copy whole
-        cdef array numbers = clone(U64, len(sizes), False)
+        cdef tuple parents = <tuple>field(link, PARENTS)
+        cdef Py_ssize_t count = len(parents)
+        cdef array sizes = clone(U64, count, False)
+        cdef uint64_t *size_at = <uint64_t *>sizes.data.as_ulonglongs
+        cdef Semiring semiring = None
+        cdef uint64_t size
         cdef Py_ssize_t i
-        for i in range(len(sizes)):
-            numbers.data.as_ulonglongs[i] = sizes[i]
+        cdef str name = field(link, TYPE)
+        cdef bint computes = name not in ("call", "none")
+        if not computes:
+            size_of(child)
+        elif field(link, SEMIRING):
+            semiring = core._semiring(field(link, SEMIRING), field(link, DTYPE))
+        for i in range(count):
+            size_at[i] = size_of(parents[i])
+        if not computes:
+            if call is not None:
+                core._check_arrays(child, parents, *call[1:], size_of)
+            return None, sizes
+        size = size_of(child)
+        if name == "copy" and not field(link, COPIES) and (count != 1 or size_at[0] != size):
+            raise core._refused(child, parents, "what is passed through has one parent of the same size")
+        if semiring is not None and field(link, WEIGHTS):
+            each = {semiring.row.lane_bytes, size} if name == "semiring" else {semiring.row.lane_bytes}
+            fits = field(link, ROWS) in (0, count) and field(link, COLUMNS) * semiring.row.lane_bytes in (0, *each)
+            if name == "semiring" and not fits or len(field(link, WEIGHTS)) not in {count * one for one in each}:
+                raise core._refused(child, parents,
+                                    "there is neither one weight per parent nor one per lane of each parent")
         _keep = self.fill(&native, &whole, link, sizes, semiring)
-        if mmsb_link_check(&native, <uint64_t *>numbers.data.as_ulonglongs, child_size, &why):
-            return None
-        return why.decode()
+        if not mmsb_link_check(&native, size_at, size, &why):
+            raise core._refused(child, parents, why.decode())
+        return semiring, sizes
 
-    cdef object fill(self, mmsb_link *native, mmsb_link_copy *whole, link, list sizes, Semiring semiring):
+    def take(self, child, link, call, fitting):
+        """From now on a page is computed by this link, for the first time in the next wave; the edges must be in the
+        graph. `fitting`: what fit() says. Links of the other kinds compute nothing."""
+        self.take_link(child, link, call, fitting)
+
+    cdef int take_link(self, child, link, call, tuple fitting) except -1:
+        if field(link, KIND) != "data":
+            return 0
+        self.put_rule(child, link, <array?>fitting[1], fitting[0])
+        if call is not None:
+            self.functions[child] = call
+        self.force_node(child)
+        return 0
+
+    cdef list link_all(self, list staged, merges, size_of):
+        """A batch is about to be committed: what it links, (child, link, call) each, must hold of the pages as it
+        leaves them, and the graph takes the edges, because it says whether there is a cycle. The rules are taken, for
+        which there may be no memory; afterwards nothing can fail any more. Returns the edges, to be taken back when
+        the commit fails.
+        """
+        cdef Core core = self.c()
+        cdef mmsb_page_header *header
+        cdef list edges = []
+        cdef list fitting = []
+        cdef tuple parents
+        for child, link, call in staged:
+            kind = field(link, KIND)
+            if kind == "data":
+                header = mmsb_arena_header(&core.core.arena, child)
+                if (self.links.find(child, "data") is not None or child in merges
+                        or (header != NULL and header.kind == MMSB_PAGE_KIND_MERGE)):
+                    core._check_free(child, link, child in merges)
+            fitting.append(self.fit_link(child, link, call, size_of))
+            parents = <tuple>field(link, PARENTS)
+            for parent in parents if len(parents) == 1 else dict.fromkeys(parents):
+                edges.append((parent, child, kind))
+        try:
+            self.graph.join(edges)
+            for (child, link, call), one in zip(staged, fitting):
+                self.take_link(child, link, call, one)
+        except BaseException:
+            core._remove_edges(self.graph, edges)
+            raise
+        return edges
+
+    cdef object fill(self, mmsb_link *native, mmsb_link_copy *whole, link, array sizes, Semiring semiring):
         """Fills a native link, and what passes all through, from a Link. Returns what must outlive it."""
         cdef array copies = None
         cdef bytes weights = field(link, WEIGHTS)
@@ -110,7 +186,7 @@ cdef class Engine:
                 native.weights = <const uint8_t *>PyBytes_AS_STRING(weights)
         if native.type == MMSB_LINK_COPY and not field(link, COPIES):
             memset(whole, 0, sizeof(mmsb_link_copy))
-            whole.bytes = sizes[0]
+            whole.bytes = sizes.data.as_ulonglongs[0]
             native.copies = whole
             native.copy_count = 1
         elif native.type == MMSB_LINK_COPY:
@@ -119,8 +195,11 @@ cdef class Engine:
             native.copy_count = len(link.copies)
         return weights, copies
 
-    def set_rule(self, child, link, list sizes, Semiring semiring=None):
-        """Computes a page by `link` from now on; the edges must be in the graph."""
+    def set_rule(self, child, link, fitting):
+        """Computes a page by `link`, of which fit() says `fitting`, from now on; the edges must be in the graph."""
+        self.put_rule(child, link, <array?>fitting[1], fitting[0])
+
+    cdef int put_rule(self, child, link, array sizes, Semiring semiring) except -1:
         cdef mmsb_link native
         cdef mmsb_link_copy whole
         cdef tuple parents = field(link, PARENTS)
@@ -151,6 +230,9 @@ cdef class Engine:
 
     def force(self, child):
         """The page is computed in the next wave, whole."""
+        self.force_node(child)
+
+    cdef int force_node(self, child) except -1:
         if mmsb_propagate_force(&self.p, self.graph.node(child)) != MMSB_OK:
             raise MemoryError()
 
@@ -382,7 +464,7 @@ cdef class Engine:
                     mmsb_core_forget_touched(&core.core)
                     self.p.forced.size = 0
                 if not partial and (self.marked or self.new_links or core._notes_marked):
-                    self.links.cover()
+                    self.links.cover_all()
             finally:
                 mmsb_propagate_end(&self.p)
         finally:
@@ -576,7 +658,7 @@ cdef class Engine:
         if partial:
             self.mark(fresh)  # what depends on what it changed; some of that it has computed, too
         if fresh or reasons:
-            core._links.settle(reasons, fresh)
+            self.links.settle_pages(reasons, fresh)
         return 0
 
     # ---- proving

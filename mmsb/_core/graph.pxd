@@ -15,6 +15,7 @@ cdef class Graph:
     cdef uint32_t node(self, page_id) except? 0xffffffff
     cdef uint64_t page_id(self, uint32_t node) noexcept
     cdef list ids(self, Nodes nodes)
+    cdef int join(self, edges) except -1
     cdef refuse(self, int status, parent, child, kind, position=*)
     cdef uint64_t *link_of(self, parent, child, kind) except NULL
     cdef reach(self, page_id, kinds, bint backward)

@@ -4,6 +4,7 @@ from array import array
 from collections import namedtuple
 from operator import index
 
+from cpython.array cimport array as c_array, clone
 from cpython.list cimport PyList_New, PyList_SET_ITEM
 from cpython.ref cimport Py_INCREF
 from libc.string cimport memset
@@ -16,6 +17,8 @@ from mmsb import errors
 
 # The kinds of edges by number, as they stand in arrays and in the log.
 KINDS = ("data", "control", "device", "compiler")
+cdef c_array U8 = array("B")
+cdef c_array U64 = array("Q")
 cdef dict KIND_NUMBERS = {name: number for number, name in enumerate(KINDS)}
 
 Edge = namedtuple("Edge", "parent child kind link")
@@ -183,6 +186,47 @@ cdef class Graph:
         cdef int status = mmsb_graph_add_edge(&self.graph, above, below, number, link)
         if status != MMSB_OK:
             self.refuse(status, parent, child, kind)
+
+    def connect(self, edges):
+        """Adds edges (parent, child, kind), and the pages that they need. GraphCycleError, EdgeExistsError: then no
+        edge is added, and pages without edges may be left."""
+        self.join(edges)
+
+    cdef int join(self, edges) except -1:
+        cdef Py_ssize_t count = len(edges)
+        cdef Py_ssize_t i
+        cdef mmsb_graph_edges many
+        cdef uint64_t failed = 0
+        cdef int status
+        if count == 0:
+            return 0
+        if count == 1:
+            parent, child, kind = edges[0]
+            self.add_pages((parent, child) if parent < child else (child, parent))
+            self.add_edge(parent, child, kind)
+            return 0
+        cdef c_array parents = clone(U64, count, False)
+        cdef c_array children = clone(U64, count, False)
+        cdef c_array kinds = clone(U8, count, False)
+        cdef set pages = set()
+        for i in range(count):
+            parent, child, kind = edges[i]
+            parents.data.as_ulonglongs[i] = parent
+            children.data.as_ulonglongs[i] = child
+            kinds.data.as_uchars[i] = kind_of(kind)
+            pages.add(parent)
+            pages.add(child)
+        self.add_pages(sorted(pages))
+        memset(&many, 0, sizeof(many))
+        many.parents = <const uint64_t *>parents.data.as_ulonglongs
+        many.children = <const uint64_t *>children.data.as_ulonglongs
+        many.kinds = <const uint8_t *>kinds.data.as_uchars
+        many.count = <uint64_t>count
+        status = mmsb_graph_add_edges(&self.graph, &many, &failed)
+        if status != MMSB_OK:
+            parent, child, kind = edges[failed]
+            self.refuse(status, parent, child, kind, failed)
+        return 0
 
     def add_edges(self, parents, children, kinds="data", links=None):
         """Adds many edges at once, all or none; much faster than one by one.

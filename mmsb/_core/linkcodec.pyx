@@ -91,6 +91,13 @@ def decode(bytes data not None):
     return name, kind, parents, semiring, dtype, bool(data[2]), weights, tuple(copies), rows, columns, function
 
 
+cdef bytes wave_of_one(uint64_t page_id, bint partial):
+    """A wave in which nothing failed, and one page got well."""
+    cdef uint8_t out[3 + MMSB_VARINT_BYTES_MAX]
+    out[0], out[1], out[2] = partial, 0, 1
+    return PyBytes_FromStringAndSize(<const char *>out, mmsb_varint_put(out + 3, page_id) - out)
+
+
 def encode_wave(dict failed not None, fresh not None, bint partial):
     """A WAVE change's bytes: empty for a wave that covers everything, in which nothing failed or got well again.
 
@@ -99,6 +106,8 @@ def encode_wave(dict failed not None, fresh not None, bint partial):
     cdef bytearray out
     if not failed and not fresh and not partial:
         return b""
+    if not failed and len(fresh) == 1:  # of every commit that links a page
+        return wave_of_one(fresh[0], partial)
     out = bytearray((partial,))
     put(out, len(failed))
     for page_id in sorted(failed):

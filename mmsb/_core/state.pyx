@@ -29,7 +29,7 @@ from mmsb._core.semiring cimport Semiring
 
 
 from mmsb import errors, linktable
-from mmsb.arguments import encode_source, ns_of
+from mmsb.arguments import encode_source, ns_of, several
 from mmsb._core.semiring_python import calls_python, take_error
 
 # From this many bytes on a write lets other threads run meanwhile.
@@ -54,12 +54,6 @@ cdef int keep_slot(void *context, uint64_t page_id, uint64_t handle, uint64_t si
         return False
     slot.orphan = True
     return True
-
-
-cdef inline int set_flag(mmsb_page_header *header, int flag, object wanted) except -1:
-    if wanted is not None:
-        header.flags = header.flags | flag if wanted else header.flags & ~flag
-    return 0
 
 
 cdef class Exclusive:
@@ -264,6 +258,12 @@ cdef class Core:
     def page_id_of(self, page):
         """The id of a Page, an id or a name. PageNotFoundError when there is no such live page."""
         return self.id_of(page)
+
+    def _page_ids_of(self, pages):
+        """The ids of the pages of an argument that may be one page, several, or None: no page (tuple of int)."""
+        if type(pages) is Page:
+            return (self.id_of(pages),)
+        return tuple([self.id_of(page) for page in several(pages)])
 
     # No cpdef: State is a class of Python, so that every call would look for an override in dictionaries.
     cdef uint64_t id_of(self, object page) except? 0:
@@ -583,16 +583,6 @@ cdef class Core:
         elif kind in ("link", "unlink", "wave"):
             self._links.describe(change, self.core.seq)
 
-    def _flag_page(self, uint64_t page_id, *, source=None, derived=None, stale=None, failed=None):
-        """Sets or clears marks of a page's header (None: leave it). A page that is gone has none."""
-        cdef mmsb_page_header *header = mmsb_arena_header(&self.core.arena, page_id)
-        if header == NULL:
-            return
-        set_flag(header, MMSB_PAGE_SOURCE, source)
-        set_flag(header, MMSB_PAGE_DERIVED, derived)
-        set_flag(header, MMSB_PAGE_STALE, stale)
-        set_flag(header, MMSB_PAGE_FAILED, failed)
-
     def _is_stale(self, uint64_t page_id):
         """Whether a page is not up to date. One that is gone is not."""
         cdef mmsb_page_header *header = mmsb_arena_header(&self.core.arena, page_id)
@@ -686,15 +676,18 @@ cdef class Core:
 
     def _load_page(self, page_id, size, epoch, kind, content=None, described=False):
         """Makes a page without a commit (checkpoint loading). `content`: buffer of at most `size` bytes, or None."""
-        cdef const uint8_t[::1] view
-        cdef const uint8_t *bytes_at = NULL
-        cdef uint64_t count = 0
-        if content is not None and len(content):
-            view = memoryview(content).cast("B")
-            bytes_at = &view[0]
-            count = view.shape[0]
-        cdef int status = mmsb_core_load_page(&self.core, page_id, size, epoch, kind,
-                                              MMSB_PAGE_DESCRIBED if described else 0, bytes_at, count)
+        cdef Py_buffer buffer
+        cdef int status
+        cdef int flags = MMSB_PAGE_DESCRIBED if described else 0
+        if content is None:
+            status = mmsb_core_load_page(&self.core, page_id, size, epoch, kind, flags, NULL, 0)
+        else:
+            PyObject_GetBuffer(content, &buffer, PyBUF_SIMPLE)
+            try:
+                status = mmsb_core_load_page(&self.core, page_id, size, epoch, kind, flags,
+                                             <const uint8_t *>buffer.buf, <uint64_t>buffer.len)
+            finally:
+                PyBuffer_Release(&buffer)
         if status != MMSB_OK:
             self.fail(status, page_id, 0, 0)
 
