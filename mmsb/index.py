@@ -100,13 +100,15 @@ class Indexes:
 
     def add_stills(self, readers: list[Reader]) -> None:
         """Makes stills in the segments of readers that follow one another, newest first: each carries on those of the
-        one before.
+        one before. Where the index was forgotten meanwhile they would be forgotten with it, and none are made.
         """
         before: SegmentIndex | None = None
         for reader in reversed(readers):
-            reader.index.add_stills(reader.data, before)
-            before = reader.index
-        self.trim(readers[0].index)
+            index = reader.index
+            if self.kept.get(index.head.number) is index:
+                index.add_stills(reader.data, before)
+                self.trim(index)
+            before = index
 
     def trim(self, used: SegmentIndex) -> None:
         """Forgets the indexes that were not extended or asked for to their end for longest."""

@@ -648,6 +648,7 @@ cdef class Engine:
                                             <const uint8_t *>PyBytes_AS_STRING(blob), len(blob))
             if status != MMSB_NO_SPACE:
                 break
+            self.hold()  # what another thread appends meanwhile takes the place of the frame
             core._make_room()
         if status < 0:
             core.fail(status, 0, 0, 0)

@@ -59,3 +59,31 @@ def test_waves_and_commits_of_another_thread_take_turns(tmp_path, what, how):
         assert not state.verify(recompute=True).findings
     with mmsb.open(tmp_path / "s") as state:
         assert state.digest() == digest
+
+
+def test_an_anchor_does_not_take_the_place_of_a_wave_that_waits_for_a_segment(tmp_path, monkeypatch, rng):
+    """Another thread comes in as soon as there is a new segment, and appends to the log."""
+    threads = []
+    make_room = mmsb.State._make_room
+
+    def make_room_and_wait(state):
+        make_room(state)
+        thread = threading.Thread(target=state.sync)
+        thread.start()
+        thread.join(0.05)
+        threads.append(thread)
+
+    monkeypatch.setattr(mmsb.State, "_make_room", make_room_and_wait)
+    with mmsb.open(tmp_path / "s", segment_bytes=4096) as state:
+        source, computed = state.create_page(300), state.create_page(300)
+        state.depend(computed, on=source, link=links.passthrough())
+        for _ in range(60):
+            source.write(rng.randbytes(300))
+            assert computed.read() == source.read()
+        for thread in threads:
+            thread.join()
+        assert len(threads) > 5
+        seq, content = state.seq, source.read()
+        assert state.at(seq - 1).page(source).read() == content
+    with mmsb.open(tmp_path / "s") as state:
+        assert (state.seq, state.page(1).read(), state.page(2).read()) == (seq, content, content)

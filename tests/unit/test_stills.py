@@ -182,3 +182,28 @@ def test_the_cost_of_a_read_does_not_depend_on_how_much_came_before():
                 expected = (seq - 1) * 200 if len(offsets) == 1 else (seq - 1) * 200 - 1
                 assert state.at(seq).page(page).read(offsets[0], 8) == expected.to_bytes(8, "little")
                 assert len(reader.index.collect(reader.data, 1, 0, seq)) < 100
+
+
+def test_no_stills_are_made_where_the_index_is_forgotten_anyway(monkeypatch):
+    """A read through more segments than the bound on indexes has room for."""
+    looked_at = []
+    add_stills = Indexes.add_stills
+
+    def spy(self, readers):
+        add_stills(self, readers)
+        looked_at.extend(readers)
+
+    monkeypatch.setattr(Indexes, "add_stills", spy)
+    with mmsb.open(segment_bytes=1 << 16) as state:
+        state._indexes.limit_bytes = 1 << 20
+        page, rng = state.create_page(4096), random.Random(7)
+        for _ in range(30):
+            with state.batch() as batch:
+                for _ in range(2000):
+                    batch.write(page, rng.randbytes(8), at=rng.randrange(4088))
+        assert state.at(state.seq).page(page).read() == page.read()
+        assert len(looked_at) > 5
+        assert 1 <= sum(reader.index.still_bytes > 0 for reader in looked_at) < len(looked_at) // 2
+        assert sum(index.nbytes for index in state._indexes.kept.values()) <= 1 << 20
+        state._indexes.limit_bytes = 1 << 30
+        assert state.at(state.seq).page(page).read() == page.read()
