@@ -12,7 +12,8 @@ int mmsb_arena_ensure_ids(mmsb_arena *arena, uint64_t id_max) {
         /* A State of few pages should not pay a whole huge page for its headers. */
         bool huge = chunk != 0;
         mmsb_memory *memory = &arena->chunk_memory[chunk];
-        int status = mmsb_arena_create_memory(arena, memory, chunk_headers(chunk) * sizeof(mmsb_page_header), huge);
+        /* With a descriptor also where nobody is given it: by it unused ids are skipped (mmsb_memory_touched). */
+        int status = mmsb_memory_create(memory, chunk_headers(chunk) * sizeof(mmsb_page_header), huge);
         if (status != MMSB_OK) return status;
         arena->chunks[chunk] = (mmsb_page_header *)memory->base;
         arena->chunk_count = chunk + 1;

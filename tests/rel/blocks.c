@@ -8,9 +8,11 @@
  *
  * LOG is a sequence of entries; the bytes of a write or a mark follow its entry. */
 #define FUSE_USE_VERSION 31
+#define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
 #include <fuse.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -95,7 +97,23 @@ static int blocks_fsync(const char *path, int data_only, struct fuse_file_info *
     return strcmp(path, "/disk") == 0 ? note(FLUSH, NULL, 0, 0) : 0;
 }
 
+/* Mounted, the server leaves the mount namespace of who started it. Were it the last one in there when all are killed,
+ * it would unmount what lies on its own disk when it can no longer serve it, and with it every sync() of the machine
+ * would hang. Where it may not leave, all is as it was. */
+static void *blocks_init(struct fuse_conn_info *connection, struct fuse_config *config) {
+    (void)connection;
+    (void)config;
+    int first = open("/proc/1/ns/mnt", O_RDONLY | O_CLOEXEC);
+    if (first >= 0) {
+        int ignored = setns(first, CLONE_NEWNS);
+        (void)ignored;
+        close(first);
+    }
+    return NULL;
+}
+
 static const struct fuse_operations operations = {
+    .init = blocks_init,
     .getattr = blocks_getattr,
     .open = blocks_open,
     .read = blocks_read,
