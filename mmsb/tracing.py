@@ -109,7 +109,7 @@ class Trace:
         """The commits since the beginning of the trace that are still kept, up to the limit."""
         state = self._state
         last = state.seq
-        first = max(self._first_seq, state.first_seq + 1 if state.first_seq else 1)
+        first = max(self._first_seq, state.first_seq + 1)
         until = min(last, first + self._limit - 1)
         try:
             for commit in state.log(since=first, until=until) if first <= until else ():
