@@ -1,6 +1,6 @@
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
-from mmsb._core.c_mmsb cimport mmsb_log_cursor, mmsb_log_frame, mmsb_segment_head
+from mmsb._core.c_mmsb cimport mmsb_change, mmsb_log_cursor, mmsb_log_frame, mmsb_segment_head
 
 cdef class SegmentHead:
     cdef mmsb_segment_head head
@@ -26,4 +26,5 @@ cdef class Frame:
     cdef object buffer
     cdef dict sources
     cdef readonly object state
+    cdef bint next_change(self, const uint8_t **at, mmsb_change *change) except -1
     cdef list descriptions(self)

@@ -364,18 +364,22 @@ cdef class Frame:
     def _learn_sources(self):
         self.descriptions()
 
+    cdef bint next_change(self, const uint8_t **at, mmsb_change *change) except -1:
+        """Reads the change at *at and moves on. False after the last one, and for an anchor, which has none."""
+        if self.frame.head.kind != MMSB_FRAME_COMMIT:
+            return False
+        at[0] = mmsb_change_next(at[0], self.frame.end, change)
+        if at[0] == NULL:
+            raise ValueError(f"malformed change in commit {self.frame.seq}")
+        return change.kind != MMSB_CHANGE_END
+
     cdef list descriptions(self):
         """The changes that are no deltas. The sources that the frame defines are known from then on."""
         cdef list result = []
         cdef mmsb_change c
         cdef const uint8_t *p = self.frame.changes
         cdef Change change
-        while self.frame.head.kind == MMSB_FRAME_COMMIT:
-            p = mmsb_change_next(p, self.frame.end, &c)
-            if p == NULL:
-                raise ValueError(f"malformed change in commit {self.frame.seq}")
-            if c.kind == MMSB_CHANGE_END:
-                break
+        while self.next_change(&p, &c):
             if c.kind <= MMSB_DELTA_BITMAP:
                 continue
             change = make_change(&c)
@@ -449,12 +453,7 @@ cdef class Frame:
         cdef Delta delta
         cdef bytes intent = None
         cdef Change change
-        while self.frame.head.kind == MMSB_FRAME_COMMIT:
-            p = mmsb_change_next(p, self.frame.end, &c)
-            if p == NULL:
-                raise ValueError(f"malformed change in commit {self.frame.seq}")
-            if c.kind == MMSB_CHANGE_END:
-                break
+        while self.next_change(&p, &c):
             change = make_change(&c)
             if change.kind == "intent":
                 intent = change.blob
