@@ -109,6 +109,9 @@ class Verification:
             self.live = Picture(state)
             self.segments = [segment for segment in self.log.segments if segment.number >= self.first_segment()]
             self.tails = {segment.number: segment.tail for segment in self.segments}
+            if isinstance(self.base, Image) and self.base.segment in self.tails:
+                # An anchor that a reader has not seen may lie before a base that the writer of the store made since.
+                self.tails[self.base.segment] = max(self.tails[self.base.segment], self.base.offset)
             # Nobody appends while these are read.
             self.active = self.read(self.segments[-1]) if self.segments else b""
         self.scratch = state.scratch()

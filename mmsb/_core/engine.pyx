@@ -630,6 +630,7 @@ cdef class Engine:
         cdef int status
         cdef bytes blob = b""
         cdef dict reasons = None
+        cdef dict untold = {}
         cdef list fresh = None
         if self.p.failed.size or partial or self.failed or self.marked:
             self.hold()
@@ -641,7 +642,8 @@ cdef class Engine:
                     fresh.append(page_id)
             if self.unlogged:
                 # A wave covers all that the log has told so far: what stays stale all the same is told again.
-                reasons.update(self.links.untold((*reasons, *fresh)))
+                untold = self.links.untold((*reasons, *fresh))
+                reasons.update(untold)
             blob = encode_wave(reasons, fresh, partial)
         while True:
             status = mmsb_propagate_publish(&self.p, <mmsb_commit_info *>info,
@@ -659,7 +661,10 @@ cdef class Engine:
         if partial:
             self.mark(fresh)  # what depends on what it changed; some of that it has computed, too
         if fresh or reasons:
+            # What failed before and is only told again may come out now, if an ancestor has changed.
+            again = [page_id for page_id in untold if page_id in self.marked and core._has_failed(page_id)]
             self.links.settle_pages(reasons, fresh)
+            self.links.mark(again)
         return 0
 
     # ---- proving

@@ -56,10 +56,12 @@ def bundle(run: Run, name: str, kind: type[RuleBasedStateMachine], number: int, 
     )
     try:
         run_state_machine_as_test(seeded, settings=how)
-    except Exception as error:  # whatever it is, the machine has found something
-        program = "; ".join(line.strip() for line in getattr(error, "__notes__", ()) for line in line.splitlines())
-        where = traceback.extract_tb(error.__traceback__)[-1]
-        run.fail("wrong", case, f"{type(error).__name__} {error} at {where.filename}:{where.lineno}; {program}"[:2000])
+    except Exception as found:  # whatever it is, the machine has found something
+        for error in found.exceptions if isinstance(found, ExceptionGroup) else (found,):
+            program = "; ".join(line.strip() for note in getattr(error, "__notes__", ()) for line in note.splitlines())
+            where = traceback.extract_tb(error.__traceback__)[-1]
+            what = f"{type(error).__name__} {error} at {where.filename}:{where.lineno}; {program}"
+            run.fail("wrong", case, what[:2000])
     run.tally.injected += BUNDLE
 
 

@@ -156,3 +156,22 @@ def test_writing_a_controlled_page_covers_no_commit_that_came_before_it():
                 for each in (state, fork):
                     each.page(controlled.page_id).write(b"seen")
                     assert stale_of(each) == {controlled.page_id}
+
+
+def test_what_failed_in_an_earlier_session_is_tried_once_what_it_is_computed_from_has_changed(tmp_path):
+    """Also when a wave over another page came between, which tells of all that opening found stale."""
+    with mmsb.open(tmp_path / "a") as state:
+        source, controlled, below, other = (state.create_page(8) for _ in range(4))
+        state.depend(controlled, on=source, kind="control")
+        state.depend(below, on=controlled, link=links.passthrough())
+        source.write(b"1")  # nobody computes the controlled page, so what depends on it cannot be computed
+        assert stale_of(state) == {controlled.page_id, below.page_id}
+    with mmsb.open(tmp_path / "a", policy="lazy") as state:
+        below, controlled, other = (state.page(page.page_id) for page in (below, controlled, other))
+        state.undepend(controlled, kind="control")
+        assert stale_of(state) == {below.page_id}
+        with state.batch() as batch:
+            batch.write(controlled, b"2")
+            batch.depend(other, on=controlled, link=links.passthrough())
+        assert other.read(0, 1) == b"2" and stale_of(state) == {below.page_id}
+        assert below.read(0, 1) == b"2" and not stale_of(state)

@@ -100,6 +100,19 @@ def test_a_slot_that_is_being_written_is_looked_at_again(tmp_path, monkeypatch):
         assert reader.verify().findings == []
 
 
+def test_a_reader_follows_a_base_that_lies_behind_an_anchor_it_has_not_seen(tmp_path):
+    make(tmp_path / "s")
+    with mmsb.open(tmp_path / "s", segment_bytes=4096, checkpoint_bytes=None) as writer:
+        writer.page("a").write(b"!")
+        with mmsb.open(tmp_path / "s", read_only=True) as reader:
+            writer.sync()
+            writer.compact(before=writer.seq)
+            with pytest.raises(mmsb.RetentionError):
+                reader.verify()
+            assert reader.verify().findings == []
+            assert reader.at(writer.seq).digest() == writer.digest()
+
+
 def test_while_another_thread_writes(tmp_path):
     import threading
 
