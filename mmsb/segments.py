@@ -52,7 +52,7 @@ class Buffers:
         self.limit = limit
         self.kept: OrderedDict[int, Any] = OrderedDict()
         self.growing: tuple[Segment, bytearray, int] | None = None  # appended to without a mapping; known up to there
-        self.lock = threading.Lock()
+        self.lock = threading.RLock()  # a signal handler may read while its thread fills the buffer
 
     def of(self, segment: Segment) -> Any:
         """Bytes-like of a segment from offset 0."""
