@@ -195,7 +195,9 @@ def test_the_past_while_another_thread_forgets_what_is_before_it(tmp_path, monke
             assert (shown.epoch, view.digest()) == (epoch, digest)
             assert state.first_seq == 400
             replay = bases.replay
-            monkeypatch.setattr(bases, "replay", lambda *these: (monkeypatch.undo(), state.compact(500), replay(*these)))
+            monkeypatch.setattr(
+                bases, "replay", lambda *these: (monkeypatch.undo(), state.compact(500), replay(*these))
+            )
             assert state.stepper(800).digest() == digest
             assert state.first_seq == 500
             assert stepper.step(-200) == 600
