@@ -223,6 +223,10 @@ int mmsb_core_write(mmsb_core *core, uint64_t page_id, uint64_t offset, const ui
         int status = join(core, header, page + offset, offset, data, length);
         if (status != MMSB_OK) return status;
         data = core->scratch.data;
+    } else if (info->moving && length != 0) {
+        /* Bytes are compared first and encoded then, and must be the same both times. */
+        if (!mmsb_buffer_reserve(&core->scratch, core->alloc, length)) return MMSB_NO_MEMORY;
+        data = memcpy(core->scratch.data, data, length);
     }
     uint8_t *p =
         mmsb_core_begin_frame(core, info, MMSB_FRAME_COMMIT, 1 + MMSB_VARINT_BYTES_MAX + MMSB_DELTA_BOUND(length) + 8);
@@ -236,7 +240,7 @@ int mmsb_core_write(mmsb_core *core, uint64_t page_id, uint64_t offset, const ui
     int status = mmsb_core_publish(core, p + bytes, info->sync);
     if (MMSB_UNLIKELY(status != MMSB_OK)) return status;
 
-    /* From the encoded delta and not from `data`, which another thread might have changed since the diff. */
+    /* From the encoded delta: it is what the log says, and shorter than `data`. */
     core->kernels.delta_apply(page, header->size, *code, p, (uint64_t)bytes);
     header->epoch++;
     if (MMSB_UNLIKELY(header->flags & (MMSB_PAGE_SOURCE | MMSB_PAGE_FAILED)))

@@ -81,6 +81,7 @@ typedef struct mmsb_commit_info {
     bool sync;           /* durable before it returns */
     bool skip_unchanged; /* make no commit when the batch turns out to change nothing */
     bool assigns;        /* a single write overwrites, also in a merge page */
+    bool moving;         /* others may change the bytes of a single write while they are read */
     const uint8_t *source_name, *label, *intent;
     uint64_t source_bytes, label_bytes, intent_bytes;
 } mmsb_commit_info;

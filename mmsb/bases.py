@@ -283,6 +283,17 @@ def segments_between(log: Any, since: int, until: int) -> list[Segment]:
     return segments[begin:end] if end < len(segments) or until > since else []
 
 
+def plan(state: State, seq: int, *, oldest: bool = False) -> tuple[Base, list[Segment]]:
+    """The newest base not after `seq` (or the oldest), and the segments between it and `seq`, ascending: those of one
+    moment, although another thread may be forgetting history. Where that begins moves on before segments go.
+    """
+    while True:
+        base = bases_of(state).oldest() if oldest else bases_of(state).before(seq)
+        segments = segments_between(state._log, base.seq, seq)
+        if state._log.first_seq <= base.seq:
+            return base, segments
+
+
 class _NoPages:
     """Stands in for a core where only the links of a state are asked for."""
 
@@ -309,10 +320,10 @@ _NO_PAGES = _NoPages()
 
 def links_at(state: State, seq: int) -> Links:
     """The links of the state at `seq`. What is stale there they do not say."""
-    base = bases_of(state).before(seq)
+    base, segments = plan(state, seq)
     links = Links(_NO_PAGES)
     links.load(base.links())
-    for segment in segments_between(state._log, base.seq, seq):
+    for segment in segments:
         reader = state._indexes.of(segment, seq)
         first, last = max(base.seq, segment.base_seq) + 1, min(seq, reader.index.seq)
         at = reader.index.next_commit(reader.data, first, last, None, LINKED) if first <= last else None
@@ -329,20 +340,32 @@ def rebuild(
 ) -> Core:
     """A core with the state at `seq`, replayed from the oldest kept state (or from the newest checkpoint before it).
 
-    CorruptLogError when the log is damaged on the way.
+    CorruptLogError when the log is damaged on the way, RetentionError when another thread forgets `seq` meanwhile.
     """
-    bases = bases_of(state)
-    base = bases.before(seq) if from_checkpoint else bases.oldest()
-    core = state.scratch()
-    base.load_into(core)
-    replay(state, core, seq, progress)
-    return core
+    while True:
+        base, _ = plan(state, seq, oldest=not from_checkpoint)
+        core = state.scratch()
+        try:
+            base.load_into(core)
+            replay(state, core, seq, progress)
+            return core
+        except RetentionError:
+            if not base.seq < state._log.first_seq <= seq:
+                raise
 
 
 def replay(state: State, core: Core, seq: int, progress: Callable[[int, int], None] | None = None) -> None:
     """Applies the commits after core.seq up to `seq` to a core. `progress(done, total)` counts them by segment."""
     log, begin = state._log, core.seq
-    for segment in segments_between(log, core.seq, seq):
+    segments = segments_between(log, core.seq, seq)
+    if segments and segments[0].base_seq > core.seq:
+        raise RetentionError(
+            f"Commit {core.seq + 1} is no longer kept: history was forgotten meanwhile, and begins at seq "
+            f"{log.first_seq}.",
+            seq=core.seq + 1,
+            first_seq=log.first_seq,
+        )
+    for segment in segments:
         cursor = log.cursor(segment)
         if core.seq > segment.base_seq:
             state._indexes.of(segment, core.seq + 1).index.seek(cursor, core.seq + 1)

@@ -117,13 +117,15 @@ class Checkpoints:
         for _ in range(CHAIN_MOST):
             if not last.parent_seq:
                 break
-            last = self.images.get(last.parent_seq) or self.read(last.parent_seq)
+            # Asked once: another thread may put it there while this one reads only what the file itself holds.
+            complete = self.images.get(last.parent_seq)
+            last = complete or self.read(last.parent_seq)
             for page_id, (size, epoch, kind, content) in last.pages.items():
                 if page_id not in image.pages and is_live(image, page_id):
                     # Copied, so that blocks of which little is needed are not kept.
                     image.pages[page_id] = (size, epoch, kind, bytes(content))
-            if last.seq in self.images:
-                break  # complete
+            if complete is not None:
+                break
         else:
             if last.parent_seq:
                 raise damaged(self.path(seq), 0, "it builds on more checkpoints than there can be")

@@ -116,7 +116,10 @@ class Log:
         """A Cursor before the segment's first frame that stops at its last applied one."""
         if segment is self.active:
             self.settle()
-        return cursor_of(segment, self.buffer(segment), self.state)
+        tail = segment.tail  # another thread may move it on after the buffer was filled, or find it before
+        cursor = cursor_of(segment, self.buffer(segment), self.state)
+        cursor.limit(min(tail, segment.tail))
+        return cursor
 
     def listed(self) -> list[Segment]:
         """The segments, ascending. Every commit whose seq was seen before is in one of them."""

@@ -11,7 +11,7 @@ from mmsb import metadata
 from mmsb._core.index import COVERED, CREATED, DELETED
 from mmsb._core.page import Page
 from mmsb._core.pagebuilder import PageBuilder
-from mmsb.bases import Base, bases_of, links_at, rebuild, segments_between
+from mmsb.bases import Base, bases_of, links_at, plan, rebuild, segments_between
 from mmsb.errors import (
     CorruptLogError,
     PageNotFoundError,
@@ -144,8 +144,7 @@ class PastState:
 
     def plan(self) -> tuple[Base, list[Segment]]:
         """The base, and the segments between it and `seq`, ascending."""
-        base = bases_of(self.state).before(self.seq)
-        return base, segments_between(self.state._log, base.seq, self.seq)
+        return plan(self.state, self.seq)
 
     def opened(self) -> tuple[Base, Iterator[Reader]]:
         """What to read: the base and the segments after it, newest first. Errors as those of check()."""

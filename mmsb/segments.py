@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections import OrderedDict
+from contextlib import suppress
 from typing import Any
 
 from mmsb._core.files import Files
@@ -49,8 +50,9 @@ class Buffers:
     def __init__(self, files: Files, limit: int = BUFFERS_BYTES) -> None:
         self.files = files
         self.limit = limit
-        self.kept: OrderedDict[int, bytes] = OrderedDict()
-        self.lock = threading.Lock()
+        self.kept: OrderedDict[int, Any] = OrderedDict()
+        self.growing: tuple[Segment, bytearray, int] | None = None  # appended to without a mapping; known up to there
+        self.lock = threading.RLock()  # a signal handler may read while its thread fills the buffer
 
     def of(self, segment: Segment) -> Any:
         """Bytes-like of a segment from offset 0."""
@@ -61,13 +63,42 @@ class Buffers:
             if segment.number in self.kept:
                 self.kept.move_to_end(segment.number)
                 return self.kept[segment.number]
+            if (segment.fd >= 0 and not segment.sealed) or (self.growing and self.growing[0] is segment):
+                return self.grow(segment)
         data = read_segment(self.files, segment)
-        if segment.fd >= 0 and not segment.sealed:
-            return data  # it is appended to without a mapping: a copy that is kept would soon lack something
         with self.lock:
-            self.kept[segment.number] = data
-            while len(self.kept) > 1 and sum(map(len, self.kept.values())) > self.limit:
-                self.kept.popitem(last=False)
+            return self.keep(segment, data)
+
+    def keep(self, segment: Segment, data: Any) -> Any:
+        """Remembers the bytes of a sealed segment. Call it with the lock."""
+        self.kept[segment.number] = data
+        while len(self.kept) > 1 and sum(map(len, self.kept.values())) > self.limit:
+            self.kept.popitem(last=False)
+        return data
+
+    def grow(self, segment: Segment) -> bytearray:
+        """The bytes of the segment that is appended to without a mapping. Call it with the lock.
+
+        There is one buffer, filled up as the log goes on: whoever has held it since it was shorter finds in it all that
+        an index of the segment has learned meanwhile.
+        """
+        if self.growing is None or self.growing[0] is not segment:
+            before, self.growing = self.growing, (segment, bytearray(segment.head.capacity), 0)
+            if before is not None:
+                with suppress(OSError):  # it was compacted away
+                    self.fill(*before)
+        return self.fill(*self.growing)
+
+    def fill(self, segment: Segment, data: bytearray, known: int) -> bytearray:
+        """Reads what came since into a buffer; what is in front of the segment's tail stays as it is."""
+        sealed, tail = segment.sealed, segment.tail
+        if tail > known:
+            fresh = memoryview(read_segment(self.files, segment))[known:tail]
+            memoryview(data)[known : known + len(fresh)] = fresh
+        if sealed:
+            self.keep(segment, data)
+        if self.growing is not None and self.growing[0] is segment:
+            self.growing = None if sealed else (segment, data, max(tail, known))
         return data
 
     def forget(self, number: int) -> None:

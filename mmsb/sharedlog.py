@@ -86,8 +86,8 @@ class SharedMemoryLog(Shared):
         """The owner keeps a segment no more."""
         gone = [segment for segment in self.segments[:-1] if segment.number == number]
         if gone:
+            self.oldest_seq = min(kept.base_seq for kept in self.segments if kept not in gone)
             self.forget(gone)
-            self.oldest_seq = self.segments[0].base_seq
 
 
 class SharedFileLog(Shared, FileLog):

@@ -10,7 +10,7 @@ from mmsb import metadata
 from mmsb._core import undo
 from mmsb.bases import rebuild, replay
 from mmsb.digest import Tree
-from mmsb.errors import PageNotFoundError, StateClosedError
+from mmsb.errors import PageNotFoundError, RetentionError, StateClosedError
 from mmsb.links import Link, decode, decode_unlink
 from mmsb.past import datetime_of, resolve
 from mmsb.pastpage import PastPage
@@ -93,7 +93,10 @@ class Stepper:
             self._forget()
             replay(self.state, self.core, seq)
         while self.seq < seq:
-            self._forward()
+            if self.seq < self.state.first_seq:  # another thread has forgotten them meanwhile
+                self._rebuild_before(seq)
+            else:
+                self._forward()
         if seq < self.seq - len(self.undo):
             self._rebuild_before(seq)
         while self.seq > seq:
@@ -122,6 +125,12 @@ class Stepper:
     def _forward(self) -> None:
         seq = self.seq + 1
         segment = self.state._log.segment_of(seq)
+        if segment.base_seq >= seq:
+            raise RetentionError(
+                f"Commit {seq} is no longer kept: history begins at seq {self.state.first_seq}.",
+                seq=seq,
+                first_seq=self.state.first_seq,
+            )
         reader = self.state._indexes.of(segment, seq)
         frame = reader.index.frame(reader.data, seq, reader.sources, self.state)
         record = self._record(frame.changes())

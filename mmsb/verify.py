@@ -223,6 +223,8 @@ class Verification:
         data = self.active if segment is self.segments[-1] else self.read(segment)
         if segment.ends is not None:
             self.log.find_tail(segment, data)
+        if segment is not self.segments[-1]:
+            # It was a bound if opening did not read the segment, and another thread may have found it meanwhile.
             self.tails[segment.number] = segment.tail
         return data
 

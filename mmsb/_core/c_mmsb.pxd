@@ -436,6 +436,7 @@ cdef extern from "core.h" nogil:
         bint sync
         bint skip_unchanged
         bint assigns
+        bint moving
         const uint8_t *source_name
         const uint8_t *label
         const uint8_t *intent

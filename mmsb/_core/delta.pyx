@@ -154,8 +154,9 @@ cdef class Delta:
     def between(page_id, old, new, source=None, intent=None):
         """The delta that turns the bytes `old` into `new` (equal length), or None when they are equal."""
         cdef uint64_t owner = id_of(page_id)
-        cdef const uint8_t[::1] before = memoryview(old).cast("B")
-        cdef const uint8_t[::1] after = memoryview(new).cast("B")
+        # They are read more than once, and what is not bytes somebody may change meanwhile.
+        cdef const uint8_t[::1] before = bytes(memoryview(old).cast("B")) if type(old) is not bytes else old
+        cdef const uint8_t[::1] after = bytes(memoryview(new).cast("B")) if type(new) is not bytes else new
         cdef uint64_t n = before.shape[0]
         if before.shape[0] != after.shape[0]:
             raise errors.InvalidDeltaError(

@@ -317,6 +317,7 @@ cdef class Page:
         if type(data) is bytes:
             return state.write(self.page_id, offset, <const uint8_t *>PyBytes_AS_STRING(data),
                                <uint64_t>PyBytes_GET_SIZE(data), &info, source, blob)
+        info.moving = True
         take_buffer(data, &buffer)
         try:
             state.leave(state.enter(CLOSED | FORKED))

@@ -864,6 +864,7 @@ cdef class Core:
         self.prepare_info(&info, source, None, None)
         if type(data) is bytes and <uint64_t>PyBytes_GET_SIZE(data) == page_bytes:
             return self.write(page_id, 0, <const uint8_t *>PyBytes_AS_STRING(data), page_bytes, &info, source, None)
+        info.moving = True
         check_lanes(data, self.merge_of(page_id), page_id)
         data = as_bytes_like(data)
         PyObject_GetBuffer(data, &buffer, PyBUF_SIMPLE)

@@ -2,6 +2,8 @@
 
 import os
 import pickle
+import subprocess
+import sys
 from datetime import UTC, datetime
 
 import numpy
@@ -131,3 +133,42 @@ def test_nothing_is_pickled(state):
     for thing in (state, page, page.write(b"x"), state.batch(), next(state.log()), state.at(1)):
         with pytest.raises(TypeError):
             pickle.dumps(thing)
+
+
+MOVING = """
+import mmap, os, signal, sys, time
+import numpy
+import mmsb
+
+shared = numpy.frombuffer(mmap.mmap(-1, 4096), "u1")
+contents = [numpy.zeros(4096, "u1") for _ in range(12)]
+rng = numpy.random.default_rng(1)
+for number, content in enumerate(contents):
+    if number % 3 == 1:
+        content[:] = rng.integers(0, 2, 4096)
+    elif number % 3 == 2:
+        content[rng.integers(0, 4096, 30)] = 9
+writer = os.fork()
+while writer == 0:  # until it is killed
+    for content in contents:
+        numpy.copyto(shared, content)
+try:
+    with mmsb.open(disable_cpu=sys.argv[1] or None) as state:
+        page, end = state.create_page(4096), time.monotonic() + 1.5
+        while time.monotonic() < end:
+            page.write(shared)
+            state.update_page(page, shared)
+            mmsb.Delta.between(1, bytes(4096), shared)
+            page.write(bytes(4096))
+        assert state.seq > 2
+        findings = state.verify().findings
+finally:
+    os.kill(writer, signal.SIGKILL)
+assert not findings, findings
+"""
+
+
+@pytest.mark.parametrize("disable", ["", "avx512", "avx2"])
+def test_bytes_that_another_process_changes_while_they_are_written(disable):
+    ran = subprocess.run([sys.executable, "-c", MOVING, disable], capture_output=True, text=True, timeout=60)
+    assert (ran.returncode, ran.stderr) == (0, "")

@@ -3,6 +3,7 @@
 import os
 import random
 import struct
+import threading
 
 import blake3
 import pytest
@@ -360,3 +361,30 @@ def test_a_link_to_a_checkpoint_is_followed(tmp_path):
     (tmp_path / "other").symlink_to("/etc/passwd")
     with pytest.raises(mmsb.NotAStoreError):
         mmsb.open(tmp_path / "other")
+
+
+def test_a_chain_is_whole_although_another_thread_reads_its_middle_meanwhile(tmp_path, monkeypatch):
+    with mmsb.open(tmp_path / "store", checkpoint_bytes=None) as state:
+        state.create_pages(40, 100)
+        oldest = state.checkpoint()
+        state.page(1).write(b"p")
+        parent = state.checkpoint()
+        state.page(2).write(b"c")
+        newest = state.checkpoint()
+        checkpoints = state._checkpoints
+        assert [checkpoints.head(seq).parent_seq for seq in (parent, newest)] == [oldest, parent]
+        read, begun = checkpoints.read, []
+
+        def reading(seq):
+            image = read(seq)
+            if threading.current_thread() is threading.main_thread() and seq != oldest:
+                begun.append(seq)
+                other = threading.Thread(target=checkpoints.load, args=(oldest if seq == newest else parent,))
+                other.start()
+                other.join()
+            return image
+
+        monkeypatch.setattr(checkpoints, "read", reading)
+        checkpoints.images.clear()
+        assert len(checkpoints.load(newest).pages) == 40
+        assert begun == [newest, parent]

@@ -1,10 +1,12 @@
 """Compaction as a contract: what goes, what stays, and what is said about it."""
 
 import os
+import threading
 
 import pytest
 
 import mmsb
+from mmsb import bases
 
 
 def fill(state, first, last):
@@ -158,3 +160,50 @@ def test_compressed_segments_go_as_well(tmp_path):
     with mmsb.open(tmp_path / "s") as state:
         assert state.first_seq == 150 and state.verify().findings == []
         assert len(names(state, "log")) == len(state._log.segments)
+
+
+def test_the_past_while_another_thread_forgets_what_is_before_it(tmp_path, monkeypatch):
+    """A compaction comes between what the past begins with and the segments that lead from there on."""
+
+    def in_between(module, seq):
+        really = module.segments_between
+
+        def late(*arguments):
+            monkeypatch.setattr(module, "segments_between", really)
+            thread = threading.Thread(target=state.compact, args=(seq,))
+            thread.start()
+            thread.join()
+            return really(*arguments)
+
+        monkeypatch.setattr(module, "segments_between", late)
+
+    with mmsb.open(tmp_path / "store", segment_bytes=4096, checkpoint_bytes=None) as state:
+        page, child = state.create_page(64, name="a"), state.create_page(64)
+        state.depend(child, page, kind="control")
+        for number in range(900):
+            page.write(bytes([number % 251]) * (number % 50 + 1))
+        digest, epoch, view = state.at(800).digest(), state.at(800).page("a").epoch, state.at(800)
+        in_between(bases, 100)
+        assert [(edge.parent, edge.child) for edge in view.graph.edges()] == [(1, 2)]
+        assert state.first_seq == 100
+        shown = view.page("a")
+        in_between(bases, 200)
+        with state.stepper(800) as stepper:
+            assert stepper.digest() == digest
+            state.compact(300)
+            in_between(bases, 400)
+            assert (shown.epoch, view.digest()) == (epoch, digest)
+            assert state.first_seq == 400
+            replay = bases.replay
+            monkeypatch.setattr(
+                bases, "replay", lambda *these: (monkeypatch.undo(), state.compact(500), replay(*these))
+            )
+            assert state.stepper(800).digest() == digest
+            assert state.first_seq == 500
+            assert stepper.step(-200) == 600
+            state.compact(700)
+            with pytest.raises(mmsb.RetentionError):
+                stepper._forward()
+            assert stepper.goto(800) == 800
+            assert stepper.digest() == digest
+        assert not state.verify().findings

@@ -236,3 +236,50 @@ def test_views_and_steppers_survive_a_compaction_below_them(tmp_path, rng):
         assert state.at(state.first_seq).digest() == digests[state.first_seq]
     with mmsb.open(tmp_path / "store") as state:
         assert [state.at(seq).digest() for seq in range(state.first_seq, 62)] == digests[state.first_seq :]
+
+
+def test_a_log_that_is_not_mapped_goes_on_while_its_past_is_read(tmp_path):
+    with mmsb.open(tmp_path / "store", mapped=False, segment_bytes=4096) as state:
+        page = state.create_page(64, name="a")
+        page.write(b"x", source="one")
+        page.write(b"y", source="two")
+        old = state.at(2).page("a")
+        assert old.epoch == 1
+        commits, seqs = state.log(), []
+        for commit in commits:
+            seqs.append(commit.seq)
+            page.write(bytes([commit.seq]) * 60, source=f"{commit.seq}")
+            assert state.at(state.seq).page("a").read() == page.read()
+            assert (old.name, old.read(0, 1)) == ("a", b"x")
+        assert seqs == [1, 2, 3]
+        reader = state._indexes.of(state._log.active)
+        while len(state._log.segments) < 3:
+            page.write(page.epoch.to_bytes(8, "big"), source=f"{page.epoch}")
+        for seq in range(2, state.seq + 1):
+            assert state.at(seq).page("a").epoch == seq - 1
+        assert len(reader.sources) > 5
+        assert reader.index.seq == state._log.segments[1].base_seq
+
+
+def test_readers_in_threads_of_a_log_that_is_not_mapped(tmp_path):
+    wrong = []
+    with mmsb.open(tmp_path / "store", mapped=False, segment_bytes=1 << 16) as state:
+        page = state.create_page(8)
+
+        def read():
+            try:
+                while state.seq < 1500:
+                    seq = state.seq
+                    assert state.at(seq).page(page).read() == (seq - 1).to_bytes(8, "little")
+                    assert state.at(seq).digest() == state.at(seq).digest()
+            except Exception as error:
+                wrong.append(error)
+
+        threads = [threading.Thread(target=read) for _ in range(3)]
+        for thread in threads:
+            thread.start()
+        for number in range(1, 1500):
+            page.write(number.to_bytes(8, "little"))
+        for thread in threads:
+            thread.join()
+    assert wrong == []

@@ -10,6 +10,7 @@ from click.testing import CliRunner
 import mmsb
 from mmsb._core.log import crc32c
 from mmsb.checkpoint import HEAD_BYTES
+from mmsb.verify import Verification
 
 
 def make(path, *, compact=None, compress=False, checkpoints=(30, 60, 80)):
@@ -257,3 +258,14 @@ def test_an_anchor_that_was_kept(tmp_path):
             (kept.hex(), bytes(range(32)).hex(), "nonsense")]  # fmt: skip
     assert [run.exit_code for run in runs] == [0, 1, 2]
     assert mmsb.open().anchor == bytes(32)
+
+
+def test_another_thread_may_find_out_meanwhile_where_a_segment_ends(tmp_path):
+    make(tmp_path / "store", checkpoints=[109])
+    with mmsb.open(tmp_path / "store") as state:
+        unread = [segment for segment in state._log.segments if segment.ends is not None]
+        begun = Verification(state, None)
+        for segment in unread:
+            assert state.at(segment.base_seq + 1).page("a").size == 600
+        assert any(segment.tail < segment.head.capacity for segment in unread)
+        assert begun.run().findings == []
