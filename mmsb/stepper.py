@@ -93,10 +93,10 @@ class Stepper:
             self._forget()
             replay(self.state, self.core, seq)
         while self.seq < seq:
-            if self.seq < self.state.first_seq:  # another thread has forgotten them meanwhile
-                self._rebuild_before(seq)
-            else:
+            try:
                 self._forward()
+            except RetentionError:  # another thread has forgotten them meanwhile
+                self._rebuild_before(seq)
         if seq < self.seq - len(self.undo):
             self._rebuild_before(seq)
         while self.seq > seq:

@@ -566,7 +566,7 @@ cdef class Engine:
         cdef uint64_t size = 0
         cdef const uint8_t *at
         cdef uint32_t i
-        cdef uint8_t[::1] out
+        cdef bytes content
         entry = self.functions.get(page_id)
         if entry is None:
             self.fail_here("its function is not registered")
@@ -591,19 +591,17 @@ cdef class Engine:
                 if shape is not None:
                     arguments[0] = arguments[0].reshape(shape)
             result = function(*arguments)
-            if result is not None:
-                content = bytearray(as_bytes_like(result))
-                if len(content) != len(scratch):
-                    raise ValueError(f"the function returned {len(content)} bytes for a page of {len(scratch)}")
-                scratch = content
+            # A copy: another thread of the function may go on writing.
+            content = bytes(scratch if result is None else as_bytes_like(result))
+            if len(content) != len(scratch):
+                raise ValueError(f"the function returned {len(content)} bytes for a page of {len(scratch)}")
         except (Exception, SystemExit) as error:
             core._failures[page_id] = error
             self.fail_here(errors.described(error))
             return 0
         core._failures.pop(page_id, None)
-        out = scratch
         kept.release()
-        if mmsb_propagate_returned(&self.p, &out[0]) != MMSB_OK:
+        if mmsb_propagate_returned(&self.p, <const uint8_t *>PyBytes_AS_STRING(content)) != MMSB_OK:
             raise MemoryError()
         return 0
 
