@@ -6,8 +6,9 @@ import threading
 from bisect import bisect_left, bisect_right
 from collections import OrderedDict
 from collections.abc import Callable
+from functools import wraps
 from operator import attrgetter
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Protocol, TypeVar
 
 from mmsb._core.index import KINDS
 from mmsb.errors import CorruptCheckpointError, CorruptLogError, FormatVersionError, RetentionError
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 IMAGES_BYTES = 256 << 20
 BASE_SEQ = attrgetter("base_seq")
 LINKED = KINDS["link"] | KINDS["unlink"]
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 class Base(Protocol):
@@ -283,15 +286,34 @@ def segments_between(log: Any, since: int, until: int) -> list[Segment]:
     return segments[begin:end] if end < len(segments) or until > since else []
 
 
-def plan(state: State, seq: int, *, oldest: bool = False) -> tuple[Base, list[Segment]]:
-    """The newest base not after `seq` (or the oldest), and the segments between it and `seq`, ascending: those of one
-    moment, although another thread may be forgetting history. Where that begins moves on before segments go.
+def plan(state: State, seq: int) -> tuple[Base, list[Segment]]:
+    """The newest base not after `seq`, and the segments between it and `seq`, ascending: those of one moment, although
+    another thread may be forgetting history. Where that begins moves on before segments go.
     """
     while True:
-        base = bases_of(state).oldest() if oldest else bases_of(state).before(seq)
+        base = bases_of(state).before(seq)
         segments = segments_between(state._log, base.seq, seq)
         if state._log.first_seq <= base.seq:
             return base, segments
+
+
+def while_kept(read: Callable[Concatenate[Any, P], T]) -> Callable[Concatenate[Any, P], T]:
+    """A function that reads the past of its first argument, begun again where another thread forgets some of it.
+
+    It raises RetentionError where it comes upon what is gone, and only then the result is not that of one moment.
+    """
+
+    @wraps(read)
+    def again(owner: Any, *arguments: P.args, **options: P.kwargs) -> T:
+        while True:
+            first_seq = owner._log.first_seq
+            try:
+                return read(owner, *arguments, **options)
+            except RetentionError:
+                if owner._log.first_seq == first_seq:
+                    raise
+
+    return again
 
 
 class _NoPages:
@@ -318,6 +340,7 @@ class _NoPages:
 _NO_PAGES = _NoPages()
 
 
+@while_kept
 def links_at(state: State, seq: int) -> Links:
     """The links of the state at `seq`. What is stale there they do not say."""
     base, segments = plan(state, seq)
@@ -335,6 +358,7 @@ def links_at(state: State, seq: int) -> Links:
     return links
 
 
+@while_kept
 def rebuild(
     state: State, seq: int, *, from_checkpoint: bool = False, progress: Callable[[int, int], None] | None = None
 ) -> Core:
@@ -342,27 +366,26 @@ def rebuild(
 
     CorruptLogError when the log is damaged on the way, RetentionError when another thread forgets `seq` meanwhile.
     """
-    while True:
-        base, _ = plan(state, seq, oldest=not from_checkpoint)
-        core = state.scratch()
-        try:
-            base.load_into(core)
-            replay(state, core, seq, progress)
-            return core
-        except RetentionError:
-            if not base.seq < state._log.first_seq <= seq:
-                raise
+    bases = bases_of(state)
+    base = bases.before(seq) if from_checkpoint else bases.oldest()
+    core = state.scratch()
+    base.load_into(core)
+    replay(state, core, seq, progress)
+    return core
 
 
 def replay(state: State, core: Core, seq: int, progress: Callable[[int, int], None] | None = None) -> None:
-    """Applies the commits after core.seq up to `seq` to a core. `progress(done, total)` counts them by segment."""
+    """Applies the commits after core.seq up to `seq` to a core. `progress(done, total)` counts them by segment.
+
+    CorruptLogError, RetentionError as those of rebuild().
+    """
     log, begin = state._log, core.seq
     segments = segments_between(log, core.seq, seq)
-    if segments and segments[0].base_seq > core.seq:
+    if core.seq > seq or (core.seq < seq and (not segments or segments[0].base_seq > core.seq)):
         raise RetentionError(
-            f"Commit {core.seq + 1} is no longer kept: history was forgotten meanwhile, and begins at seq "
+            f"Commit {min(core.seq, seq) + 1} is no longer kept: history was forgotten meanwhile, and begins at seq "
             f"{log.first_seq}.",
-            seq=core.seq + 1,
+            seq=min(core.seq, seq) + 1,
             first_seq=log.first_seq,
         )
     for segment in segments:

@@ -11,7 +11,7 @@ from mmsb import metadata
 from mmsb._core.delta import Delta
 from mmsb._core.index import KINDS
 from mmsb._core.pagebuilder import PageBuilder
-from mmsb.bases import segments_between
+from mmsb.bases import segments_between, while_kept
 from mmsb.errors import PageNotFoundError, PageRangeError, RetentionError, UnknownMomentError
 from mmsb.past import PastState, at, datetime_of, resolve, time_ns_of, time_seq
 
@@ -371,6 +371,7 @@ def _page_inside(state: State, page_id: int, epoch: int, seq: int) -> PastPage:
     return PastPage(view, page_id)
 
 
+@while_kept
 def last_write(state: State, page: Any, at: int = 0, length: int = 1, before: int | None = None) -> Delta | None:
     """The newest Delta (with its `seq`) that changed any of `length` bytes at `at`, in a commit before seq `before`.
 
@@ -443,6 +444,8 @@ def _differences(state: State, old: PastState, new: PastState) -> Iterator[PageD
     for segment in segments_between(state._log, since, until):
         reader = state._indexes.of(segment, until)
         touched |= reader.index.touched(reader.data, since, until)
+    old.check()  # another thread may have forgotten some of the segments
+    new.check()
     for page_id in sorted(touched):
         found = _difference(old, new, page_id)
         if found is not None:
@@ -500,6 +503,7 @@ class Statistics(NamedTuple):
     by_page: dict[int, Usage]
 
 
+@while_kept
 def statistics(state: State, since: int = 1, until: int | None = None) -> Statistics:
     """Sums of the kept commits since..until, exact. One pass over the log; pages made by create_pages count from
     their first own change.

@@ -252,9 +252,10 @@ class MemoryLog(Log):
             segment = self.segments[0]
             if not isinstance(self.base, Core):
                 # History began at 0, or with the checkpoint that this State was opened from.
-                image, self.base = self.base, self.state.scratch()
-                if image is not None:
-                    image.load_into(self.base)
+                base = self.state.scratch()
+                if self.base is not None:
+                    self.base.load_into(base)
+                self.base = base
             self.base._replay(cursor_of(segment, self.buffer(segment)))
             self.state._indexes.forget(segment)
             if self.state._server is not None:

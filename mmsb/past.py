@@ -11,7 +11,7 @@ from mmsb import metadata
 from mmsb._core.index import COVERED, CREATED, DELETED
 from mmsb._core.page import Page
 from mmsb._core.pagebuilder import PageBuilder
-from mmsb.bases import Base, bases_of, links_at, plan, rebuild, segments_between
+from mmsb.bases import Base, bases_of, links_at, plan, rebuild, segments_between, while_kept
 from mmsb.errors import (
     CorruptLogError,
     PageNotFoundError,
@@ -64,6 +64,7 @@ def datetime_of(time_ns: int) -> datetime:
     return datetime.fromtimestamp(time_ns // 10**9, UTC).replace(microsecond=time_ns % 10**9 // 1000)
 
 
+@while_kept
 def label_seq(state: State, label: str, until: int | None = None) -> int | None:
     """The newest commit with a label (up to `until`), None when no kept commit has it."""
     until = state.seq if until is None else until
@@ -76,6 +77,7 @@ def label_seq(state: State, label: str, until: int | None = None) -> int | None:
     return max(kept, default=None)
 
 
+@while_kept
 def time_seq(state: State, time_ns: int) -> int:
     """The last commit not after a time. A time before the kept history gives one less than its first seq."""
     head = state.seq
@@ -142,6 +144,10 @@ class PastState:
         self.planned = self.plan()
         self.known: tuple[int, Facts | None] = (0, None)  # the page walked last: who asks once asks again
 
+    @property
+    def _log(self) -> Any:
+        return self.state._log
+
     def plan(self) -> tuple[Base, list[Segment]]:
         """The base, and the segments between it and `seq`, ascending."""
         return plan(self.state, self.seq)
@@ -177,6 +183,7 @@ class PastState:
     # ---- facts of the state
 
     @property
+    @while_kept
     def time_ns(self) -> int:
         """Timestamp of the commit, ns since 1970; at seq 0 that of the State's creation."""
         base, readers = self.opened()
@@ -190,6 +197,7 @@ class PastState:
         return datetime_of(self.time_ns)
 
     @property
+    @while_kept
     def branch(self) -> int:
         """Branch id of the commit."""
         base, readers = self.opened()
@@ -198,6 +206,7 @@ class PastState:
         return base.branch
 
     @property
+    @while_kept
     def next_page_id(self) -> int:
         """The id that the next page got after this commit."""
         base, readers = self.opened()
@@ -207,6 +216,7 @@ class PastState:
             ends += [page_id + count for _, kind, page_id, count, _ in structures if kind == "create"]
         return max(ends)
 
+    @while_kept
     def _page_ids(self) -> list[int]:
         base, readers = self.opened()
         ids = set(base.page_ids())
@@ -276,6 +286,7 @@ class PastState:
             raise PageNotFoundError(f"No page had the id {page_id} at seq {self.seq}.", page=page_id)
         return page_id
 
+    @while_kept
     def _exists(self, page_id: int) -> bool:
         """Whether there was such a page: the newest segment that touches it tells."""
         base, readers = self.opened()
@@ -285,6 +296,7 @@ class PastState:
                 return there
         return base.info(page_id) is not None
 
+    @while_kept
     def _find(self, name: str) -> int | None:
         """The page of a name: the one that was given it last, unless it lost it since."""
         base, readers = self.opened()
@@ -298,6 +310,7 @@ class PastState:
         kept = facts is not None and not facts.deleted and self._name_of(facts, page_id) == name
         return page_id if kept else None
 
+    @while_kept
     def _walk(self, page_id: int) -> Facts | None:
         """What base and log say of a page; None when they do not know it."""
         base, readers = self.opened()
@@ -339,6 +352,7 @@ class PastState:
         facts = self._facts(page_id)
         return facts.size, facts.epoch, facts.kind
 
+    @while_kept
     def _name_of(self, facts: Facts, page_id: int) -> str | None:
         if facts.name_in is None:
             return self.opened()[0].name(page_id)
@@ -349,6 +363,7 @@ class PastState:
     def _page_name(self, page_id: int) -> str | None:
         return self._name_of(self._facts(page_id), page_id)
 
+    @while_kept
     def _page_notes(self, page_id: int) -> bytes | None:
         """Encoded metadata of a page, None when it has none."""
         facts = self._facts(page_id)
@@ -381,6 +396,7 @@ class PastState:
         info = base.info(page_id)
         return info[0] if info is not None else 0
 
+    @while_kept
     def _rebuild(self, page_id: int, size: int = 0) -> bytes:
         """A page's bytes. `size`: its size, 0 when it was not looked up."""
         parts: list[tuple[Nodes, Reader]] = []

@@ -256,6 +256,20 @@ FAULTS = (
         "R12/verify",
     ),
     Fault(
+        "a read of the past is not begun again when history was forgotten meanwhile",
+        "mmsb/bases.py",
+        "                if owner._log.first_seq == first_seq:\n",
+        "                if owner._log.first_seq >= first_seq:\n",
+        "R12/past",
+    ),
+    Fault(
+        "an array is compared and encoded where it lies, although a process changes it",
+        "csrc/core.c",
+        "    } else if (info->moving && length != 0) {\n",
+        "    } else if (info->moving && length > 4096) {\n",
+        "R12/moving",
+    ),
+    Fault(
         "readers of a dead owner end before its last commits",
         "csrc/reader.c",
         "        last = mmsb_log_position(log->number, offset + (uint64_t)bytes);\n",

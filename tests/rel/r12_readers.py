@@ -1,4 +1,5 @@
-"""R12: readers in processes of their own beside a writer flat out. No read is torn, and none goes back.
+"""R12: readers in processes of their own beside a writer flat out. No read is torn, and none goes back. Threads of the
+writer's process see the past as it was.
 
 A page holds a number, and up to its end a byte that follows from it, so that a mix of two commits shows wherever it is.
 """
@@ -13,6 +14,7 @@ from contextlib import suppress
 from itertools import product
 
 import mmsb
+from tests.rel import moving, past_threads
 from tests.rel.forks import Forked, kill_all, shared_numbers
 from tests.rel.programme import Measure, Part, Run
 
@@ -214,6 +216,8 @@ MEASURE = Measure(
         Part("pages", pages, at_least=AMOUNT),
         Part("snapshots", snapshots, at_least=AMOUNT_OF_SNAPSHOTS),
         Part("verify", verified, at_least=(len(WAYS) * LOOKS[0], len(WAYS) * LOOKS[1])),
+        Part("moving", moving.moving, at_least=moving.WRITES, files=("tests/rel/moving.py",)),
+        Part("past", past_threads.past, at_least=past_threads.READS, files=("tests/rel/past_threads.py",)),
     ),
     files=("tests/rel/forks.py",),
 )

@@ -1,0 +1,153 @@
+"""Threads that read the past of a State while another one goes on: rolls, checkpoints, compacts, closes, opens again.
+
+What was seen when a moment was new must be seen at any time later, until it is forgotten.
+"""
+
+from __future__ import annotations
+
+import random
+import sys
+import threading
+from collections import deque
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import mmsb
+from mmsb.testing.model import picture_of
+from tests.rel.programme import Run
+
+READS = 9_000, 200_000
+READERS = 3
+COMMITS = 400  # of one session
+WAYS: dict[str, dict[str, Any]] = {
+    "mapped": {"segment_bytes": 4096, "checkpoint_bytes": 20_000},
+    "unmapped": {"segment_bytes": 8192, "checkpoint_bytes": None, "mapped": False},
+    "memory": {"segment_bytes": 4096, "history": 60_000},
+}
+
+
+class Session:
+    """One State, what was seen of it when, and threads that look again."""
+
+    def __init__(self, run: Run, case: str, state: Any, seen: dict[int, tuple[bytes, dict]]) -> None:
+        self.run, self.case, self.state, self.seen = run, case, state, seen
+        self.done = threading.Event()
+        self.stored = state._store is not None
+        self.faults: list[str] = []
+
+    def wrong(self, what: str) -> None:
+        """Notes what must not be, and ends the session."""
+        self.faults.append(what)
+        self.done.set()
+
+    def go(self, dice: random.Random, count: int) -> None:
+        """So many commits with readers beside them, then a look at everything."""
+        readers = [threading.Thread(target=self.read, args=(dice.random(),)) for _ in range(READERS)]
+        for thread in readers:
+            thread.start()
+        try:
+            for _ in range(count):
+                self.change(dice)
+                self.seen.setdefault(self.state.seq, (self.state.digest(), picture_of(self.state)))
+                if self.done.is_set():
+                    break
+        except Exception as error:  # whatever it is, the State cannot go on
+            self.wrong(f"{type(error).__name__}: {error}")
+        finally:
+            self.done.set()
+            for thread in readers:
+                thread.join()
+        self.faults += [finding.sentence for finding in self.state.verify().findings]
+        for fault in self.faults:
+            self.run.fail("wrong", self.case, fault)
+
+    def change(self, dice: random.Random) -> None:
+        """Anything that a program does."""
+        state, chance = self.state, dice.random()
+        pages = list(state.pages())
+        page = dice.choice(pages)
+        if chance < 0.05:
+            state.create_page(dice.choice((8, 64, 100, 700)), data=dice.randbytes(8), name=f"n{state.seq}")
+        elif chance < 0.10 and len(pages) > 5:
+            state.delete_page(page)
+        elif chance < 0.20:
+            page.resize(dice.choice((8, 63, 64, 65, 130, 900)))
+        elif chance < 0.25:
+            page.metadata = {"at": state.seq}
+        elif chance < 0.32 and self.stored:
+            state.checkpoint()
+        elif chance < 0.36 and self.stored and state.seq > state.first_seq + 100:
+            state.compact(dice.randint(state.first_seq, state.seq))
+        else:
+            with state.batch() as batch:
+                for _ in range(dice.choice((1, 1, 2, 30))):
+                    batch.write(page, dice.randbytes(8), at=dice.randrange(page.size - 7))
+
+    def read(self, seed: float) -> None:
+        """A thread that looks at moments of the past."""
+        dice = random.Random(seed)
+        views: deque[Any] = deque(maxlen=8)  # looked at again when more was committed
+        while not self.done.is_set():
+            seq = dice.randint(self.state.first_seq, self.state.seq)
+            if seq not in self.seen:
+                continue
+            try:
+                how = dice.randrange(4)
+                views.append(self.state.at(seq))
+                view = dice.choice(views) if how == 3 else views[-1]
+                seq = view.seq
+                if not self.same(how, view):
+                    self.wrong(f"seq {seq} is another than it was ({how})")
+            except mmsb.RetentionError:
+                if seq >= self.state.first_seq:
+                    self.wrong(f"seq {seq} is kept, and was said to be forgotten")
+            except Exception as error:  # whatever it is, the past cannot be read
+                self.wrong(f"{type(error).__name__} at seq {seq}: {error}")
+            self.run.tally.injected += 1
+
+    def same(self, how: int, view: Any) -> bool:
+        """Looks at one moment: whether it is as it was."""
+        seen = self.seen.get(view.seq)
+        if seen is None:
+            return True
+        digest, picture = seen
+        if how == 0:
+            return bool(view.digest() == digest)
+        if how == 1:
+            with closing(self.state.stepper(view.seq)) as stepper:
+                return bool(stepper.digest() == digest)
+        if how == 2 or not picture:
+            return picture_of(view) == picture
+        page = view.page(max(picture))  # of which the view knows more than of the others, by now
+        return (page.read(), page.epoch, page.name, dict(page.metadata)) == picture[page.page_id]
+
+
+def sessions(run: Run, case: str, path: Path, options: dict[str, Any], reads: int) -> None:
+    """Sessions over one store, or one State in memory each, until so many reads are done."""
+    dice, begun = run.dice("past", case), run.tally.injected
+    stored = "history" not in options
+    seen: dict[int, tuple[bytes, dict]] = {}
+    while run.tally.injected - begun < reads and not run.tally.broken:
+        run.progress(run.tally.injected, len(WAYS) * reads)
+        with mmsb.open(path if stored else None, **options) as state:
+            if not stored:
+                seen = {}
+            while len(state) < 4:
+                state.create_page(64)
+            seen.setdefault(state.seq, (state.digest(), picture_of(state)))
+            Session(run, case, state, seen).go(dice, COMMITS)
+            for seq in [seq for seq in seen if seq < state.first_seq]:
+                del seen[seq]
+
+
+def past(run: Run) -> None:
+    """Every way to keep a log."""
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)
+    try:
+        for case, options in WAYS.items():
+            if run.wants(case):
+                sessions(run, case, run.work / case, options, run.amount(*READS) // len(WAYS))
+    finally:
+        sys.setswitchinterval(interval)
