@@ -305,12 +305,12 @@ def while_kept(read: Callable[Concatenate[Any, P], T]) -> Callable[Concatenate[A
 
     @wraps(read)
     def again(owner: Any, *arguments: P.args, **options: P.kwargs) -> T:
+        begun: int | None = None
         while True:
-            first_seq = owner._log.first_seq
             try:
                 return read(owner, *arguments, **options)
             except RetentionError:
-                if owner._log.first_seq == first_seq:
+                if begun == (begun := owner._log.first_seq):
                     raise
 
     return again
