@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 HELLO_SECONDS = 5.0
 # Connections that have not said what they want.
 STRANGERS_MOST = 2 * CLIENTS_MAX
+# Of one round: whoever knocks on and on keeps nobody else waiting.
+ACCEPTED_MOST = 16
 WAKE_SECONDS = 1.0
 SEND_BUFFER_BYTES = 1 << 20
 PAUSE_SECONDS = 0.02
@@ -184,7 +186,7 @@ class Server:
         self.sharing.end()
         for peer in self.peers.values():
             peer.slot = None
-            peer.socket.close()
+            messages.end(peer.socket, drain=remove)
         self.peers.clear()
         self.listener.close(remove=remove)
         # Of a State that was dropped, the thread may wait just now: the epoll goes with it, when it next looks.
@@ -277,8 +279,8 @@ class Server:
             return True
 
     def accept(self, listener: socket.socket) -> None:
-        """Lets everybody in who knocks."""
-        while True:
+        """Lets in who knocks, so many of them at once."""
+        for _ in range(ACCEPTED_MOST):
             try:
                 connection, _ = listener.accept()
             except BlockingIOError:
@@ -323,8 +325,7 @@ class Server:
         except OSError:
             self.forget(peer.socket.fileno())
         finally:
-            for fd in fds:
-                os.close(fd)
+            messages.let_go(fds)
 
     def answer(self, peer: Peer, data: bytes, fds: list[int]) -> None:
         """The first message of a peer."""
@@ -422,7 +423,7 @@ class Server:
             if state is not None:
                 with state._exclusive():
                     self.sharing.remove(fd)
-        peer.socket.close()
+        messages.end(peer.socket)
 
     # ---- taking in
 
