@@ -260,7 +260,8 @@ class Server:
                     self.forget(fd)
                 done += 1
         self.forget_silent()
-        if not self.ending and self.commands is not None and self.commands.is_ready(spin=False):
+        commands = self.commands
+        if not self.ending and commands is not None and (commands.left or commands.is_ready(spin=False)):
             self.do_commands(0.0)
             done += 1
         return done
@@ -415,7 +416,7 @@ class Server:
         if peer.slot is not None and self.commands is not None:
             slot, peer.slot = peer.slot, None
             try:
-                self.commands.drop(slot)  # after what it had published
+                self.commands.leave(slot)  # what it had published is done yet
             except Exception as error:
                 self.failures.append(described(error))
         if peer.number is not None:
@@ -434,7 +435,8 @@ class Server:
         words_bytes, wants, ring_bytes = messages.HELLO_BODY.unpack(body)
         if words_bytes != WORDS_BYTES or wants or ring_bytes:
             raise messages.broken("a hello that asks for what there is not")
-        if sum(one.number is not None for one in self.peers.values()) >= self.clients_most:
+        leaving = 0 if self.commands is None else max(0, len(self.commands.leaving) - self.clients_most)
+        if sum(one.number is not None for one in self.peers.values()) + leaving >= self.clients_most:
             raise BusyError(
                 f"The owner serves {self.clients_most} clients, which is its most. Close one, or serve with more."
             )
