@@ -202,13 +202,18 @@ class View(Asking):
     def snapshot(self, pages: Iterable[int | str | ViewPage] | None = None) -> Snapshot:
         """Copies of pages (default: of all), all as after one commit. PageNotFoundError."""
         for _ in range(EPOCH_ATTEMPTS):
-            ids = self._reader.live()[1] if pages is None else sorted({self.page_id_of(page) for page in pages})
+            if pages is None:
+                listed, ids, end = self._reader.live()
+            else:
+                ids = sorted({self.page_id_of(page) for page in pages})
             try:
                 seq, contents, flags = self._reader.snapshot(ids)
             except PageNotFoundError:
                 if pages is not None:
                     raise
                 continue  # of all pages, one was deleted meanwhile
+            if pages is None and seq != listed and self._reader.live()[2] != end:
+                continue  # one was created meanwhile, and may have been there at `seq`
             stale = next((page_id for page_id, flag in flags.items() if flag & STALE), None)
             if stale is not None:
                 ViewPage(self, stale).check_fresh(flags[stale])

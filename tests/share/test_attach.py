@@ -545,3 +545,27 @@ def test_names_that_went_with_compacted_history_are_learnt_from_its_base(tmp_pat
             assert view.page("a").page_id == a.page_id and view.page("a").metadata == {"k": 1}
             assert view.page(1).name == "last" and view.page("last").page_id == 1
             assert "before" not in view and "after" not in view
+
+
+def test_a_snapshot_of_all_pages_has_those_that_were_created_while_they_were_listed(monkeypatch):
+    with mmsb.open(name="all") as state:
+        state.create_page(8, name="a")
+        state.serve()
+        with mmsb.attach("all") as view:
+            listed = view._reader.live
+
+            class Reader:
+                def __getattr__(self, name):
+                    return getattr(reader, name)
+
+                def live(self):
+                    found = listed()
+                    if len(state.pages()) < 3:
+                        state.create_page(8)
+                    return found
+
+            reader = view._reader
+            monkeypatch.setattr(view, "_reader", Reader())
+            found = view.snapshot()
+            monkeypatch.undo()
+            assert (found.seq, list(found)) == (3, [1, 2, 3])
