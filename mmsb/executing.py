@@ -140,6 +140,13 @@ class CommandServer(RingServer):
                 self._poller.unregister(slot.bell_fd)
                 super().drop(slot)
 
+    def leave(self, slot: RingSlot) -> None:
+        """Ends a client as drop() does, but what it has published is done in its turns, so that nobody waits for it."""
+        with self._inside:
+            if slot in self.slots:
+                super().leave(slot)
+                self._drop_broken()
+
     def poll(self) -> bool:
         """One turn for every client, without waiting. True when there may be more to do. Clients that broke the
         protocol of their ring are dropped, and on_broken(slot, reason) is told.
@@ -157,6 +164,8 @@ class CommandServer(RingServer):
             return more
 
     def _drop_broken(self) -> None:
+        while self.left:
+            self.drop(self.left[-1])
         while self.broken:
             slot = self.broken.pop()
             reason = slot.stats["broken"]

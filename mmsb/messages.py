@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import socket
+import stat
 import struct
 from array import array
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -17,6 +20,9 @@ HEADER = struct.Struct("<8sIIQQ")
 HELLO, WELCOME, REGIONS, NAMES, REFUSED, STATUS, RING = range(1, 8)
 MESSAGE_BYTES_MOST = 64 << 10
 DESCRIPTORS_MOST = 253
+# More than the kernel lets a sender queue of the smallest ones.
+QUEUED_MOST = 600
+LINGER_NOT = struct.pack("ii", 0, 0)
 
 HELLO_BODY = struct.Struct("<QQQ")
 WELCOME_BODY = struct.Struct("<QIIQ16s16sQQQII")
@@ -49,15 +55,38 @@ def send(connection: socket.socket, data: bytes, fds: Sequence[int] = ()) -> Non
     connection.sendmsg([data], beside, socket.MSG_NOSIGNAL)
 
 
-def receive(connection: socket.socket) -> tuple[bytes, list[int], bool]:
+def receive(connection: socket.socket, most: int = MESSAGE_BYTES_MOST) -> tuple[bytes, list[int], bool]:
     """One message: (its bytes, its descriptors, whether it was cut). No program that is started inherits these."""
     room = socket.CMSG_SPACE(DESCRIPTORS_MOST * array("i").itemsize)
-    data, beside, flags, _ = connection.recvmsg(MESSAGE_BYTES_MOST, room, socket.MSG_CMSG_CLOEXEC)
+    data, beside, flags, _ = connection.recvmsg(most, room, socket.MSG_CMSG_CLOEXEC)
     fds = array("i")
     for level, kind, payload in beside:
         if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
             fds.frombytes(payload[: len(payload) - len(payload) % fds.itemsize])
     return data, fds.tolist(), bool(flags & (socket.MSG_TRUNC | socket.MSG_CTRUNC))
+
+
+def let_go(fds: Sequence[int]) -> None:
+    """Closes descriptors that a stranger sent. One may be a socket that lingers, and closing that would wait."""
+    for fd in fds:
+        with suppress(OSError):
+            if stat.S_ISSOCK(os.fstat(fd).st_mode):
+                with socket.socket(fileno=os.dup(fd)) as given:
+                    given.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, LINGER_NOT)
+        os.close(fd)
+
+
+def end(connection: socket.socket, *, drain: bool = True) -> None:
+    """Ends a connection to a stranger. What it sent and nobody read is let go of first: else the kernel closes the
+    descriptors in it, see let_go(). Not to `drain` leaves it to others who have the connection.
+    """
+    with suppress(OSError):
+        if drain:
+            connection.setblocking(False)
+            connection.shutdown(socket.SHUT_RD)
+            for _ in range(QUEUED_MOST):
+                let_go(receive(connection, 1)[1])
+    connection.close()
 
 
 def header(kind: int, number: int = 0, grown: int = 0) -> bytes:

@@ -20,6 +20,7 @@ from mmsb.segments import read_head
 from mmsb.store import Identity, Store, decode_identity
 
 BLOCK_BYTES = 4096  # what is given up where a disk cannot be read
+MISSING_MOST = 100  # segment files in a row that are told one by one
 KEPT_SEGMENTS = 2  # whose bytes stay in memory
 SEGMENT_MOST = 1 << 27  # of a compressed segment whose header is gone: no more than this is made of it
 
@@ -159,9 +160,14 @@ class Remains:
         last = max([0, *self.segments, *(mark.segment for mark in self.marks if mark.durable_seq)])
         if self.origin is not None and self.origin.seq >= max((mark.durable_seq for mark in self.marks), default=0):
             last = max([0, *self.segments])  # a fork begins without a segment
-        for number in range(first, last + 1):
-            if number not in self.segments:
-                self.note(self.store.segment_path(number), "the file is missing")
+        for number in [*sorted(number for number in self.segments if number >= first), last + 1]:
+            # A number that stands alone at the end may be anything: what is said is bounded.
+            for missing in range(first, min(number, first + MISSING_MOST)):
+                self.note(self.store.segment_path(missing), "the file is missing")
+            if number - first > MISSING_MOST:
+                rest = first + MISSING_MOST
+                self.note(self.store.segment_path(rest), f"it and all others before segment {number} are missing")
+            first = number + 1
 
     def data(self, segment: Segment) -> bytes:
         """The bytes of a segment, as many as can be had; what the disk does not give is zero."""

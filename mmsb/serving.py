@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 HELLO_SECONDS = 5.0
 # Connections that have not said what they want.
 STRANGERS_MOST = 2 * CLIENTS_MAX
+# Of one round: whoever knocks on and on keeps nobody else waiting.
+ACCEPTED_MOST = 16
 WAKE_SECONDS = 1.0
 SEND_BUFFER_BYTES = 1 << 20
 PAUSE_SECONDS = 0.02
@@ -184,7 +186,7 @@ class Server:
         self.sharing.end()
         for peer in self.peers.values():
             peer.slot = None
-            peer.socket.close()
+            messages.end(peer.socket, drain=remove)
         self.peers.clear()
         self.listener.close(remove=remove)
         # Of a State that was dropped, the thread may wait just now: the epoll goes with it, when it next looks.
@@ -258,7 +260,8 @@ class Server:
                     self.forget(fd)
                 done += 1
         self.forget_silent()
-        if not self.ending and self.commands is not None and self.commands.is_ready(spin=False):
+        commands = self.commands
+        if not self.ending and commands is not None and (commands.left or commands.is_ready(spin=False)):
             self.do_commands(0.0)
             done += 1
         return done
@@ -277,8 +280,8 @@ class Server:
             return True
 
     def accept(self, listener: socket.socket) -> None:
-        """Lets everybody in who knocks."""
-        while True:
+        """Lets in who knocks, so many of them at once."""
+        for _ in range(ACCEPTED_MOST):
             try:
                 connection, _ = listener.accept()
             except BlockingIOError:
@@ -323,8 +326,7 @@ class Server:
         except OSError:
             self.forget(peer.socket.fileno())
         finally:
-            for fd in fds:
-                os.close(fd)
+            messages.let_go(fds)
 
     def answer(self, peer: Peer, data: bytes, fds: list[int]) -> None:
         """The first message of a peer."""
@@ -414,7 +416,7 @@ class Server:
         if peer.slot is not None and self.commands is not None:
             slot, peer.slot = peer.slot, None
             try:
-                self.commands.drop(slot)  # after what it had published
+                self.commands.leave(slot)  # what it had published is done yet
             except Exception as error:
                 self.failures.append(described(error))
         if peer.number is not None:
@@ -422,7 +424,7 @@ class Server:
             if state is not None:
                 with state._exclusive():
                     self.sharing.remove(fd)
-        peer.socket.close()
+        messages.end(peer.socket)
 
     # ---- taking in
 
@@ -433,7 +435,8 @@ class Server:
         words_bytes, wants, ring_bytes = messages.HELLO_BODY.unpack(body)
         if words_bytes != WORDS_BYTES or wants or ring_bytes:
             raise messages.broken("a hello that asks for what there is not")
-        if sum(one.number is not None for one in self.peers.values()) >= self.clients_most:
+        leaving = 0 if self.commands is None else max(0, len(self.commands.leaving) - self.clients_most)
+        if sum(one.number is not None for one in self.peers.values()) + leaving >= self.clients_most:
             raise BusyError(
                 f"The owner serves {self.clients_most} clients, which is its most. Close one, or serve with more."
             )

@@ -20,7 +20,7 @@ from mmsb.arguments import seconds_of
 from mmsb.asking import Asking
 from mmsb.bases import segments_between
 from mmsb.connection import Connection
-from mmsb.errors import MMSBError, OwnerGoneError, PageNotFoundError
+from mmsb.errors import MMSBError, OwnerGoneError, PageNotFoundError, RetentionError
 from mmsb.following import Follower
 from mmsb.index import Indexes
 from mmsb.pastpage import PastPage
@@ -202,13 +202,18 @@ class View(Asking):
     def snapshot(self, pages: Iterable[int | str | ViewPage] | None = None) -> Snapshot:
         """Copies of pages (default: of all), all as after one commit. PageNotFoundError."""
         for _ in range(EPOCH_ATTEMPTS):
-            ids = self._reader.live()[1] if pages is None else sorted({self.page_id_of(page) for page in pages})
+            if pages is None:
+                listed, ids, end = self._reader.live()
+            else:
+                ids = sorted({self.page_id_of(page) for page in pages})
             try:
                 seq, contents, flags = self._reader.snapshot(ids)
             except PageNotFoundError:
                 if pages is not None:
                     raise
                 continue  # of all pages, one was deleted meanwhile
+            if pages is None and seq != listed and self._reader.live()[2] != end:
+                continue  # one was created meanwhile, and may have been there at `seq`
             stale = next((page_id for page_id, flag in flags.items() if flag & STALE), None)
             if stale is not None:
                 ViewPage(self, stale).check_fresh(flags[stale])
@@ -232,18 +237,35 @@ class View(Asking):
         if reader.described_seq <= self._names_seq and not reader.gone:
             return
         with self._lock:
-            until = self.seq
-            self._keep_up()  # that commit may be in a segment of which the message waits
-            for segment in segments_between(self._log, self._names_seq, until):
-                found = self._indexes.of(segment, until)
-                index, data = found.index, found.data
-                first, last = max(self._names_seq, segment.base_seq) + 1, min(until, index.seq)
-                at = index.next_commit(data, first, last, None, DESCRIBING) if first <= last else None
-                while at is not None:
-                    for change in index.frame(data, at, found.sources, self).changes():
-                        self._learn(change)
-                    at = index.next_commit(data, at + 1, last, None, DESCRIBING) if at < last else None
-                self._names_seq = max(self._names_seq, last)
+            log = self._log
+            while True:
+                until = self.seq
+                base = log.base
+                if base is not None and self._names_seq < base.seq <= until:
+                    # The owner compacted what lies between: all that was said there is in the base.
+                    self._names, self._notes = dict(base.names), dict(base.metadata)
+                    self._ids = {name: page_id for page_id, name in self._names.items()}
+                    self._names_seq = base.seq
+                try:
+                    self._learn_until(until)
+                    return
+                except RetentionError:
+                    if log.base is base:
+                        raise
+
+    def _learn_until(self, until: int) -> None:
+        """Follows the log from the names that are known to those of commit `until`."""
+        self._keep_up()  # that commit may be in a segment of which the message waits
+        for segment in segments_between(self._log, self._names_seq, until):
+            found = self._indexes.of(segment, until)
+            index, data = found.index, found.data
+            first, last = max(self._names_seq, segment.base_seq) + 1, min(until, index.seq)
+            at = index.next_commit(data, first, last, None, DESCRIBING) if first <= last else None
+            while at is not None:
+                for change in index.frame(data, at, found.sources, self).changes():
+                    self._learn(change)
+                at = index.next_commit(data, at + 1, last, None, DESCRIBING) if at < last else None
+            self._names_seq = max(self._names_seq, last)
 
     def _learn(self, change: Any) -> None:
         page_id, kind = change.page_id, change.kind

@@ -354,6 +354,8 @@ cdef class Batch:
             raise errors.MergePageError(
                 f"{len(content)} of {size} bytes are no whole lanes of {semiring.name} over {semiring.dtype}. "
                 f"Use multiples of {lane_bytes}.", page_id=None, size=size, reason="the size is no whole lanes")
+        if 0 < self.state.core.arena.max_bytes < size:  # seen now, for its bytes are made before any of them is kept
+            self.state.fail(MMSB_ARENA_FULL, 0, 0, 0)
         return content + semiring.row.zero.bytes[:lane_bytes] * ((size - len(content)) // lane_bytes)
 
     def create_pages(self, count, size):

@@ -406,7 +406,7 @@ cdef class Reader:
             mmsb_alloc_libc.release(mmsb_alloc_libc.context, reads)
 
     def live(self):
-        """(seq, ids of the pages there are, ascending)."""
+        """(seq, ids of the pages there are, ascending, the id that the next page gets)."""
         cdef mmsb_moment moment
         cdef uint64_t room = 1024
         cdef uint64_t end = 0
@@ -424,7 +424,7 @@ cdef class Reader:
             self.gate &= ~BUSY
             self.leave()
             if status == MMSB_OK:
-                return moment.seq, [i for i in range(1, end) if view[i]]
+                return moment.seq, [i for i in range(1, end) if view[i]], end
             if status == MMSB_BAD_SIZE:
                 room = end + end // 4 + 1024
             elif status == MMSB_GROWN or status == MMSB_BEHIND:

@@ -85,6 +85,7 @@ cdef class RingSlot:
     cdef mmsb_client client
     cdef int flag
     cdef int bell
+    cdef uint64_t left  # bytes of what a client that is gone had published and that is not done
 
     def __cinit__(self):
         self.bell = -1
@@ -150,6 +151,8 @@ cdef class RingServer:
     cdef readonly Core state
     cdef readonly list slots
     cdef readonly list broken   # slots of clients that broke the protocol, for the caller to drop
+    cdef readonly list leaving  # slots of clients that are gone and have something left to be done
+    cdef readonly list left     # such slots with nothing left, for the caller to drop
     cdef mmsb_memory flag
     cdef mmsb_client **clients  # of slots, in the same order
     cdef uint64_t next          # whose turn is first
@@ -159,6 +162,8 @@ cdef class RingServer:
         self.state = state
         self.slots = []
         self.broken = []
+        self.leaving = []
+        self.left = []
         mmsb_patience_init(&self.patience)
         cdef int status = mmsb_memory_create(&self.flag, 4096, False)
         if status != MMSB_OK:
@@ -199,12 +204,42 @@ cdef class RingServer:
         if slot not in self.slots:
             return
         try:
-            slot.client.gone = True
+            if not slot.client.gone:
+                RingServer.leave(self, slot)
             self.serve(slot, <uint64_t>-1, slot.client.commands.capacity)
         finally:
             self.slots.remove(slot)
+            for one in (self.leaving, self.left):
+                if slot in one:
+                    one.remove(slot)
             self.renumber()
             slot.release()
+
+    def leave(self, RingSlot slot not None):
+        """The client of a slot is gone. What it has published is done in its turns, as if it were there; then the slot
+        is in `left`.
+        """
+        slot.client.gone = True
+        slot.left = min(mmsb_ring_pending(&slot.client.commands), slot.client.commands.capacity)
+        self.leaving.append(slot)
+        self.look_for_end(slot, MMSB_SERVED_TURN)
+
+    cdef int look_for_end(self, RingSlot slot, int status) except -1:
+        """After a turn of a client that is gone. More than was published by then is nobody's command."""
+        if slot not in self.leaving or slot.client.taken and slot.client.broken == NULL:
+            return 0
+        if status != MMSB_SERVED_TURN or slot.left == 0 or slot.client.broken != NULL:
+            self.leaving.remove(slot)
+            self.left.append(slot)
+        return 0
+
+    cdef int look_for_ends(self) except -1:
+        """What a client that is gone had published may be taken back, by another that has its ring."""
+        cdef RingSlot slot
+        for slot in list(self.leaving):
+            if not mmsb_client_is_ready(&slot.client):
+                self.look_for_end(slot, MMSB_SERVED_ALL)
+        return 0
 
     # ---- serving
 
@@ -239,6 +274,8 @@ cdef class RingServer:
         cdef mmsb_turn turn
         cdef int status = MMSB_SERVED_COMMAND
         turn.records = records
+        if slot.client.gone:
+            count = min(count, slot.left)
         turn.bytes = count
         if slot.client.broken != NULL:
             return False
@@ -246,6 +283,9 @@ cdef class RingServer:
             status = self.run(slot, &turn)
             if status == MMSB_SERVED_COMMAND:
                 self.do_command(slot)
+        if slot.client.gone:
+            slot.left -= count - turn.bytes
+            self.look_for_end(slot, status)
         if status == MMSB_NO_MEMORY:
             raise MemoryError()
         if status == MMSB_RING_BROKEN:
@@ -308,13 +348,13 @@ cdef class RingServer:
         return more
 
     def serve_while_busy(self, double seconds):
-        """Serves all clients until none of them sends anything for some microseconds, one broke the protocol, or the
+        """Serves all clients until none of them sends anything for some microseconds, one is to be dropped, or the
         time is up. True when there may be more to do now.
         """
         cdef uint64_t end = mmsb_clock_monotonic() + <uint64_t>(seconds * 1e9)
         while self.is_ready():
             self.serve_all()
-            if self.broken or mmsb_clock_monotonic() >= end:
+            if self.broken or self.left or mmsb_clock_monotonic() >= end:
                 return True
         return False
 
@@ -334,7 +374,8 @@ cdef class RingServer:
     def fall_asleep(self):
         """Asks clients to ring their bells. False when there is something to do already; then nothing is asked."""
         mmsb_ring_fall_asleep(self.sleeping())
-        if self.is_ready(spin=False):
+        self.look_for_ends()
+        if self.left or self.is_ready(spin=False):
             mmsb_ring_stay_awake(self.sleeping())
             return False
         return True

@@ -524,3 +524,48 @@ def test_offsets_that_are_no_numbers(served, view):
     for at in ("1", 1.0, None):
         with pytest.raises(TypeError):
             view.page("a").write(b"x", at=at)
+
+
+@pytest.mark.parametrize("knows", [False, True])
+def test_names_that_went_with_compacted_history_are_learnt_from_its_base(tmp_path, knows):
+    with mmsb.open(tmp_path / "s", segment_bytes=4096, checkpoint_bytes=None) as state:
+        state.create_page(8, name="before")
+        state.serve()
+        with mmsb.attach(str(tmp_path / "s")) as view:
+            if knows:
+                assert view.page("before").page_id == 1 and view.at(1).seq == 1
+            a = state.create_page(2000, name="a", metadata={"k": 1})
+            state.page("before").rename("after")
+            for n in range(20):
+                a.write(bytes([n + 1]) * 2000)
+            state.compact(before=state.seq)
+            for n in range(20):
+                a.write(bytes([n + 50]) * 2000)
+            state.page("after").rename("last")
+            assert view.page("a").page_id == a.page_id and view.page("a").metadata == {"k": 1}
+            assert view.page(1).name == "last" and view.page("last").page_id == 1
+            assert "before" not in view and "after" not in view
+
+
+def test_a_snapshot_of_all_pages_has_those_that_were_created_while_they_were_listed(monkeypatch):
+    with mmsb.open(name="all") as state:
+        state.create_page(8, name="a")
+        state.serve()
+        with mmsb.attach("all") as view:
+            listed = view._reader.live
+
+            class Reader:
+                def __getattr__(self, name):
+                    return getattr(reader, name)
+
+                def live(self):
+                    found = listed()
+                    if len(state.pages()) < 3:
+                        state.create_page(8)
+                    return found
+
+            reader = view._reader
+            monkeypatch.setattr(view, "_reader", Reader())
+            found = view.snapshot()
+            monkeypatch.undo()
+            assert (found.seq, list(found)) == (3, [1, 2, 3])

@@ -1,10 +1,12 @@
 """What one side says is not so: the other refuses it, and is none the worse."""
 
+import contextlib
 import gc
 import os
 import random
 import socket
 import struct
+import time
 
 import pytest
 
@@ -102,6 +104,50 @@ def test_those_who_say_nothing_are_forgotten(monkeypatch):
             one.close()
         monkeypatch.setattr(serving, "HELLO_SECONDS", patience)
         mmsb.attach("served").close()
+
+
+def lingering(seconds):
+    """A connection whose last holder waits for so long when it closes it, and the two others that it needs."""
+    door = socket.socket()
+    door.bind(("127.0.0.1", 0))
+    door.listen(1)
+    made = socket.create_connection(door.getsockname())
+    other, _ = door.accept()
+    made.setblocking(False)
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            made.send(bytes(65536))
+    made.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, seconds))
+    return made, (other, door)
+
+
+@pytest.mark.parametrize("read", [True, False])
+def test_a_descriptor_that_is_slow_to_close_does_not_stop_the_owner(read):
+    with mmsb.open(name="served") as state:
+        state.serve(thread=False)
+        connection = rendezvous.connect(rendezvous.key_of_name("served"), "served")
+        made, others = lingering(15)
+        if not read:
+            connection.send(b"no message")  # for which the connection is ended, with what comes next in it
+        messages.send(connection, messages.header(messages.HELLO), [made.fileno()])
+        made.close()
+        begin = time.monotonic()
+        while not state._server.refused:
+            state.poll()
+        assert time.monotonic() - begin < 5
+        for one in (connection, *others):
+            one.close()
+
+
+def test_a_round_takes_in_a_bounded_number_of_those_who_knock():
+    with mmsb.open(name="served") as state:
+        state.serve(thread=False)
+        knocking = [rendezvous.connect(rendezvous.key_of_name("served"), "served") for _ in range(40)]
+        state._server.work()
+        assert 0 < len(state._server.peers) < 40
+        until(lambda: state.poll() >= 0 and len(state._server.peers) == 40)
+        for one in knocking:
+            one.close()
 
 
 class Liar:

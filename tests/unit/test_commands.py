@@ -458,3 +458,20 @@ def test_what_is_no_ring_is_no_client(tmp_path):
             Client(file.fileno(), file.fileno(), file.fileno())
     with mmsb.open() as state, pytest.raises(ValueError, match="powers of two"):
         CommandServer(state).add(command_bytes=5000)
+
+
+def test_what_a_client_leaves_behind_keeps_nobody_waiting(state):
+    pair = Pair(state)  # whose thread is not started
+    server, slot, submit = pair.server, pair.slot, pair.client.submit
+    for _ in range(3000):
+        submit.rename("a", "a")
+    submit.write("a", b"last")
+    server.leave(slot)
+    assert server.leaving == [slot] and state.seq == 1  # nothing of it is done yet,
+    assert server.poll() and server.leaving == [slot]  # then one turn of it,
+    while server.poll():
+        pass
+    assert server.slots == server.leaving == server.left == []
+    assert state.page("a")[0:4] == b"last"  # and at last everything
+    pair.client.close()
+    server.close()

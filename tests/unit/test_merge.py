@@ -1,6 +1,7 @@
 """Merge pages: every way to write is page ⊕ operand, and what they are survives whatever pages survive."""
 
 import math
+import resource
 
 import numpy as np
 import pytest
@@ -272,3 +273,18 @@ def test_pages_of_many_semirings(state):
 def test_a_kind_of_page_that_there_is_not(state):
     with pytest.raises(mmsb.PageSizeError):
         state._load_page(99, 8, 0, 2)
+
+
+def test_a_merge_page_larger_than_max_bytes_is_refused_before_its_bytes_are_made():
+    with mmsb.open(max_bytes=1 << 20) as state:
+        page = state.create_page(64, merge="max-plus", dtype="i8")
+        for call in (
+            lambda: page.resize(1 << 30),
+            lambda: state.create_page(1 << 30, merge="max-plus", dtype="i8"),
+        ):
+            begin = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+            with pytest.raises(mmsb.ArenaFullError) as caught:
+                call()
+            assert caught.value.facts["max_bytes"] == 1 << 20
+            assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - begin < 1 << 16
+        assert (state.seq, page.size) == (1, 64)

@@ -456,3 +456,12 @@ def test_hostile_numbers(tmp_path):
         for out in tmp_path.glob("out*"):
             shutil.rmtree(out)
         path.write_bytes(whole)
+
+
+def test_a_number_far_from_the_others_is_no_list_of_all_between(tmp_path):
+    digests = make(tmp_path / "s")
+    shutil.copyfile(segment(tmp_path / "s", 2), segment(tmp_path / "s", 99_999_999))
+    report = mmsb.salvage(tmp_path / "s", tmp_path / "out")
+    assert report.saved[-1].digest == digests[report.saved[-1].seq] and report.saved[-1].seq == 111
+    assert len(report.damage) < 200
+    assert any("all others before segment 99999999" in damage.reason for damage in report.damage)
