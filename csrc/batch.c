@@ -41,18 +41,20 @@ int mmsb_batch_add_writes(mmsb_batch *batch, const uint64_t *ids, const uint64_t
     if (!mmsb_buffer_reserve(&batch->ops, batch->alloc, batch->ops.size + count * sizeof(mmsb_op)) ||
         !mmsb_buffer_reserve(&batch->data, batch->alloc, batch->data.size + payload_bytes))
         return MMSB_NO_MEMORY;
-    uint64_t at = batch->data.size;
-    append(&batch->data, payload, payload_bytes);
+    uint64_t at = batch->data.size, end = at + payload_bytes;
     mmsb_op *op = mmsb_batch_op(batch, mmsb_batch_count(batch));
     for (uint64_t i = 0; i < count; i++, op++) {
+        uint64_t length = __atomic_load_n(&lengths[i], __ATOMIC_RELAXED); /* others may change it meanwhile */
+        if (length > end - at) return MMSB_BAD_SIZE;
         *op = (mmsb_op){.kind = MMSB_OP_WRITE,
                         .page_id = ids[i],
                         .offset = offsets[i],
                         .data_at = at,
-                        .data_bytes = lengths[i],
+                        .data_bytes = length,
                         .if_epoch = MMSB_ANY_EPOCH};
-        at += lengths[i];
+        at += length;
     }
+    append(&batch->data, payload, payload_bytes);
     batch->ops.size += count * sizeof(mmsb_op);
     return MMSB_OK;
 }
@@ -94,6 +96,8 @@ int mmsb_batch_merge(const mmsb_batch *batch, uint64_t page_id, uint64_t first_o
         if (op->kind == MMSB_OP_WRITE && op->assigns) {
             overlay(page, 0, page_bytes, data, op->offset, op->data_bytes);
         } else if (op->kind == MMSB_OP_WRITE) {
+            /* The page may have become shorter since this was staged. */
+            if (op->offset > page_bytes || op->data_bytes > page_bytes - op->offset) return MMSB_OUT_OF_BOUNDS;
             status = mmsb_merge_write(semiring, page + op->offset, op->offset, data, op->data_bytes);
         } else if (op->kind == MMSB_OP_DELTA) {
             mmsb_delta_view view;

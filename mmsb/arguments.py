@@ -25,6 +25,16 @@ def page_size(size: Any) -> int:
     return number
 
 
+def bytes_of(data: Any) -> int:
+    """How many bytes bytes-like data have; `len` counts the items of an array. TypeError."""
+    try:
+        return memoryview(data).nbytes
+    except TypeError:
+        raise TypeError(f"data must be bytes-like, not {type(data).__name__}") from None
+    except ValueError:  # numpy has types that buffers have no word for
+        return int(data.nbytes)
+
+
 def encode_name(name: Any) -> bytes:
     """A name or label as UTF-8. ValueError, TypeError."""
     if not isinstance(name, str):

@@ -14,7 +14,7 @@ from mmsb._core.delta import Delta
 from mmsb._core.files import Files
 from mmsb._core.page import Page
 from mmsb._core.state import Core
-from mmsb.arguments import STATE_NAME_BYTES_MOST
+from mmsb.arguments import STATE_NAME_BYTES_MOST, bytes_of
 from mmsb.edit import Edit
 from mmsb.errors import (
     ConflictError,
@@ -209,9 +209,10 @@ class State(Propagation):
             content = new(old) if callable(new) else new
             if content is None:
                 return None
-            if len(content) != len(old):
+            given = bytes_of(content)
+            if given != len(old):
                 raise InvalidDeltaError(
-                    f"Page {page.page_id} has {len(old)} bytes and the new content {len(content)}. "
+                    f"Page {page.page_id} has {len(old)} bytes and the new content {given}. "
                     "Give the whole page, or use page.write(data, at=).",
                     page_id=page.page_id,
                 )

@@ -56,6 +56,7 @@ cdef class Batch:
     cdef list edges           # that the graph has taken for a commit that has not succeeded yet
     cdef list rebases         # (index, page, epoch) of operations that may be rebased
     cdef uint64_t first_id, end_id
+    cdef bint held            # it is committed or read, and a semiring in Python or another thread may run meanwhile
     cdef public bint _skip_unchanged
 
     def __cinit__(self, *args, **kwargs):
@@ -98,9 +99,16 @@ cdef class Batch:
 
     # ---- gathering
 
-    cdef int add(self, mmsb_op *op, bytes name, bytes blob, const uint8_t *data) except -1:
+    cdef int check_free(self) except -1:
+        """ValueError when nothing can be added any more, or now."""
         if not self.open:
             raise ValueError("the batch is over; begin another one")
+        if self.held:
+            raise ValueError("a semiring cannot change the batch that it is called for; do it afterwards")
+        return 0
+
+    cdef int add(self, mmsb_op *op, bytes name, bytes blob, const uint8_t *data) except -1:
+        self.check_free()
         cdef const uint8_t *name_at = NULL if name is None else <const uint8_t *>PyBytes_AS_STRING(name)
         cdef const uint8_t *blob_at = NULL if blob is None else <const uint8_t *>PyBytes_AS_STRING(blob)
         if mmsb_batch_add(&self.batch, op, name_at, blob_at, data) != MMSB_OK:
@@ -244,8 +252,7 @@ cdef class Batch:
         cdef const uint8_t[::1] data = as_bytes_like(payload)
         cdef uint64_t i = 0
         cdef Core state = self.state
-        if not self.open:
-            raise ValueError("the batch is over; begin another one")
+        self.check_free()
         if count == 0:
             if data.shape[0]:
                 raise errors.InvalidDeltaError("There is a payload and no write. Give ids.")
@@ -546,12 +553,19 @@ cdef class Batch:
 
     cdef bytes read_merged(self, uint64_t page_id, Semiring semiring):
         """A merge page as this batch leaves it."""
-        size, first_op, before = self.staged_entry(page_id) or (self.size_of(page_id), 0, None)
+        size, first_op, before = self.staged_entry(page_id) or (0, 0, None)
         content = bytearray(before if before is not None else Page.make(self.state, page_id).read())
-        content.extend(bytes(size - len(content)))
+        if len(content) < size:
+            content.extend(bytes(size - len(content)))
         cdef uint8_t[::1] view = content
-        cdef uint8_t[::1] spare = bytearray(size)
-        cdef int status = mmsb_batch_merge(&self.batch, page_id, first_op, semiring.row, &view[0], size, &spare[0])
+        cdef uint8_t[::1] spare = bytearray(len(content))
+        cdef bint held = self.held
+        cdef int status
+        self.held = True
+        try:
+            status = mmsb_batch_merge(&self.batch, page_id, first_op, semiring.row, &view[0], view.shape[0], &spare[0])
+        finally:
+            self.held = held
         if status != MMSB_OK:
             self.state.fail(status, page_id, 0, 0)
         return bytes(content)
@@ -560,6 +574,8 @@ cdef class Batch:
 
     def discard(self):
         """Forgets everything; nothing was changed."""
+        if self.held:
+            raise ValueError("the batch is being committed or read; it cannot be discarded meanwhile")
         self.open = False
         # Ids that nobody has seen committed are given back where no other batch took some after them.
         if self.end_id and self.state.ids_end == self.end_id:
@@ -578,9 +594,9 @@ cdef class Batch:
         cdef mmsb_commit_info info
         cdef uint64_t failed = 0
         cdef int status
-        if not self.open:
-            raise ValueError("the batch is over; begin another one")
+        self.check_free()
         self.open = False
+        self.held = True
         try:
             state.prepare_info(&info, self.source, self.label, self.intent)
             info.skip_unchanged = self._skip_unchanged
@@ -599,8 +615,10 @@ cdef class Batch:
             if status < 0:
                 state.fail(status, mmsb_batch_op(&self.batch, failed).page_id, 0, 0)
         except BaseException:
+            self.held = False
             self.discard()
             raise
+        self.held = False
         mmsb_batch_release(&self.batch)
         if status > 0:
             if state.core.touched.size == 0 and self.edged:
@@ -619,10 +637,14 @@ cdef class Batch:
         cdef bint short = (not info.sync and mmsb_batch_count(&self.batch) <= SHORT_OPS
                            and self.batch.data.size <= SHORT_BYTES and not state.merges_call
                            and not (self.effects and state.engine is not None))
-        if not short:
+        # Checking effects may call Python, which lets other threads run.
+        cdef bint alone = not short or len(self.effects) != 0
+        if alone:
             state.leave(token)
             state.begin_exclusive()
         try:
+            if alone:
+                state.enter(CLOSED | FORKED | UNWRITABLE)  # once more: who waited may have come after close()
             if self.effects:
                 self.check_effects()
             while True:
@@ -649,10 +671,10 @@ cdef class Batch:
             if self.edges is not None and self.seq is None:
                 state._remove_edges(state._need_engine().graph, self.edges)
             self.edges = None
-            if short:
-                state.leave(token)
-            else:
+            if alone:
                 state.end_exclusive()
+            else:
+                state.leave(token)
 
     cdef int check_effects(self) except -1:
         """Names may have been taken, and pages linked, since they were staged."""

@@ -8,6 +8,10 @@ from cpython.long cimport PyLong_AsLongLongAndOverflow, PyLong_CheckExact
 from cpython.ref cimport PyObject
 from libc.string cimport memcpy
 
+cdef extern from "Python.h":
+    int PySlice_Unpack(object slice, Py_ssize_t *start, Py_ssize_t *stop, Py_ssize_t *step) except -1
+    Py_ssize_t PySlice_AdjustIndices(Py_ssize_t length, Py_ssize_t *start, Py_ssize_t *stop, Py_ssize_t step)
+
 from mmsb._core.c_mmsb cimport *
 from mmsb._core.semiring cimport Semiring
 from mmsb._core.state cimport BUSY, CLOSED, FORKED
@@ -203,12 +207,17 @@ cdef class Page:
         """page[i:j] copies bytes (bytes); page[i] is one byte (int). Slices clip as those of bytes do."""
         cdef Core state = self.state
         cdef mmsb_page_header *header
-        cdef Py_ssize_t start, stop, step, index
+        cdef Py_ssize_t start = 0, stop = 0, step = 1, index = 0, count
+        cdef bint single = not isinstance(key, slice)
+        # Asking `key` for its numbers may call what changes the page.
+        if single:
+            index = key
+        else:
+            PySlice_Unpack(key, &start, &stop, &step)
         cdef int token = state.enter(CLOSED | FORKED)
         try:
-            header = state.header_to_read(self.page_id)
-            if not isinstance(key, slice):
-                index = key
+            header = state.header_to_read(self.page_id, &token)
+            if single:
                 if index < 0:
                     index += <Py_ssize_t>header.size
                 if index < 0 or <uint64_t>index >= header.size:
@@ -216,15 +225,15 @@ cdef class Page:
                         f"Byte {key} lies outside page {self.page_id} of {header.size} bytes. Use 0 to size - 1.",
                         page_id=self.page_id, at=key, length=1, size=header.size)
                 return mmsb_arena_bytes(&state.core.arena, header.handle)[index]
-            start, stop, step = key.indices(header.size)
-            if step != 1:
+            count = PySlice_AdjustIndices(<Py_ssize_t>header.size, &start, &stop, step)
+            if step == 1:
                 return PyBytes_FromStringAndSize(
-                    <const char *>mmsb_arena_bytes(&state.core.arena, header.handle), header.size)[key]
-            return PyBytes_FromStringAndSize(
-                <const char *>mmsb_arena_bytes(&state.core.arena, header.handle) + start,
-                stop - start if stop > start else 0)
+                    <const char *>mmsb_arena_bytes(&state.core.arena, header.handle) + start, count)
+            whole = PyBytes_FromStringAndSize(
+                <const char *>mmsb_arena_bytes(&state.core.arena, header.handle), <Py_ssize_t>header.size)
         finally:
             state.leave(token)
+        return whole[key]
 
     def read(self, at=0, length=None):
         """Copies `length` bytes from `at` on (bytes; default: to the end). PageRangeError outside the page."""
@@ -234,7 +243,7 @@ cdef class Page:
         cdef uint64_t count = 0 if length is None else offset_of(length, self.page_id)
         cdef int token = state.enter(CLOSED | FORKED)
         try:
-            header = state.header_to_read(self.page_id)
+            header = state.header_to_read(self.page_id, &token)
             if length is None and offset <= header.size:
                 count = header.size - offset
             if offset > header.size or count > header.size - offset:
@@ -266,7 +275,7 @@ cdef class Page:
         try:
             token = state.enter(CLOSED | FORKED)
             try:
-                header = state.header_to_read(self.page_id)
+                header = state.header_to_read(self.page_id, &token)
                 if offset > header.size or <uint64_t>target.len > header.size - offset:
                     state.fail(MMSB_OUT_OF_BOUNDS, self.page_id, offset, target.len)
                 memcpy(target.buf, mmsb_arena_bytes(&state.core.arena, header.handle) + offset, target.len)
@@ -284,8 +293,11 @@ cdef class Page:
         """
         import numpy
 
-        self.state.leave(self.state.enter(CLOSED | FORKED))
-        self.state.header_to_read(self.page_id)
+        cdef int token = self.state.enter(CLOSED | FORKED)
+        try:
+            self.state.header_to_read(self.page_id, &token)
+        finally:
+            self.state.leave(token)
         array = numpy.frombuffer(self.state._slot(self.page_id), dtype)
         return array if shape is None else array.reshape(shape)
 

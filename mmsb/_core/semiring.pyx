@@ -429,6 +429,7 @@ cdef class Semiring:
         cdef Lanes wanted = None
         cdef mmsb_csr csr = matrix.csr
         cdef const uint8_t *listed = NULL
+        cdef bytes numbers
         cdef uint64_t count = csr.rows, wrong = 0
         to.as_many(csr.rows, "dst")
         source.as_many(csr.columns, "x")
@@ -439,7 +440,8 @@ cdef class Semiring:
         if rows is not None:
             wanted = Lanes.__new__(Lanes, rows, "rows", 4, ROW_NUMBERS)
             to.apart_from(wanted, "rows")
-            listed = wanted.at
+            numbers = wanted.at[:wanted.count * 4]  # what was checked holds, whoever changes `rows` meanwhile
+            listed = <const uint8_t *>PyBytes_AS_STRING(numbers)
             count = wanted.count
             if not mmsb_csr_rows_check(&csr, listed, count, &wrong):
                 raise errors.SemiringError(f"rows[{wrong}] is not one of the matrix's {csr.rows} rows.",

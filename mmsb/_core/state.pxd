@@ -26,6 +26,7 @@ cdef class Core:
     cdef bint alive          # core was initialised
     cdef bint sync_commits   # every commit is synced
     cdef bint reads_stale    # stale pages may be read
+    cdef bint rolling        # the next segment is being made
     cdef int tells           # who is told of commits: WAKE, LISTENING
     cdef object last_source
     cdef uint32_t last_source_index
@@ -57,7 +58,7 @@ cdef class Core:
     cdef void shut(self)
     cdef void end_exclusive(self)
     cdef mmsb_page_header *header(self, uint64_t page_id) except NULL
-    cdef mmsb_page_header *header_to_read(self, uint64_t page_id) except NULL
+    cdef mmsb_page_header *header_to_read(self, uint64_t page_id, int *token) except NULL
     cdef int set_source(self, mmsb_commit_info *info, object source) except -1
     cdef int prepare_info(self, mmsb_commit_info *info, object source, bytes label, bytes intent) except -1
     cdef Delta write(self, uint64_t page_id, uint64_t offset, const uint8_t *data, uint64_t length,

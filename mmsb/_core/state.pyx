@@ -17,6 +17,7 @@ from cpython.pythread cimport (
     WAIT_LOCK,
 )
 from cpython.ref cimport PyObject
+from libc.errno cimport EAGAIN
 from libc.string cimport memset
 
 from mmsb._core.c_mmsb cimport *
@@ -133,13 +134,11 @@ cdef class Core:
     cdef int enter_slowly(self, int refused) except -1:
         cdef int token = 0
         if self.gate & BUSY and self.owner != PyThread_get_thread_ident():
-            if not PyThread_acquire_lock(self.mutex, 0):
-                with nogil:
-                    PyThread_acquire_lock(self.mutex, WAIT_LOCK)
+            self.begin_exclusive()  # what this thread calls meanwhile, a policy or a signal handler, may come in again
             token = 1
         if self.gate & refused:
             if token:
-                PyThread_release_lock(self.mutex)
+                self.end_exclusive()
             if self.gate & FORKED:
                 raise errors.ForkedStateError(
                     "This State was opened before fork() and belongs to the parent process. "
@@ -154,7 +153,7 @@ cdef class Core:
 
     cdef inline void leave(self, int token):
         if token:
-            PyThread_release_lock(self.mutex)
+            self.end_exclusive()
 
     cdef int begin_exclusive(self) except -1:
         """Keeps every other thread out, also while this one releases the GIL. May be nested."""
@@ -235,11 +234,14 @@ cdef class Core:
             self.fail(MMSB_PAGE_NOT_FOUND, page_id, 0, 0)
         return header
 
-    cdef mmsb_page_header *header_to_read(self, uint64_t page_id) except NULL:
-        """The header of a page whose bytes are asked for. StalePageError when they are not up to date."""
+    cdef mmsb_page_header *header_to_read(self, uint64_t page_id, int *token) except NULL:
+        """The header of a page whose bytes are asked for. StalePageError when they are not up to date. `token`: of
+        enter()."""
         cdef mmsb_page_header *header = self.header(page_id)
         if header.flags & (MMSB_PAGE_STALE | MMSB_PAGE_FAILED) and not self.reads_stale:
             self._read_stale(page_id)
+            if token[0] == 0:  # that let other threads run, and one may be inside
+                token[0] = self.enter(CLOSED | FORKED)
             header = self.header(page_id)
         return header
 
@@ -408,8 +410,14 @@ cdef class Core:
         return 0
 
     cdef int begin_commit(self) except -1:
-        """Before a commit that takes long or calls Python, in which nobody else comes in and nothing is changed."""
+        """Before a commit that takes long or calls Python, in which nobody else comes in and nothing is changed. Raises
+        as enter() does: who waits here may come in after close()."""
         self.begin_exclusive()
+        if self.gate & (CLOSED | FORKED | UNWRITABLE):
+            try:
+                self.enter_slowly(CLOSED | FORKED | UNWRITABLE)
+            finally:
+                self.end_exclusive()
         self.gate |= WAVE
         return 0
 
@@ -501,10 +509,19 @@ cdef class Core:
     def _make_room(self):
         """After a frame did not fit the active segment: gets a new one from _roll()."""
         self.begin_exclusive()
+        cdef bint rolls = False
         try:
             if self.core.active.capacity - self.core.active.tail < self.core.frame_needs:
+                if self.rolling:
+                    raise errors.StoreFullError(
+                        "The next segment of the log is being made, and a signal handler or finalizer that came in "
+                        "between cannot commit. Do it when that has returned; nothing was changed.",
+                        path=self.path, needed_bytes=self.core.frame_needs, errno=EAGAIN)
+                self.rolling = rolls = True
                 self._roll(self.core.frame_needs)
         finally:
+            if rolls:
+                self.rolling = False
             self.end_exclusive()
 
     # ---- the log, for the store

@@ -172,3 +172,98 @@ assert not findings, findings
 def test_bytes_that_another_process_changes_while_they_are_written(disable):
     ran = subprocess.run([sys.executable, "-c", MOVING, disable], capture_output=True, text=True, timeout=60)
     assert (ran.returncode, ran.stderr) == (0, "")
+
+
+class Asked:
+    """A number that does something when it is asked for."""
+
+    def __init__(self, number, does):
+        self.number, self.does = number, does
+
+    def __index__(self):
+        self.does()
+        return self.number
+
+
+def test_a_bound_that_changes_the_page_when_it_is_asked(state):
+    """What it says is clipped to the page as it is then: behind it lies memory of others."""
+    page = state.create_page(data=bytes(range(256)))
+    assert page[0 : Asked(256, lambda: page.resize(2))] == b"\0\1"
+    assert page[Asked(-1, lambda: page.resize(1))] == 0
+    assert page[:: Asked(-1, lambda: page.resize(3))] == bytes(3)
+    with pytest.raises(mmsb.PageNotFoundError):
+        page[: Asked(256, page.delete)]
+
+
+def test_contents_of_arrays_are_counted_in_bytes(state):
+    page = state.create_page(16)
+    assert page.update(numpy.array([1.0, 2.0])) is not None
+    assert page.update(lambda old: numpy.frombuffer(old, "u1").reshape(4, 4) + 1) is not None
+    with pytest.raises(mmsb.InvalidDeltaError):
+        page.update(numpy.zeros(16))
+    with pytest.raises(TypeError, match="bytes-like"):
+        page.update([0] * 16)
+
+
+def test_a_batch_reads_a_merge_page_that_became_shorter(state):
+    page = state.create_page(1 << 16, merge="max-plus", dtype="f8")
+    batch = state.batch()
+    batch.write(page, numpy.ones(1 << 13))
+    page.resize(8)
+    with pytest.raises(mmsb.PageRangeError):
+        batch.read(page)
+    with pytest.raises(mmsb.PageRangeError):
+        batch.commit()
+
+
+def test_a_semiring_leaves_the_batch_alone_that_it_is_called_for():
+    def add(x, y):
+        for change in changes:
+            with pytest.raises(ValueError, match="batch"):
+                change()
+            refused.append(change)
+        return numpy.maximum(x, y)
+
+    refused = []
+    changes = []
+    largest = mmsb.UfuncSemiring("largest", "int64", add, numpy.multiply, zero=0, one=1)
+    with mmsb.open(semirings=[largest]) as state:
+        page = state.create_page(8, merge="largest", dtype="int64")
+        with state.batch() as batch:
+            batch.write(page, numpy.array([5]))
+            changes += [batch.discard, batch.commit, lambda: batch.write(page, bytes(8))]
+            assert batch.read(page) == numpy.array([5]).tobytes() and len(refused) >= 3
+            changes[2:] = []
+        assert page.read() == numpy.array([5]).tobytes()
+
+
+ROWS = """
+import threading
+import numpy
+import mmsb
+from mmsb._core.semiring import CsrMatrix, builtin
+count = 100_000
+matrix = CsrMatrix(numpy.arange(count + 1, dtype="u8"), numpy.zeros(count, "u4"), numpy.ones(count), 1)
+rows, to, one = numpy.zeros(count, "u4"), numpy.zeros(count), numpy.ones(1)
+done = threading.Event()
+
+def change():
+    while not done.is_set():
+        rows[-1] = 0xFFFFFFF0
+        rows[-1] = 0
+
+thread = threading.Thread(target=change)
+thread.start()
+for _ in range(4000):
+    try:
+        builtin.get("plus-times", "f8").csr(to, matrix, one, rows)
+    except mmsb.SemiringError:
+        pass
+done.set()
+thread.join()
+"""
+
+
+def test_rows_that_another_thread_changes_while_they_are_computed():
+    ran = subprocess.run([sys.executable, "-c", ROWS], capture_output=True, text=True, timeout=60)
+    assert (ran.returncode, ran.stderr) == (0, "")
