@@ -269,6 +269,8 @@ cdef class Reader:
     # ---- reading
 
     cdef int failed(self, int status) except -1:
+        if self.gate & REFUSED:
+            self.refuse()  # another thread closed it meanwhile, and that is why
         if status == MMSB_DROPPED:
             raise errors.ClientDroppedError(
                 "The owner dropped this client, which was too slow for it. Attach again with view.reattach().")

@@ -58,23 +58,22 @@ def test_resizing_beside_large_writes():
         assert state._check() is None and not state.verify().findings
 
 
-@pytest.mark.parametrize("durability", ["power", "process"])
-def test_who_waits_for_its_turn_does_not_commit_after_close(tmp_path, durability):
-    for attempt in range(20):
-        state = mmsb.open(tmp_path / str(attempt), durability=durability)
+def write_until_closed(page, size, told):
+    number = 0
+    try:
+        while True:
+            number += 1
+            page.write(bytes([number & 255]) * size)
+    except mmsb.MMSBError as error:
+        told.append(error)
+
+
+@pytest.mark.parametrize(("durability", "size"), [("power", 8), ("process", LARGE)])
+def test_who_waits_for_its_turn_does_not_commit_after_close(tmp_path, durability, size):
+    for attempt in range(6):
+        state, told = mmsb.open(tmp_path / str(attempt), durability=durability), []
         pages = [state.create_page(LARGE) for _ in range(4)]
-        told = []
-
-        def write(page, told=told):
-            number = 0
-            try:
-                while True:
-                    number += 1
-                    page.write(bytes([number & 255]) * (LARGE if durability == "process" else 8))
-            except mmsb.MMSBError as error:
-                told.append(error)
-
-        threads = [threading.Thread(target=write, args=(page,)) for page in pages]
+        threads = [threading.Thread(target=write_until_closed, args=(page, size, told)) for page in pages]
         for thread in threads:
             thread.start()
         time.sleep(0.01)
