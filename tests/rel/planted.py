@@ -258,8 +258,8 @@ FAULTS = (
     Fault(
         "a read of the past is not begun again when history was forgotten meanwhile",
         "mmsb/bases.py",
-        "                if owner._log.first_seq == first_seq:\n",
-        "                if owner._log.first_seq >= first_seq:\n",
+        "                if begun == (begun := owner._log.first_seq):\n",
+        "                if begun != (begun := owner._log.first_seq):\n",
         "R12/past",
     ),
     Fault(
@@ -396,8 +396,8 @@ FAULTS = (
     Fault(
         "a client more than there may be is served",
         "mmsb/serving.py",
-        "for one in self.peers.values()) >= self.clients_most:",
-        "for one in self.peers.values()) > self.clients_most:",
+        "for one in self.peers.values()) + leaving >= self.clients_most:",
+        "for one in self.peers.values()) + leaving > self.clients_most:",
         "R20/boundaries",
         "clients where `clients=3`: 4",
     ),

@@ -569,38 +569,3 @@ def test_a_snapshot_of_all_pages_has_those_that_were_created_while_they_were_lis
             found = view.snapshot()
             monkeypatch.undo()
             assert (found.seq, list(found)) == (3, [1, 2, 3])
-
-
-def test_a_view_that_another_thread_closes_says_that_it_is_closed():
-    with mmsb.open(name="closes") as state:
-        pages = [state.page(page_id) for page_id in state.create_pages(50, 4096)]
-        state.serve()
-        stop, told = threading.Event(), []
-
-        def write():
-            number = 0
-            while not stop.is_set():
-                number += 1
-                pages[number % 50].write(bytes([number & 255]) * 4096)
-
-        def read(view):
-            try:
-                while True:
-                    view.snapshot()
-            except mmsb.MMSBError as error:
-                told.append(type(error))
-
-        writer = threading.Thread(target=write)
-        writer.start()
-        for _ in range(6):
-            view = mmsb.attach("closes")
-            readers = [threading.Thread(target=read, args=(view,)) for _ in range(3)]
-            for reader in readers:
-                reader.start()
-            time.sleep(0.005)
-            view.close()
-            for reader in readers:
-                reader.join()
-        stop.set()
-        writer.join()
-        assert set(told) == {mmsb.StateClosedError}

@@ -5,6 +5,7 @@ import os
 import random
 import signal
 import socket
+import threading
 import time
 from itertools import islice
 
@@ -299,3 +300,38 @@ def test_fork_of_the_owner(process):
             assert view.page("a")[0] == ord("y")
         finally:
             os.kill(child, signal.SIGKILL)
+
+
+def test_a_view_that_another_thread_closes_says_that_it_is_closed():
+    with mmsb.open(name="closes") as state:
+        pages = [state.page(page_id) for page_id in state.create_pages(50, 4096)]
+        state.serve()
+        stop, told = threading.Event(), []
+
+        def write():
+            number = 0
+            while not stop.is_set():
+                number += 1
+                pages[number % 50].write(bytes([number & 255]) * 4096)
+
+        def read(view):
+            try:
+                while True:
+                    view.snapshot()
+            except mmsb.MMSBError as error:
+                told.append(type(error))
+
+        writer = threading.Thread(target=write)
+        writer.start()
+        for _ in range(6):
+            view = mmsb.attach("closes")
+            readers = [threading.Thread(target=read, args=(view,)) for _ in range(3)]
+            for reader in readers:
+                reader.start()
+            time.sleep(0.005)
+            view.close()
+            for reader in readers:
+                reader.join()
+        stop.set()
+        writer.join()
+        assert set(told) == {mmsb.StateClosedError}
