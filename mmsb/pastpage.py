@@ -77,7 +77,10 @@ class PastPage:
 
     def read_into(self, buffer: Any, at: int = 0) -> int:
         """Fills a writable contiguous buffer with the bytes from `at` on. Returns their number."""
-        view = memoryview(buffer).cast("B")
+        given = memoryview(buffer)
+        if "O" in given.format:
+            raise TypeError(f"data of format {given.format} are references to Python objects. Give numbers or bytes.")
+        view = given.cast("B")
         first, end = byte_range(self, at, view.nbytes)
         view[:] = self.state._page_bytes(self.page_id)[first:end]
         return view.nbytes

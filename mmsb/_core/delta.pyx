@@ -7,7 +7,7 @@ from cpython.mem cimport PyMem_Free, PyMem_Malloc
 from libc.string cimport memcpy, memset
 
 from mmsb._core.c_mmsb cimport *
-from mmsb._core.errors cimport raise_status
+from mmsb._core.errors cimport no_pointers, raise_status
 
 from mmsb import errors, metadata
 
@@ -259,6 +259,7 @@ cdef class Delta:
         """Writes the values into a writable buffer of the page's size. InvalidDeltaError when they do not fit; then
         nothing was written."""
         cdef uint8_t[::1] page
+        no_pointers(buffer)
         target = memoryview(buffer)
         if target.readonly or not target.c_contiguous:
             raise BufferError("apply_to() writes into a writable buffer that is contiguous in memory. "

@@ -1,4 +1,4 @@
-"""The one place where a C status becomes a Python exception."""
+"""The one place where a C status becomes a Python exception, and what no buffer of bytes may be."""
 
 from mmsb._core.c_mmsb cimport *
 
@@ -41,3 +41,11 @@ cdef object raise_status(int status, str context="", dict facts=None):
     if not issubclass(cls, errors.MMSBError):
         facts = None
     raise cls(f"{context}: {text}. {advice}" if context else f"{text[0].upper()}{text[1:]}. {advice}", **(facts or {}))
+
+
+cdef int no_pointers(object data) except -1:
+    """TypeError for an array of Python objects: its bytes are addresses in this process."""
+    dtype = getattr(data.obj if type(data) is memoryview else data, "dtype", None)
+    if dtype is not None and getattr(dtype, "hasobject", False):
+        raise TypeError(f"data of dtype {dtype} are references to Python objects. Give numbers or bytes.")
+    return 0

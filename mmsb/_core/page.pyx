@@ -13,6 +13,7 @@ cdef extern from "Python.h":
     Py_ssize_t PySlice_AdjustIndices(Py_ssize_t length, Py_ssize_t *start, Py_ssize_t *stop, Py_ssize_t step)
 
 from mmsb._core.c_mmsb cimport *
+from mmsb._core.errors cimport no_pointers
 from mmsb._core.semiring cimport Semiring
 from mmsb._core.state cimport BUSY, CLOSED, FORKED
 
@@ -40,14 +41,6 @@ cdef uint64_t offset_of(object at, uint64_t page_id) except? 0xffffffffffffffff:
             f"Offset {number} lies outside page {page_id}. Count bytes from 0 at the start of the page.",
             page_id=page_id, at=number, length=None, size=None)
     return number
-
-
-cdef int no_pointers(object data) except -1:
-    """TypeError for an array of Python objects: its bytes are addresses in this process."""
-    dtype = getattr(data.obj if type(data) is memoryview else data, "dtype", None)
-    if dtype is not None and getattr(dtype, "hasobject", False):
-        raise TypeError(f"data of dtype {dtype} are references to Python objects. Give numbers or bytes.")
-    return 0
 
 
 cdef object as_bytes_like(object data):
@@ -267,6 +260,7 @@ cdef class Page:
         cdef uint64_t offset = offset_of(at, self.page_id)
         cdef Py_buffer target
         cdef int token
+        no_pointers(buffer)
         try:
             PyObject_GetBuffer(buffer, &target, PyBUF_SIMPLE | PyBUF_WRITABLE)
         except (ValueError, BufferError) as error:

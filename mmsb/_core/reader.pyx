@@ -21,7 +21,7 @@ from libc.string cimport memcmp, memset
 
 from mmsb._core.c_mmsb cimport *
 from mmsb._core.c_share cimport *
-from mmsb._core.errors cimport raise_status
+from mmsb._core.errors cimport no_pointers, raise_status
 from mmsb._core.files cimport Memory
 from mmsb._core.log cimport Cursor, Frame
 from mmsb._core.sharing cimport Region
@@ -360,6 +360,7 @@ cdef class Reader:
         cdef mmsb_read read
         cdef mmsb_moment moment
         cdef Py_buffer target
+        no_pointers(buffer)
         try:
             PyObject_GetBuffer(buffer, &target, PyBUF_SIMPLE | PyBUF_WRITABLE)
         except (ValueError, BufferError) as error:
@@ -538,6 +539,7 @@ cdef class PageReader:
         cdef bint done
         # Without the mutex: nobody reads without the GIL, which is held here throughout.
         if reader.gate == 0 and PyLong_CheckExact(at) and 0 <= at < 1 << 62 and PyObject_CheckBuffer(buffer):
+            no_pointers(buffer)
             try:
                 PyObject_GetBuffer(buffer, &target, PyBUF_SIMPLE | PyBUF_WRITABLE)
             except (ValueError, BufferError):

@@ -113,6 +113,16 @@ def test_buffers_to_read_into(state):
     assert page.read_into(fitting) == 8 and fitting.tobytes() == b"12345678"
 
 
+def test_buffers_of_python_objects_are_never_filled(state):
+    page = state.create_page(8)
+    delta = mmsb.Delta.from_ranges(page.page_id, [(0, 1)], bytes(1))
+    for use in (page.read_into, delta.apply_to, state.at(state.seq).page(1).read_into):
+        kept = numpy.array([state], object)
+        with pytest.raises(TypeError, match="references to Python objects"):
+            use(kept)
+        assert kept[0] is state
+
+
 def test_sources_and_moments(state):
     page = state.create_page(8)
     for source in ("", "x" * 5000, "\udc00"):
