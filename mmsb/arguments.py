@@ -48,6 +48,15 @@ def encode_name(name: Any) -> bytes:
     return encoded
 
 
+def is_text(name: str) -> bool:
+    """Whether a page or a commit can have this name: lone surrogates have no UTF-8 form."""
+    try:
+        name.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def encode_source(source: Any) -> bytes:
     """A source as UTF-8. ValueError, TypeError."""
     if type(source) is not str:

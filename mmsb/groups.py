@@ -18,7 +18,7 @@ def group_id(group: str | int) -> int:
         raise TypeError(f"group is the name or the number of a group, not {type(group).__name__}")
     try:
         gid = grp.getgrnam(group).gr_gid if isinstance(group, str) else group
-    except KeyError:
+    except (KeyError, UnicodeEncodeError):
         gid = -1
     if not 0 <= gid <= GID_MOST:
         raise ValueError(f"There is no group {group!r}. See `getent group`.")

@@ -5,6 +5,7 @@ A data link says how a child is computed from its parents; links of the other ki
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -67,7 +68,7 @@ def copy(ranges: Iterable[Copy]) -> Link:
 
 def whole(number: int) -> int:
     """A number from 0 to 2**63 - 1. ValueError, TypeError."""
-    value = number.__index__()
+    value = operator.index(number)
     if value < 0 or value >> 63:
         raise ValueError(f"{number} is no number of bytes or lanes. Use 0 to {(1 << 63) - 1}.")
     return value

@@ -11,6 +11,7 @@ from mmsb import metadata
 from mmsb._core.index import COVERED, CREATED, DELETED
 from mmsb._core.page import Page
 from mmsb._core.pagebuilder import PageBuilder
+from mmsb.arguments import is_text
 from mmsb.bases import Base, bases_of, links_at, plan, rebuild, segments_between, while_kept
 from mmsb.errors import (
     CorruptLogError,
@@ -98,7 +99,7 @@ def resolve(state: State, when: int | str | datetime) -> int:
     """
     seq: int | None
     if isinstance(when, str):
-        seq = label_seq(state, when)
+        seq = label_seq(state, when) if is_text(when) else None
         if seq is None:
             raise UnknownMomentError(
                 f"No commit is labelled {when!r}. Look at `mmsb log` for the labels.", when=when, seq=state.seq
@@ -271,7 +272,7 @@ class PastState:
     def page_id_of(self, page: Any) -> int:
         """The id of a page that existed at that time. PageNotFoundError, TypeError."""
         if isinstance(page, str):
-            page_id = self._find(page)
+            page_id = self._find(page) if is_text(page) else None
             if page_id is None:
                 raise PageNotFoundError(f"No page was named {page!r} at seq {self.seq}.", page=page)
             return page_id

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Iterator, Mapping
 from itertools import takewhile
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -14,8 +15,8 @@ if TYPE_CHECKING:
 
 def byte_range(page: PastPage, at: Any, length: Any) -> tuple[int, int]:
     """(first, end) of a range given as to Page.read. PageRangeError when it leaves the page."""
-    first = at.__index__()
-    end = page.size if length is None else first + length.__index__()
+    first = operator.index(at)
+    end = page.size if length is None else first + operator.index(length)
     if not 0 <= first <= end <= page.size:
         raise PageRangeError(
             f"Bytes {first} to {end} lie outside page {page.page_id} of {page.size} bytes. Read inside the page.",

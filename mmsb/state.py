@@ -14,7 +14,7 @@ from mmsb._core.delta import Delta
 from mmsb._core.files import Files
 from mmsb._core.page import Page
 from mmsb._core.state import Core
-from mmsb.arguments import STATE_NAME_BYTES_MOST, bytes_of
+from mmsb.arguments import STATE_NAME_BYTES_MOST, bytes_of, is_text
 from mmsb.edit import Edit
 from mmsb.errors import (
     ConflictError,
@@ -62,6 +62,8 @@ class State(Propagation):
         self._start(files, max_bytes=max_bytes, disable=disable, clock=clock)
         if name is not None and not (isinstance(name, str) and name):
             raise TypeError(f"A State is named by a non-empty str, not by {name!r}.")
+        if name is not None and not is_text(name):
+            raise ValueError(f"The name {name!r} has no UTF-8 form. Use ordinary text.")
         if name is not None and len(name.encode("utf-8", "surrogateescape")) > STATE_NAME_BYTES_MOST:
             raise ValueError(
                 f"The name of a State has at most {STATE_NAME_BYTES_MOST} bytes of UTF-8. Use a shorter one."

@@ -123,6 +123,34 @@ def test_buffers_of_python_objects_are_never_filled(state):
         assert kept[0] is state
 
 
+def test_text_without_a_utf8_form_is_the_name_of_nothing(state, tmp_path):
+    state.create_page(8)
+    for ask, error in (
+        (state.at, mmsb.UnknownMomentError),
+        (state.stepper().goto, mmsb.UnknownMomentError),
+        (state.at(1).page, mmsb.PageNotFoundError),
+    ):
+        with pytest.raises(error, match="ud800"):
+            ask("\ud800")
+    with pytest.raises(ValueError, match="no UTF-8 form"):
+        mmsb.open(name="\ud800")
+    with pytest.raises(ValueError, match="There is no group"):
+        mmsb.open(tmp_path / "s", group="\ud800")
+
+
+def test_numbers_that_are_none(state):
+    page = state.create_page(8)
+    past = state.at(state.seq).page(page.page_id)
+    for ask in (
+        lambda: past.read(None),
+        lambda: past.read(0, 1.0),
+        lambda: past.read_into(bytearray(1), None),
+        lambda: mmsb.links.copy([(0.0, 0, 0, 1)]),
+    ):
+        with pytest.raises(TypeError):
+            ask()
+
+
 def test_sources_and_moments(state):
     page = state.create_page(8)
     for source in ("", "x" * 5000, "\udc00"):
