@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -95,7 +96,7 @@ class ViewPage(PageReader):
 
     def read_carefully(self, at: int = 0, length: int | None = None) -> bytes:
         """As read(), of a page that may be anything."""
-        first, count = at.__index__(), None if length is None else length.__index__()
+        first, count = operator.index(at), None if length is None else length.__index__()
         if first < 0 or (count is not None and count < 0) or first >> 62 or (count or 0) >> 62:
             raise self.outside(first, count or 0, self.size)
         data: bytes
@@ -110,7 +111,7 @@ class ViewPage(PageReader):
 
     def read_into_carefully(self, buffer: Any, at: int = 0) -> int:
         """As read_into(), of a page and a buffer that may be anything."""
-        first = at.__index__()
+        first = operator.index(at)
         if first < 0 or first >> 62:
             raise self.outside(first, 0, self.size)
         wanted: int
@@ -123,7 +124,7 @@ class ViewPage(PageReader):
     def __getitem__(self, key: int | slice) -> Any:
         """page[i:j] copies bytes (bytes); page[i] is one byte (int). Slices clip as those of bytes do."""
         if not isinstance(key, slice):
-            index = key.__index__()
+            index = operator.index(key)
             size = self.size
             at = index + size if index < 0 else index
             if not 0 <= at < size:

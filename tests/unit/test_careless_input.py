@@ -151,6 +151,18 @@ def test_numbers_that_are_none(state):
             ask()
 
 
+def test_numbers_that_are_none_to_a_view():
+    name = f"careless-{os.getpid()}"
+    with mmsb.open(name=name) as state:
+        state.create_page(8)
+        state.serve()
+        with mmsb.attach(name) as view:
+            page = view.page(1)
+            for ask in (lambda: page.read(None), lambda: page.read_into(bytearray(1), 1.0), lambda: page[None]):
+                with pytest.raises(TypeError):
+                    ask()
+
+
 def test_sources_and_moments(state):
     page = state.create_page(8)
     for source in ("", "x" * 5000, "\udc00"):
