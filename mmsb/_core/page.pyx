@@ -260,7 +260,8 @@ cdef class Page:
         cdef uint64_t offset = offset_of(at, self.page_id)
         cdef Py_buffer target
         cdef int token
-        no_pointers(buffer)
+        if type(buffer) is not bytearray:
+            no_pointers(buffer)
         try:
             PyObject_GetBuffer(buffer, &target, PyBUF_SIMPLE | PyBUF_WRITABLE)
         except (ValueError, BufferError) as error:
