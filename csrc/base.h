@@ -32,6 +32,10 @@ static inline uint64_t mmsb_align_up(uint64_t n, uint64_t power_of_two) {
     return (n + power_of_two - 1) & ~(power_of_two - 1);
 }
 
+/* A fact that one thread changes while others look at it: whole, but in no order with anything else. */
+#define MMSB_PEEK(fact) __atomic_load_n(&(fact), __ATOMIC_RELAXED)
+#define MMSB_POKE(fact, value) __atomic_store_n(&(fact), value, __ATOMIC_RELAXED)
+
 /* The only supported machines are little-endian, so a load is a memcpy. */
 static inline uint32_t mmsb_load_u32(const void *p) {
     uint32_t v;

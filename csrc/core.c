@@ -163,7 +163,7 @@ int mmsb_core_publish(mmsb_core *core, uint8_t *end, bool sync) {
     int64_t result = core->io->append(core->io->context, active->fd, append_through(core, (uint64_t)bytes),
                                       active->capacity, active->tail, frame, (uint64_t)bytes, sync);
     if (MMSB_UNLIKELY(result < 0)) {
-        core->io_errno = (int)-result;
+        MMSB_POKE(core->io_errno, (int)-result);
         core->frame_needs = (uint64_t)bytes;
         if (mmsb_io_is_full(result)) {
             /* What was put of the frame goes again, as far as it came. */
@@ -171,14 +171,14 @@ int mmsb_core_publish(mmsb_core *core, uint8_t *end, bool sync) {
             (void)core->io->pwrite(core->io->context, active->fd, frame, (uint64_t)bytes, active->tail);
             return MMSB_DISK_FULL;
         }
-        core->poisoned = true;
+        MMSB_POKE(core->poisoned, true);
         return MMSB_IO;
     }
     const mmsb_building *building = &core->building;
-    active->tail += (uint64_t)bytes;
-    core->last_crc = crc;
-    core->seq = building->seq;
-    core->time_ns = building->time_ns;
+    MMSB_POKE(active->tail, active->tail + (uint64_t)bytes);
+    MMSB_POKE(core->last_crc, crc);
+    MMSB_POKE(core->seq, building->seq);
+    MMSB_POKE(core->time_ns, building->time_ns);
     core->building.changes_end = (uint64_t)bytes;
     if (building->source != 0) {
         mmsb_store_u32(core->source_ids.data + building->source * sizeof(uint32_t), building->source_id);
@@ -211,7 +211,7 @@ static int join(mmsb_core *core, const mmsb_page_header *header, const uint8_t *
 
 int mmsb_core_write(mmsb_core *core, uint64_t page_id, uint64_t offset, const uint8_t *data, uint64_t length,
                     const mmsb_commit_info *info, mmsb_written *written) {
-    if (MMSB_UNLIKELY(core->poisoned)) return MMSB_POISONED;
+    if (MMSB_UNLIKELY(MMSB_PEEK(core->poisoned))) return MMSB_POISONED;
     mmsb_page_header *header = mmsb_arena_header(&core->arena, page_id);
     if (MMSB_UNLIKELY(header == NULL)) return MMSB_PAGE_NOT_FOUND;
     if (MMSB_UNLIKELY(offset > header->size || length > header->size - offset)) return MMSB_OUT_OF_BOUNDS;
@@ -243,12 +243,13 @@ int mmsb_core_write(mmsb_core *core, uint64_t page_id, uint64_t offset, const ui
     /* From the encoded delta: it is what the log says, and shorter than `data`. */
     core->kernels.delta_apply(page, header->size, *code, p, (uint64_t)bytes);
     header->epoch++;
-    if (MMSB_UNLIKELY(header->flags & (MMSB_PAGE_SOURCE | MMSB_PAGE_FAILED)))
-        core->poisoned = mmsb_core_changed(core, header, page_id, *code, p, (uint64_t)bytes) != MMSB_OK;
+    if (MMSB_UNLIKELY(header->flags & (MMSB_PAGE_SOURCE | MMSB_PAGE_FAILED)) &&
+        mmsb_core_changed(core, header, page_id, *code, p, (uint64_t)bytes) != MMSB_OK)
+        MMSB_POKE(core->poisoned, true);
     mmsb_core_mark_applied(core);
-    core->commits++;
-    core->deltas++;
-    core->delta_bytes += (uint64_t)bytes;
+    MMSB_POKE(core->commits, core->commits + 1);
+    MMSB_POKE(core->deltas, core->deltas + 1);
+    MMSB_POKE(core->delta_bytes, core->delta_bytes + (uint64_t)bytes);
     *written = (mmsb_written){.seq = core->seq,
                               .epoch = header->epoch,
                               .time_ns = core->time_ns,
@@ -259,7 +260,7 @@ int mmsb_core_write(mmsb_core *core, uint64_t page_id, uint64_t offset, const ui
 }
 
 int mmsb_core_anchor(mmsb_core *core, const uint8_t anchor[MMSB_ANCHOR_BYTES], bool sync) {
-    if (core->poisoned) return MMSB_POISONED;
+    if (MMSB_PEEK(core->poisoned)) return MMSB_POISONED;
     mmsb_commit_info info = {.time_ns = core->time_ns != 0 ? core->time_ns : core->active.base_time_ns};
     uint8_t *p = mmsb_core_begin_frame(core, &info, MMSB_FRAME_ANCHOR, MMSB_ANCHOR_BYTES + 8);
     if (p == NULL) return MMSB_NO_MEMORY;

@@ -15,7 +15,7 @@
 #include "shared.h"
 #include "sharing.h"
 
-/* The segment that is being appended to. */
+/* The segment that is being appended to. Its tail is poked: see mmsb_core. */
 typedef struct mmsb_active {
     uint8_t *map; /* NULL: append with pwrite */
     int fd;       /* -1: a segment in memory, which has only the mapping */
@@ -32,6 +32,8 @@ typedef struct mmsb_building {
     uint32_t source, source_id;       /* the source that it defines; 0: none */
 } mmsb_building;
 
+/* The caller's other threads may look at what it has done, its counts and its position, while a commit changes them:
+ * what a commit changes of those is poked, and whoever does not hold the caller's lock peeks (base.h). */
 typedef struct mmsb_core {
     mmsb_kernels kernels;
     const mmsb_alloc *alloc;

@@ -16,8 +16,8 @@ static int apply_delta(mmsb_core *core, const mmsb_change *change) {
     uint8_t *page = mmsb_arena_bytes(&core->arena, header->handle);
     int status = core->kernels.delta_apply(page, header->size, change->kind, change->payload, change->payload_bytes);
     header->epoch++;
-    core->deltas++;
-    core->delta_bytes += change->payload_bytes;
+    MMSB_POKE(core->deltas, core->deltas + 1);
+    MMSB_POKE(core->delta_bytes, core->delta_bytes + change->payload_bytes);
     if (MMSB_LIKELY((header->flags & (MMSB_PAGE_SOURCE | MMSB_PAGE_FAILED)) == 0) || status != MMSB_OK) return status;
     return mmsb_core_changed(core, header, change->page_id, change->kind, change->payload, change->payload_bytes);
 }
@@ -41,9 +41,9 @@ static int apply_create(mmsb_core *core, const mmsb_change *change) {
         *header = (mmsb_page_header){.handle = handle, .size = change->size, .kind = change->page_kind};
         header->flags = MMSB_PAGE_LIVE |
                         (change->create_flags & (MMSB_CREATE_NAME | MMSB_CREATE_METADATA) ? MMSB_PAGE_DESCRIBED : 0);
-        core->page_count++;
+        MMSB_POKE(core->page_count, core->page_count + 1);
     }
-    core->next_page_id = mmsb_max_u64(core->next_page_id, change->page_id + change->count);
+    MMSB_POKE(core->next_page_id, mmsb_max_u64(core->next_page_id, change->page_id + change->count));
     __atomic_store_n(&core->shared->next_page_id, core->next_page_id, __ATOMIC_RELAXED);
     if (!(change->create_flags & MMSB_CREATE_CONTENT)) return MMSB_OK;
     uint8_t *page = mmsb_arena_bytes(&core->arena, mmsb_arena_entry(&core->arena, change->page_id)->handle);
@@ -73,7 +73,7 @@ static int apply_delete(mmsb_core *core, const mmsb_change *change) {
     if (header == NULL) return MMSB_PAGE_NOT_FOUND;
     mmsb_core_drop_slot(core, change->page_id, header->handle, header->size);
     *header = (mmsb_page_header){.flags = MMSB_PAGE_DELETED};
-    core->page_count--;
+    MMSB_POKE(core->page_count, core->page_count - 1);
     return MMSB_OK;
 }
 
@@ -214,8 +214,8 @@ int mmsb_core_replay(mmsb_core *core, mmsb_log_cursor *cursor, uint64_t seq_unti
         mmsb_log_cursor before = *cursor;
         int status = mmsb_log_cursor_next(cursor, &core->kernels, frame);
         if (status != MMSB_OK) return status;
-        core->last_crc = cursor->last_crc;
-        core->time_ns = frame->time_ns;
+        MMSB_POKE(core->last_crc, cursor->last_crc);
+        MMSB_POKE(core->time_ns, frame->time_ns);
         if (frame->head.kind == MMSB_FRAME_ANCHOR) return MMSB_OK;
         bool described = false;
         status = mmsb_core_apply(core, frame->changes, frame->end, &described);
@@ -223,8 +223,8 @@ int mmsb_core_replay(mmsb_core *core, mmsb_log_cursor *cursor, uint64_t seq_unti
             *cursor = before;
             return status;
         }
-        core->seq = frame->seq;
-        core->commits++;
+        MMSB_POKE(core->seq, frame->seq);
+        MMSB_POKE(core->commits, core->commits + 1);
         if (described) return MMSB_OK;
     }
     return MMSB_END;

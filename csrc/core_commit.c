@@ -332,7 +332,7 @@ static void unstage(staging *s, bool published) {
 }
 
 int mmsb_core_commit(mmsb_core *core, const mmsb_batch *batch, const mmsb_commit_info *info, uint64_t *failed_op) {
-    if (core->poisoned) return MMSB_POISONED;
+    if (MMSB_PEEK(core->poisoned)) return MMSB_POISONED;
     if (MMSB_UNLIKELY(core->sharing != NULL)) mmsb_sharing_reclaim(core->sharing); /* room for new slots */
     uint8_t *p = mmsb_core_begin_frame(core, info, MMSB_FRAME_COMMIT, 64);
     if (p == NULL) return MMSB_NO_MEMORY;
@@ -358,9 +358,9 @@ int mmsb_core_commit(mmsb_core *core, const mmsb_batch *batch, const mmsb_commit
         mmsb_core_last_changes(core, &changes, &end);
         status = mmsb_core_apply(core, changes, end, &described);
         mmsb_core_mark_applied(core);
-        core->commits++;
+        MMSB_POKE(core->commits, core->commits + 1);
         /* Staging has done all this once, and took every slot: a failure here means that the memory is damaged. */
-        if (status != MMSB_OK) core->poisoned = true;
+        if (status != MMSB_OK) MMSB_POKE(core->poisoned, true);
     }
     unstage(&s, published);
     return status == MMSB_OK ? 1 : status;

@@ -499,8 +499,8 @@ static void apply_deltas(mmsb_propagation *p) {
         uint8_t *page = page_bytes(p, deltas[i].node, &header);
         core->kernels.delta_apply(page, header->size, deltas[i].code, changes + deltas[i].at, deltas[i].bytes);
         header->epoch++;
-        core->deltas++;
-        core->delta_bytes += deltas[i].bytes;
+        MMSB_POKE(core->deltas, core->deltas + 1);
+        MMSB_POKE(core->delta_bytes, core->delta_bytes + deltas[i].bytes);
         if (MMSB_UNLIKELY(p->scope == MMSB_WAVE_PARTIAL)) /* cannot fail: there is room */
             (void)mmsb_core_changed(core, header, mmsb_graph_node_at(p->graph, deltas[i].node)->page_id, deltas[i].code,
                                     changes + deltas[i].at, deltas[i].bytes);
@@ -528,7 +528,7 @@ int mmsb_propagate_publish(mmsb_propagation *p, const mmsb_commit_info *info, co
 
     apply_deltas(p);
     mmsb_core_mark_applied(core);
-    core->commits++;
+    MMSB_POKE(core->commits, core->commits + 1);
     const uint32_t *nodes = (const uint32_t *)(const void *)p->visited.data;
     for (uint64_t i = 0; i < p->visited.size / sizeof *nodes; i++)
         entry_of(p, nodes[i])->flags &= (uint16_t)~(MMSB_PAGE_STALE | MMSB_PAGE_FAILED);

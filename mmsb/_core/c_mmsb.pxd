@@ -7,6 +7,8 @@ from mmsb._core.c_semiring cimport mmsb_semiring
 cdef extern from "base.h" nogil:
     enum:
         MMSB_VARINT_BYTES_MAX
+    uint64_t MMSB_PEEK(uint64_t fact)
+    void MMSB_POKE(uint64_t fact, uint64_t value)
     uint8_t *mmsb_varint_put(uint8_t *p, uint64_t v)
     const uint8_t *mmsb_varint_get(const uint8_t *p, const uint8_t *end, uint64_t *out)
 

@@ -199,12 +199,12 @@ cdef class Reader:
     @property
     def described_seq(self):
         """The last commit that changed names or metadata."""
-        return self.reader.shared.described_seq
+        return MMSB_PEEK(self.reader.shared.described_seq)
 
     @property
     def durable_seq(self):
         """Highest seq known to survive a power cut."""
-        return self.reader.shared.durable_seq
+        return MMSB_PEEK(self.reader.shared.durable_seq)
 
     @property
     def seq(self):

@@ -542,7 +542,7 @@ cdef class Core:
 
     @property
     def _active_tail(self):
-        return self.core.active.tail
+        return MMSB_PEEK(self.core.active.tail)
 
     def _replay(self, Cursor cursor not None, seq_until=None):
         """Applies the frames from `cursor` on. Returns when the cursor stops or `seq_until` was applied.
@@ -687,9 +687,9 @@ cdef class Core:
 
     def _poison(self, int errno):
         """Accepts no further commit: a write or sync failed."""
-        if not self.core.poisoned:
-            self.core.poisoned = True
-            self.core.io_errno = errno
+        if not MMSB_PEEK(self.core.poisoned):
+            MMSB_POKE(self.core.poisoned, True)
+            MMSB_POKE(self.core.io_errno, errno)
 
     def _load_page(self, page_id, size, epoch, kind, content=None, described=False):
         """Makes a page without a commit (checkpoint loading). `content`: buffer of at most `size` bytes, or None."""
@@ -800,12 +800,12 @@ cdef class Core:
     @property
     def seq(self):
         """Number of the newest commit; 0 before the first."""
-        return self.core.seq
+        return MMSB_PEEK(self.core.seq)
 
     @property
     def time_ns(self):
         """Timestamp of the newest commit, ns since 1970."""
-        return self.core.time_ns
+        return MMSB_PEEK(self.core.time_ns)
 
     @property
     def branch(self):
@@ -815,7 +815,7 @@ cdef class Core:
     @property
     def durable_seq(self):
         """Highest seq known to survive a power cut."""
-        return (<mmsb_shared *>self.shared_memory.base).durable_seq
+        return MMSB_PEEK((<mmsb_shared *>self.shared_memory.base).durable_seq)
 
     @durable_seq.setter
     def durable_seq(self, uint64_t seq):
@@ -825,22 +825,22 @@ cdef class Core:
     @property
     def last_crc(self):
         """CRC of the newest frame."""
-        return self.core.last_crc
+        return MMSB_PEEK(self.core.last_crc)
 
     @property
     def next_page_id(self):
         """Id that the next page gets."""
-        return self.core.next_page_id
+        return MMSB_PEEK(self.core.next_page_id)
 
     @property
     def page_count(self):
         """Number of live pages."""
-        return self.core.page_count
+        return MMSB_PEEK(self.core.page_count)
 
     @property
     def poisoned(self):
         """True once a write or sync failed; the State must be closed."""
-        return bool(self.core.poisoned)
+        return bool(MMSB_PEEK(self.core.poisoned))
 
     @property
     def _sync_commits(self):
@@ -853,7 +853,9 @@ cdef class Core:
     def _arena_stats(self):
         """Page memory: bytes asked, held, mapped, resident; allocations, frees, segments; fragmentation (0 to 1)."""
         cdef mmsb_arena_stats stats
+        cdef int token = self.enter(0)  # a commit may be moving the table of segments
         mmsb_arena_get_stats(&self.core.arena, &stats)
+        self.leave(token)
         return {
             "bytes_asked": stats.bytes_asked,
             "bytes_held": stats.bytes_held,
@@ -867,7 +869,11 @@ cdef class Core:
 
     def _commit_stats(self):
         """Commits, deltas and encoded delta bytes since the State was opened (replayed ones included)."""
-        return {"commits": self.core.commits, "deltas": self.core.deltas, "delta_bytes": self.core.delta_bytes}
+        return {
+            "commits": MMSB_PEEK(self.core.commits),
+            "deltas": MMSB_PEEK(self.core.deltas),
+            "delta_bytes": MMSB_PEEK(self.core.delta_bytes),
+        }
 
     def update_page(self, page, data, source=None):
         """Makes the whole content of a page equal to `data` (bytes-like, exactly the page's size).
