@@ -374,6 +374,13 @@ def rebuild(
     return core
 
 
+def forgotten(seq: int, first_seq: int) -> RetentionError:
+    """What is raised where a moment or a commit is asked for that the log has lost to a retention rule."""
+    return RetentionError(
+        f"Seq {seq} is no longer kept: history begins at seq {first_seq}.", seq=seq, first_seq=first_seq
+    )
+
+
 def replay(state: State, core: Core, seq: int, progress: Callable[[int, int], None] | None = None) -> None:
     """Applies the commits after core.seq up to `seq` to a core. `progress(done, total)` counts them by segment.
 
@@ -382,12 +389,7 @@ def replay(state: State, core: Core, seq: int, progress: Callable[[int, int], No
     log, begin = state._log, core.seq
     segments = segments_between(log, core.seq, seq)
     if core.seq > seq or (core.seq < seq and (not segments or segments[0].base_seq > core.seq)):
-        raise RetentionError(
-            f"Commit {min(core.seq, seq) + 1} is no longer kept: history was forgotten meanwhile, and begins at seq "
-            f"{log.first_seq}.",
-            seq=min(core.seq, seq) + 1,
-            first_seq=log.first_seq,
-        )
+        raise forgotten(min(core.seq, seq) + 1, log.first_seq)
     for segment in segments:
         cursor = log.cursor(segment)
         if core.seq > segment.base_seq:

@@ -12,12 +12,11 @@ from mmsb._core.index import COVERED, CREATED, DELETED
 from mmsb._core.page import Page
 from mmsb._core.pagebuilder import PageBuilder
 from mmsb.arguments import is_text
-from mmsb.bases import Base, bases_of, links_at, plan, rebuild, segments_between, while_kept
+from mmsb.bases import Base, bases_of, forgotten, links_at, plan, rebuild, segments_between, while_kept
 from mmsb.errors import (
     CorruptLogError,
     PageNotFoundError,
     ReadOnlyError,
-    RetentionError,
     StateClosedError,
     UnknownMomentError,
 )
@@ -115,11 +114,7 @@ def resolve(state: State, when: int | str | datetime) -> int:
             f"There is no seq {seq}: history goes from {state._log.first_seq} to {state.seq}.", when=when, seq=state.seq
         )
     if seq < state._log.first_seq:
-        raise RetentionError(
-            f"Seq {seq} is no longer kept: history begins at seq {state._log.first_seq}.",
-            seq=seq,
-            first_seq=state._log.first_seq,
-        )
+        raise forgotten(seq, state._log.first_seq)
     return seq
 
 
@@ -173,11 +168,7 @@ class PastState:
         self.state._check_open()
         first_seq = self.state._log.first_seq
         if first_seq > self.seq:
-            raise RetentionError(
-                f"Seq {self.seq} is no longer kept: history begins at seq {first_seq}.",
-                seq=self.seq,
-                first_seq=first_seq,
-            )
+            raise forgotten(self.seq, first_seq)
         if first_seq > self.planned[0].seq:
             self.planned = self.plan()
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mmsb import metadata
 from mmsb._core import undo
-from mmsb.bases import rebuild, replay
+from mmsb.bases import forgotten, rebuild, replay
 from mmsb.digest import Tree
 from mmsb.errors import PageNotFoundError, RetentionError, StateClosedError
 from mmsb.links import Link, decode, decode_unlink
@@ -126,11 +126,7 @@ class Stepper:
         seq = self.seq + 1
         segment = self.state._log.segment_of(seq)
         if segment.base_seq >= seq:
-            raise RetentionError(
-                f"Commit {seq} is no longer kept: history begins at seq {self.state.first_seq}.",
-                seq=seq,
-                first_seq=self.state.first_seq,
-            )
+            raise forgotten(seq, self.state.first_seq)
         reader = self.state._indexes.of(segment, seq)
         frame = reader.index.frame(reader.data, seq, reader.sources, self.state)
         record = self._record(frame.changes())
