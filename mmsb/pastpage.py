@@ -108,7 +108,7 @@ class PastPage:
         content = self.state._page_bytes(self.page_id)
         if isinstance(key, slice):
             return bytes(content[key])
-        index = key.__index__()
+        index = operator.index(key)
         if not -len(content) <= index < len(content):
             raise PageRangeError(
                 f"Byte {key} lies outside page {self.page_id} of {len(content)} bytes. Use 0 to size - 1.",

@@ -96,7 +96,7 @@ class ViewPage(PageReader):
 
     def read_carefully(self, at: int = 0, length: int | None = None) -> bytes:
         """As read(), of a page that may be anything."""
-        first, count = operator.index(at), None if length is None else length.__index__()
+        first, count = operator.index(at), None if length is None else operator.index(length)
         if first < 0 or (count is not None and count < 0) or first >> 62 or (count or 0) >> 62:
             raise self.outside(first, count or 0, self.size)
         data: bytes

@@ -145,6 +145,8 @@ def test_numbers_that_are_none(state):
         lambda: past.read(None),
         lambda: past.read(0, 1.0),
         lambda: past.read_into(bytearray(1), None),
+        lambda: past[None],
+        lambda: past[1.0],
         lambda: mmsb.links.copy([(0.0, 0, 0, 1)]),
     ):
         with pytest.raises(TypeError):
@@ -158,7 +160,12 @@ def test_numbers_that_are_none_to_a_view():
         state.serve()
         with mmsb.attach(name) as view:
             page = view.page(1)
-            for ask in (lambda: page.read(None), lambda: page.read_into(bytearray(1), 1.0), lambda: page[None]):
+            for ask in (
+                lambda: page.read(None),
+                lambda: page.read(0, 1.0),
+                lambda: page.read_into(bytearray(1), 1.0),
+                lambda: page[None],
+            ):
                 with pytest.raises(TypeError):
                     ask()
 
