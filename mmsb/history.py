@@ -394,7 +394,9 @@ def last_write(state: State, page: Any, at: int = 0, length: int = 1, before: in
         reader = state._indexes.of(segment, until)
         number, first, end, is_open = reader.index.last_write(reader.data, page_id, until, first, end)
         if number:
-            return reader.index.delta(reader.data, number, reader.sources, state)
+            delta = reader.index.delta(reader.data, number, reader.sources, state)
+            # The oldest segment may begin with commits that are forgotten.
+            return delta if delta is not None and delta.seq > state.first_seq else None
         if not is_open:
             return None
     return None

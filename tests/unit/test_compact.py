@@ -118,6 +118,15 @@ def test_asking_for_what_is_gone(state):
     assert (report.forgotten_commits, report.segments) == (0, [])
 
 
+def test_the_last_write_is_none_that_was_forgotten(state):
+    first = state._log.segment_of(100).base_seq + 1  # its segment stays, and begins before the horizon
+    assert state.last_write("a", length=500, before=first + 4).seq == first + 3
+    state.compact(before=first + 3)
+    assert next(state.log()).seq == first + 4
+    assert state.last_write("a", length=500, before=first + 4) is None
+    assert state.last_write("a", length=500, before=first + 5).seq == first + 4
+
+
 def test_a_view_of_what_went_says_so(state):
     view = state.at(10)
     state.compact(before=100)
