@@ -29,6 +29,9 @@ DECIMAL_BITS_MOST = 14_000
 
 def run(commands: click.Group, name: str) -> None:
     """Runs a command line on sys.argv; never returns."""
+    for stream in ("stdout", "stderr"):
+        if getattr(sys, stream) is None:  # it was closed when the process began; its number is no file of a store's
+            setattr(sys, stream, open(os.devnull, "w"))
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # a name may hold what the terminal's encoding does not
     try:

@@ -556,6 +556,14 @@ def test_output_of_a_closed_pipe(store):
     assert json.loads(result.stdout)["seq"] == 1 and "Traceback" not in result.stderr
 
 
+@pytest.mark.parametrize("command", ["info", "pages", "verify", "log --json"])
+def test_without_any_output(store, command):
+    result = subprocess.run(f"{sys.executable} -m mmsb {command} {store} >&-", shell=True, capture_output=True)
+    assert (result.returncode, result.stderr) == (0, b"")
+    result = subprocess.run(f"{sys.executable} -m mmsb {command} {store}-no >&- 2>&-", shell=True)
+    assert result.returncode == 2
+
+
 # ---- small things
 
 
