@@ -32,10 +32,11 @@ ENVIRONMENT_FLAGS = shlex.split(os.environ.get("CFLAGS", ""))
 
 DIRECTIVES = {
     "language_level": 3,
-    "binding": True,
+    "binding": False,  # a bound function would not check what Page.read(x) gets for self, and read past its end
     "boundscheck": False,
     "wraparound": False,
     "embedsignature": True,
+    "embedsignature.format": "clinic",  # inspect.signature() reads it
     "auto_pickle": False,  # loading runs no code, and makes no object out of unchecked numbers
 }
 

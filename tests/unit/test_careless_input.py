@@ -1,9 +1,11 @@
 """Arguments of the wrong type or beyond any bound: refused with a sentence, never taken for something else."""
 
+import inspect
 import os
 import pickle
 import subprocess
 import sys
+import types
 from datetime import UTC, datetime
 
 import numpy
@@ -168,6 +170,23 @@ def test_numbers_that_are_none_to_a_view():
             ):
                 with pytest.raises(TypeError):
                     ask()
+
+
+def test_methods_called_on_something_else(state):
+    page = state.create_page(8)
+    tried = []
+    for kind in (mmsb.Page, mmsb.Delta, mmsb.Batch, mmsb.Semiring, mmsb.CsrMatrix):
+        for name, method in vars(kind).items():
+            if name.startswith("_") or not callable(method) or not callable(getattr(method, "__get__", None)):
+                continue
+            if isinstance(method, (staticmethod, classmethod, types.ClassMethodDescriptorType)):
+                continue
+            tried.append(name)
+            for other in (None, 7, state):
+                with pytest.raises(TypeError, match="apply to"):
+                    getattr(kind, name)(other, 1)
+    assert {"write", "ranges", "commit", "fold_add"} <= set(tried)
+    assert list(inspect.signature(page.write).parameters)[:2] == ["data", "at"]
 
 
 def test_sources_and_moments(state):
