@@ -300,7 +300,7 @@ cdef class Engine:
             if self.deferrals or not wave or not self.pending or self.c().gate & (CLOSED | FORKED):
                 return
             if self.policy is None:
-                self.propagate(True)
+                self.propagate()
             else:
                 self.decide()
 

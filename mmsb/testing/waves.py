@@ -239,6 +239,10 @@ class WaveModel(Model):
         """A wave over everything, also what failed."""
         self.wave(self.todo & self.data.keys())
 
+    def catch_up(self) -> None:
+        """The wave at the end of a block without waves: over what came meanwhile, not what was tried in vain."""
+        self.wave((self.todo - self.failed) & self.data.keys())
+
     def compute_one(self, page_id: int) -> None:
         """A partial wave over a page and the stale ones that it is computed from, unless it was tried in vain."""
         if page_id in self.failed - self.marked:

@@ -358,7 +358,7 @@ class Propagation(RuleBasedStateMachine):
         self.deferred.__exit__(None, None, None)
         self.deferred = None
         if self.model.pending:
-            self.model.propagate()
+            self.model.catch_up()
 
     @precondition(lambda self: self.deferred is not None and self.model.stale & self.model.data.keys())
     @rule(data=st.data())

@@ -11,7 +11,7 @@ import pytest
 
 import mmsb
 from mmsb import links
-from mmsb.builtin.policies import Deferred, Lazy, Parallel
+from mmsb.builtin.policies import Deferred, Immediate, Lazy, Parallel
 from mmsb.plugin import Policy
 from mmsb.testing import EventLog, Trial
 
@@ -195,6 +195,27 @@ def test_deferred_runs_one_wave_at_the_end(state):
         a.write(b"3")
         assert log.take() == []
     assert c[0:1] == b"3" and [event.changed for event in log.events()] == [(b.page_id, c.page_id)]
+
+
+@pytest.mark.parametrize("policy", [None, Immediate, lambda: Parallel(2, 0)])
+def test_the_end_of_deferred_tries_nothing_again_that_failed(policy):
+    calls = []
+
+    def once_wrong(out, parent):
+        calls.append(bytes(parent))
+        if len(calls) == 1:
+            raise RuntimeError("not yet")
+
+    with mmsb.open(policy=policy and policy()) as state:
+        a, b = chain(state, 2)
+        parent, child = state.create_page(8), state.create_page(8)
+        state.depend(child, on=parent, fn=once_wrong)
+        with state.deferred():
+            a.write(b"1")
+        assert b.read(0, 1) == b"1" and len(calls) == 1, "nothing that the page depends on has changed"
+        with pytest.raises(mmsb.StalePageError, match="not yet"):
+            child.read()
+        assert state.propagate() and len(calls) == 2
 
 
 def test_deferred_without_changes_runs_none(state):
