@@ -10,7 +10,7 @@ from mmsb._core.delta cimport Delta
 from mmsb._core.engine cimport Engine
 from mmsb._core.page cimport Page, as_bytes_like, check_lanes, items_of, offset_of, take_buffer
 from mmsb._core.semiring cimport Semiring
-from mmsb._core.state cimport CLOSED, Core, FORKED, UNWRITABLE, WAVE
+from mmsb._core.state cimport CLOSED, Core, FORKED, NEW_SOURCE, UNWRITABLE, WAVE
 
 from mmsb import errors, links
 from mmsb import metadata as notes
@@ -636,7 +636,7 @@ cdef class Batch:
         cdef int token = state.enter(CLOSED | FORKED | UNWRITABLE)
         cdef bint short = (not info.sync and mmsb_batch_count(&self.batch) <= SHORT_OPS
                            and self.batch.data.size <= SHORT_BYTES and not state.merges_call
-                           and not (self.effects and state.engine is not None))
+                           and not (self.effects and state.engine is not None) and info.source != NEW_SOURCE)
         # Checking effects may call Python, which lets other threads run.
         cdef bint alone = not short or len(self.effects) != 0
         if alone:
@@ -656,9 +656,12 @@ cdef class Batch:
                     break
                 state.gate |= WAVE  # semirings in Python change nothing
                 try:
+                    if info.source == NEW_SOURCE:
+                        state.take_source(info, self.source)
                     with nogil:
                         status = mmsb_core_commit(&state.core, &self.batch, info, failed)
                 finally:
+                    state.settle_source(info)
                     state.gate &= ~WAVE
                 if status != MMSB_NO_SPACE:
                     break

@@ -297,6 +297,7 @@ cdef class RingServer:
         cdef mmsb_client *client = &slot.client
         cdef mmsb_completion answer
         cdef Command command
+        cdef uint32_t known
         cdef bytes facts = b""
         memset(&answer, 0, sizeof(mmsb_completion))
         # Whatever happens, the command is done once: an exception that is not its own ends it as well.
@@ -314,7 +315,9 @@ cdef class RingServer:
                     for page_id, count in created:
                         slot.allow_more(page_id, count)
                     if command.source is not None:
-                        mmsb_client_know_source(client, self.state.source_indices[command.source.decode()])
+                        known = self.state.known_source(command.source.decode())
+                        if known != 0:  # else no commit took it: nothing changed
+                            mmsb_client_know_source(client, known)
             else:
                 right = RIGHTS[client.refusal.right] if client.verdict == MMSB_NO_RIGHT else None
                 facts = self.refuse(right, client.refusal.page_id)

@@ -16,6 +16,9 @@ cdef enum:
     WAKE = 1  # _wake(), of the next one
     LISTENING = 2  # _tell(), of each
 
+cdef enum:
+    NEW_SOURCE = 0xFFFFFFFF  # of mmsb_commit_info: a source that no commit has taken; take_source() gives it a number
+
 cdef class Core:
     cdef mmsb_core core
     cdef mmsb_memory shared_memory
@@ -32,6 +35,7 @@ cdef class Core:
     cdef uint32_t last_source_index
     cdef dict source_indices
     cdef list source_names
+    cdef uint32_t sources    # of source_names that commits have taken, None with them; one more is being tried at most
     cdef uint64_t ids_end    # ids below it were given to batches, committed or not
     cdef list given_back     # slots dropped while another thread was busy
     cdef readonly dict _names
@@ -60,6 +64,9 @@ cdef class Core:
     cdef mmsb_page_header *header(self, uint64_t page_id) except NULL
     cdef mmsb_page_header *header_to_read(self, uint64_t page_id, int *token) except NULL
     cdef int set_source(self, mmsb_commit_info *info, object source) except -1
+    cdef uint32_t known_source(self, object source) except? 0
+    cdef int take_source(self, mmsb_commit_info *info, object source) except -1
+    cdef void settle_source(self, mmsb_commit_info *info)
     cdef int prepare_info(self, mmsb_commit_info *info, object source, bytes label, bytes intent) except -1
     cdef Delta write(self, uint64_t page_id, uint64_t offset, const uint8_t *data, uint64_t length,
                      mmsb_commit_info *info, object source, bytes intent)

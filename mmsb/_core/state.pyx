@@ -40,6 +40,13 @@ cdef uint64_t NONE_SEQ = <uint64_t>-1
 cdef uint32_t FEATURES = mmsb_cpu_detect()
 
 
+cdef inline void put_source(mmsb_commit_info *info, uint32_t index, bytes name) noexcept:
+    """A source of a commit. The name must outlive *info."""
+    info.source = index
+    info.source_name = <const uint8_t *>PyBytes_AS_STRING(name)
+    info.source_bytes = <uint64_t>PyBytes_GET_SIZE(name)
+
+
 cdef int keep_slot(void *context, uint64_t page_id, uint64_t handle, uint64_t size) noexcept with gil:
     """A page lets go of its bytes. If a view still shows them, they become the view's."""
     cdef Core core = <Core>context
@@ -113,6 +120,7 @@ cdef class Core:
         self.core.keep_context = <void *>self
         self.source_indices = {}
         self.source_names = [None]
+        self.sources = 1
         self.given_back = []
         self._names = {}
         self._name_of = {}
@@ -375,22 +383,52 @@ cdef class Core:
 
     # ---- commits
 
+    cdef uint32_t known_source(self, object source) except? 0:
+        """The number of a source that a commit has taken, else 0. One that is just being tried may yet go again."""
+        cdef object index = self.source_indices.get(source)
+        return index if index is not None and index < self.sources else 0
+
     cdef int set_source(self, mmsb_commit_info *info, object source) except -1:
-        cdef object index
+        """Fills in the source. A new one is only checked: what no commit takes would be kept for nothing, and clients
+        could go on sending such commits for ever."""
+        cdef uint32_t index
         if source is not self.last_source:
-            index = self.source_indices.get(source)
-            if index is None:
-                encoded = encode_source(source)
-                index = len(self.source_names)
-                self.source_names.append(encoded)
-                self.source_indices[source] = index
+            index = self.known_source(source)
+            if index == 0:
+                encode_source(source)
+                info.source = NEW_SOURCE
+                return 0
             self.last_source = source
             self.last_source_index = index
-        info.source = self.last_source_index
-        cdef bytes name = <bytes>self.source_names[self.last_source_index]
-        info.source_name = <const uint8_t *>PyBytes_AS_STRING(name)
-        info.source_bytes = <uint64_t>PyBytes_GET_SIZE(name)
+        put_source(info, self.last_source_index, <bytes>self.source_names[self.last_source_index])
         return 0
+
+    cdef int take_source(self, mmsb_commit_info *info, object source) except -1:
+        """Gives a new source its number, for one try of a commit. Keep others out until settle_source(): the next new
+        one gets the same number if this one goes again."""
+        cdef uint32_t index = self.known_source(source)  # another commit may have taken it meanwhile
+        if index == 0:
+            encoded = encode_source(source)
+            index = self.sources
+            self.source_names.append(encoded)
+            try:
+                self.source_indices[source] = index
+            except BaseException:
+                self.source_names.pop()
+                raise
+        put_source(info, index, <bytes>self.source_names[index])
+        return 0
+
+    cdef void settle_source(self, mmsb_commit_info *info):
+        """After a try: what take_source() added stays if the log has it."""
+        cdef uint32_t *ids = <uint32_t *>self.core.source_ids.data
+        if info.source != self.sources:
+            return
+        if info.source < self.core.source_ids.size // sizeof(uint32_t) and ids[info.source] != 0:
+            self.sources += 1
+        else:
+            del self.source_indices[self.source_names.pop().decode()]
+            info.source = NEW_SOURCE
 
     cdef int prepare_info(self, mmsb_commit_info *info, object source, bytes label, bytes intent) except -1:
         """Fills *info. It points into `label` and `intent`, which must outlive it."""
@@ -473,7 +511,8 @@ cdef class Core:
         cdef int token, status
         while True:
             token = self.enter(CLOSED | FORKED | UNWRITABLE)
-            if length < RELEASE_GIL_BYTES and not info.sync and not self.merges_call:
+            if (length < RELEASE_GIL_BYTES and not info.sync and not self.merges_call
+                    and info.source != NEW_SOURCE):
                 status = mmsb_core_write(&self.core, page_id, offset, data, length, info, &written)
                 if status > 0:
                     delta = new_delta(page_id, written.code, written.payload, written.payload_bytes)
@@ -482,11 +521,14 @@ cdef class Core:
                 self.leave(token)
                 self.begin_commit()
                 try:
+                    if info.source == NEW_SOURCE:
+                        self.take_source(info, source)
                     with nogil:
                         status = mmsb_core_write(&self.core, page_id, offset, data, length, info, &written)
                     if status > 0:
                         delta = new_delta(page_id, written.code, written.payload, written.payload_bytes)
                 finally:
+                    self.settle_source(info)
                     self.end_commit()
             if status == MMSB_NO_SPACE:
                 self._make_room()
@@ -657,6 +699,7 @@ cdef class Core:
         if index is None:
             index = self.source_indices[name] = len(self.source_names)
             self.source_names.append(name.encode("utf-8", "surrogateescape"))
+            self.sources += 1
         if mmsb_core_define_source(&self.core, index, local_id) != MMSB_OK:
             raise MemoryError()
 

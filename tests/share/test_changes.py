@@ -2,6 +2,7 @@
 
 import os
 import threading
+import tracemalloc
 
 import numpy
 import pytest
@@ -67,6 +68,32 @@ def test_errors_are_those_of_local_calls(served, view):
     with pytest.raises(mmsb.PageNotFoundError):
         view.delete_page(99)
     assert served.seq == 1
+
+
+def test_sources_that_no_commit_took_are_not_kept(served, view):
+    a = view.page("a")
+
+    def refused(source):
+        with pytest.raises(mmsb.PageRangeError):
+            a.write(b"x", at=a.size, source=source)
+        assert a.write(bytes(1), source=source).seq is None
+        with pytest.raises(mmsb.ConflictError):
+            a.write(b"x", source=source, if_epoch=9)
+
+    refused("first")
+    tracemalloc.start()
+    try:
+        for number in range(200):
+            refused(f"{number:04000}")
+        assert tracemalloc.get_traced_memory()[0] < 400_000
+    finally:
+        tracemalloc.stop()
+    said = []
+    for number in range(40):
+        done = a.write(bytes([number // 2]), source=f"{number % 5}")
+        if done.seq is not None:
+            said.append(f"{number % 5}")
+    assert [commit.source for commit in served.log(since=2)] == said
 
 
 def test_waves_and_listeners(served, view):

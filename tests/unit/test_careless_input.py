@@ -6,6 +6,7 @@ import pickle
 import subprocess
 import sys
 import types
+import tracemalloc
 from datetime import UTC, datetime
 
 import numpy
@@ -202,6 +203,51 @@ def test_sources_and_moments(state):
     assert state.at(datetime.max.replace(tzinfo=UTC)).seq == state.seq == 1
     assert state.at(datetime.min.replace(tzinfo=UTC)).seq == 0
     assert len(list(state.log(until=datetime.max.replace(tzinfo=UTC)))) == 1
+
+
+def test_sources_that_no_commit_took_are_not_kept(state):
+    page = state.create_page(8)
+
+    def refused(source):
+        with pytest.raises(mmsb.PageRangeError):
+            page.write(b"x", 8, source)
+        with pytest.raises(mmsb.ConflictError), state.batch(source=source) as batch:
+            batch.write(page, b"x", if_epoch=5)
+        assert page.write(b"", source=source) is None and page.assign(bytes(8), source=source) is None
+        assert state.update_page(page, bytes(8), source) is None
+
+    refused("first")
+    tracemalloc.start()
+    try:
+        for number in range(200):
+            refused(f"{number:04000}")
+        assert tracemalloc.get_traced_memory()[0] < 400_000
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize("path", [None, "store"])
+def test_every_commit_keeps_its_source_among_those_that_none_took(tmp_path, path):
+    path = path and tmp_path / path
+    with mmsb.open(path, **({"segment_bytes": 4096} if path else {})) as state:
+        page, said = state.create_page(8), [None]
+        for number in range(300):
+            content, source = bytes([number // 2 % 256]), f"{number % 70}"
+            if number % 7 == 0:
+                with state.batch(source=source) as batch:
+                    batch.write(page, b"%03d" % number, 5)
+                said.append(source)
+            if page.write(content, source=source) is not None:
+                said.append(source)
+        assert [commit.source for commit in state.log()] == said and not state.verify().findings
+    if path:
+        with mmsb.open(path) as state:
+            page = state.page(1)
+            for number in range(140):
+                source = f"{number % 90}"
+                if page.write(bytes([number // 2]), source=source) is not None:
+                    said.append(source)
+            assert [commit.source for commit in state.log()] == said and not state.verify().findings
 
 
 def test_nothing_is_pickled(state):

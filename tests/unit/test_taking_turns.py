@@ -31,6 +31,35 @@ def test_nobody_commits_between_the_check_of_a_batch_and_its_commit(monkeypatch)
         assert was_waiting and state.seq == 4 and not state.verify().findings
 
 
+def test_new_sources_of_several_threads():
+    """A source gets its number in the commit that takes it, and gives it back when there is none."""
+    with mmsb.open() as state:
+        pages = [state.create_page(LARGE if number % 2 else 8) for number in range(4)]
+        said = {}
+
+        def write(page):
+            for number in range(200):
+                source = f"{page.page_id} {number}"
+                delta = page.write(bytes([number // 2]) * page.size, source=source)
+                if delta is not None:
+                    said[delta.seq] = source
+                with pytest.raises(mmsb.PageRangeError):
+                    page.write(b"x", page.size, source=source + " refused")
+
+        threads = [threading.Thread(target=write, args=(page,)) for page in pages]
+        interval = sys.getswitchinterval()
+        sys.setswitchinterval(1e-5)
+        try:
+            for thread in threads:
+                thread.start()
+        finally:
+            for thread in threads:
+                thread.join()
+            sys.setswitchinterval(interval)
+        assert {commit.seq: commit.source for commit in state.log(since=5)} == said and len(said) == 4 * 99
+        assert not state.verify().findings
+
+
 def test_resizing_beside_large_writes():
     with mmsb.open() as state:
         large, small = state.create_page(LARGE), state.create_page(8)
