@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 import os
 
 from mmsb import messages
@@ -22,7 +23,7 @@ def attach(target: str | os.PathLike[str], *, timeout: float = 5.0, ring_bytes: 
     place is taken or the owner does not answer, FormatVersionError, AttachError.
     """
     text = os.fsdecode(target)
-    size = ring_bytes.__index__()
+    size = operator.index(ring_bytes)
     if not messages.RING_BYTES_LEAST <= size <= messages.RING_BYTES_MOST or size & (size - 1):
         raise ValueError(f"A ring has a power of two of bytes, 4096 to {messages.RING_BYTES_MOST}, not {size}.")
     try:

@@ -52,6 +52,10 @@ class Listening(Core):
 
     def unsubscribe(self, subscription: Subscription) -> None:
         """Ends a subscription, as its close() does."""
+        from mmsb.dispatcher import Subscription
+
+        if not isinstance(subscription, Subscription):
+            raise TypeError(f"unsubscribe() takes what subscribe() returned, not {type(subscription).__name__}")
         subscription.close()
 
     def trace(self, path: str | os.PathLike[str], *, limit: int = 1_000_000) -> Trace:

@@ -89,7 +89,7 @@ def own_semirings(given: Iterable[Any]) -> tuple[Semiring, ...]:
     if not isinstance(given, Iterable):
         raise TypeError(f"semirings= takes a list of semirings, not {given!r}")
     for one in given:
-        if isinstance(one, str) or not hasattr(one, "dtype"):
+        if isinstance(one, str) or not all(hasattr(one, fact) for fact in ("name", "dtype", "laws", "domain")):
             raise TypeError(f"semirings= takes semirings (mmsb.UfuncSemiring, mmsb.Semiring), not {one!r}")
         made = compiled(one)
         key = made.name, made.dtype

@@ -169,6 +169,8 @@ class UfuncSemiring:
 
     def csr(self, dst: Any, matrix: CsrMatrix, x: Any, rows: Any = None) -> bool:
         """Sets dst = matrix ⊗ x, or the `rows` (uint32) of it. Whether a byte of `dst` changed."""
+        if not isinstance(matrix, CsrMatrix):
+            raise TypeError(f"matrix is a CsrMatrix, not {type(matrix).__name__}")
         to = self._result(dst)
         starts, columns = np.frombuffer(matrix.row_start, np.uint64), np.frombuffer(matrix.columns, np.uint32)
         if len(to) != matrix.shape[0]:

@@ -48,6 +48,8 @@ def verify(
 
     Other threads may go on; what they commit meanwhile is left out. No checkpoint is written meanwhile.
     """
+    if head is not None and not isinstance(head, bytes):
+        raise TypeError(f"head is an anchor (bytes) or None, not {type(head).__name__}")
     if state._checkpoints is None:
         report = Verification(state, progress).run()
     else:

@@ -1,8 +1,15 @@
 """The one place where a C status becomes a Python exception, and what no buffer of bytes may be."""
 
+from cpython.bytearray cimport PyByteArray_CheckExact
+from cpython.bytes cimport PyBytes_CheckExact
+
 from mmsb._core.c_mmsb cimport *
 
+import re
+
 from mmsb import errors
+
+cdef object FIELD_NAMES = re.compile(":[^:]*:")  # in the format of a buffer of structures
 
 # What to say beside the status text: one sentence on what to do.
 cdef dict TABLE = {
@@ -45,7 +52,17 @@ cdef object raise_status(int status, str context="", dict facts=None):
 
 cdef int no_pointers(object data) except -1:
     """TypeError for an array of Python objects: its bytes are addresses in this process."""
+    if PyBytes_CheckExact(data) or PyByteArray_CheckExact(data):
+        return 0
     dtype = getattr(data.obj if type(data) is memoryview else data, "dtype", None)
-    if dtype is not None and getattr(dtype, "hasobject", False):
-        raise TypeError(f"data of dtype {dtype} are references to Python objects. Give numbers or bytes.")
+    if dtype is not None:
+        if getattr(dtype, "hasobject", False):
+            raise TypeError(f"data of dtype {dtype} are references to Python objects. Give numbers or bytes.")
+        return 0
+    try:
+        words = memoryview(data).format
+    except (TypeError, ValueError, BufferError):
+        return 0  # what they are not, the caller says
+    if "O" in words and "O" in FIELD_NAMES.sub("", words):
+        raise TypeError(f"data of format {words} are references to Python objects. Give numbers or bytes.")
     return 0

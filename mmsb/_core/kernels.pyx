@@ -19,7 +19,7 @@ cdef class Kernels:
     def __init__(self, str disable=""):
         cdef uint32_t features = mmsb_cpu_detect()
         cdef const char *unknown = NULL
-        cdef bytes names = disable.encode()
+        cdef bytes names = disable.encode("utf-8", "backslashreplace")
         if mmsb_cpu_disable(&features, names, &unknown) != MMSB_OK:
             raise ValueError(f"{unknown.decode()!r} is no CPU feature; there are {', '.join(FEATURES)}")
         mmsb_kernels_init(&self.table, features)

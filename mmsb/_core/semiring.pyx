@@ -178,7 +178,7 @@ cdef class Semirings:
     def __cinit__(self, str disable=None):
         cdef uint32_t features = mmsb_cpu_detect()
         cdef const char *unknown = NULL
-        cdef bytes names = disable.encode() if disable is not None else mmsb_cpu_environment()
+        cdef bytes names = mmsb_cpu_environment() if disable is None else disable.encode("utf-8", "backslashreplace")
         if mmsb_cpu_disable(&features, names, &unknown) != MMSB_OK:
             raise ValueError(f"{unknown.decode()!r} is no CPU feature")
         mmsb_semirings_init(&self.table, features)
@@ -198,7 +198,7 @@ cdef class Semirings:
         UnknownSemiringError when there is none, SemiringError when `dtype` is no type of lanes.
         """
         cdef uint32_t code = dtype_of(dtype)
-        cdef bytes wanted = b"" if "\0" in name else name.encode()  # in C it would end there
+        cdef bytes wanted = name.encode() if is_name(name) else b""
         cdef const mmsb_semiring *row = mmsb_semirings_find(&self.table, wanted, code)
         if row == NULL:
             known = ", ".join(sorted({known for known, over in self.names() if over == DTYPES[code][0]}))
@@ -217,8 +217,9 @@ cdef Semiring wrap(const mmsb_semiring *row, owner):
 
 
 cdef bint is_name(name):
-    """Whether this can name a semiring: C ends a name at the first NUL."""
-    return isinstance(name, str) and name != "" and "\0" not in name
+    """Whether this can name a semiring: C ends a name at the first NUL, and a lone surrogate has no UTF-8 form."""
+    return (isinstance(name, str) and name != "" and "\0" not in name
+            and not any("\ud800" <= one <= "\udfff" for one in name))
 
 
 cdef int check_signature(function, str lane) except -1:

@@ -100,7 +100,7 @@ cdef class Core:
         cdef uint32_t features = FEATURES
         cdef const char *unknown = NULL
         cdef uint64_t bound = 0 if max_bytes is None else max_bytes
-        cdef bytes names = disable.encode() if disable is not None else mmsb_cpu_environment()
+        cdef bytes names = mmsb_cpu_environment() if disable is None else disable.encode("utf-8", "backslashreplace")
         if mmsb_cpu_disable(&features, names, &unknown) != MMSB_OK:
             raise ValueError(f"{unknown.decode()!r} in {names.decode()!r} is no CPU feature that mmsb knows. "
                              "Use names that `mmsb cpu` prints.")

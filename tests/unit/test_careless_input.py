@@ -1,6 +1,7 @@
 """Arguments of the wrong type or beyond any bound: refused with a sentence, never taken for something else."""
 
 import inspect
+import ctypes
 import os
 import pickle
 import subprocess
@@ -13,6 +14,7 @@ import numpy
 import pytest
 
 import mmsb
+from mmsb._core.semiring import builtin
 
 
 @pytest.fixture
@@ -126,6 +128,34 @@ def test_buffers_of_python_objects_are_never_filled(state):
         assert kept[0] is state
 
 
+class Mixed(ctypes.Structure):
+    _fields_ = (("count", ctypes.c_int64), ("thing", ctypes.py_object))
+
+
+class Other(ctypes.Structure):
+    _fields_ = (("One", ctypes.c_int64),)  # a capital O in a name is no reference
+
+
+@pytest.mark.parametrize("kept", [(ctypes.py_object * 1)(None), (Mixed * 1)()], ids=["array", "structures"])
+def test_references_of_ctypes_are_never_filled(state, kept):
+    page = state.create_page(ctypes.sizeof(kept), data=b"\1" * ctypes.sizeof(kept))
+    delta = mmsb.Delta.from_ranges(page.page_id, [(0, 1)], b"\1")
+    before = bytes(kept)
+    with mmsb.open(name=f"references-{os.getpid()}") as served:
+        served.create_page(page.size, data=page.read())
+        served.serve()
+        with mmsb.attach(served.name) as view:
+            for given in (kept, memoryview(kept)):
+                for use in (page.read_into, delta.apply_to, state.at(1).page(1).read_into, view.page(1).read_into):
+                    with pytest.raises(TypeError, match="references to Python objects"):
+                        use(given)
+                with pytest.raises(TypeError, match="references to Python objects"):
+                    page.write(given)
+    assert bytes(kept) == before
+    numbers = Other()
+    assert page.read_into((ctypes.c_uint8 * 2)()) == 2 and page.read_into(numbers) == 8 and numbers.One & 1
+
+
 def test_text_without_a_utf8_form_is_the_name_of_nothing(state, tmp_path):
     state.create_page(8)
     for ask, error in (
@@ -139,6 +169,14 @@ def test_text_without_a_utf8_form_is_the_name_of_nothing(state, tmp_path):
         mmsb.open(name="\ud800")
     with pytest.raises(ValueError, match="There is no group"):
         mmsb.open(tmp_path / "s", group="\ud800")
+    with pytest.raises(ValueError, match="no CPU feature"):
+        mmsb.open(disable_cpu="\ud800")
+    with pytest.raises(mmsb.UnknownSemiringError, match="ud800"):
+        builtin.get("\ud800", "f8")
+    with pytest.raises(mmsb.PluginError, match="ud800"):
+        state.create_page(8, merge="\ud800", dtype="f8")
+    with pytest.raises(mmsb.SemiringError, match="needs a name"):
+        mmsb.open(semirings=[mmsb.UfuncSemiring("\ud800", "f8", numpy.add, numpy.multiply, zero=0, one=1)])
 
 
 def test_numbers_that_are_none(state):
@@ -151,6 +189,7 @@ def test_numbers_that_are_none(state):
         lambda: past[None],
         lambda: past[1.0],
         lambda: mmsb.links.copy([(0.0, 0, 0, 1)]),
+        lambda: mmsb.attach("nobody", ring_bytes=None),
     ):
         with pytest.raises(TypeError):
             ask()
@@ -168,6 +207,9 @@ def test_numbers_that_are_none_to_a_view():
                 lambda: page.read(0, 1.0),
                 lambda: page.read_into(bytearray(1), 1.0),
                 lambda: page[None],
+                lambda: page.read_into(bytearray(1), 1.0),
+                lambda: page[None],
+                lambda: page.read(0, "x"),
             ):
                 with pytest.raises(TypeError):
                     ask()
@@ -188,6 +230,17 @@ def test_methods_called_on_something_else(state):
                     getattr(kind, name)(other, 1)
     assert {"write", "ranges", "commit", "fold_add"} <= set(tried)
     assert list(inspect.signature(page.write).parameters)[:2] == ["data", "at"]
+def test_things_of_another_kind(state):
+    sums = mmsb.UfuncSemiring("sums", "f8", numpy.add, numpy.multiply, zero=0, one=1)
+    for ask, said in (
+        (lambda: state.verify(head=True), "head is an anchor"),
+        (lambda: state.verify(head="x"), "head is an anchor"),
+        (lambda: state.unsubscribe(None), "what subscribe"),
+        (lambda: sums.csr(numpy.zeros(1), None, numpy.zeros(1)), "CsrMatrix"),
+        (lambda: mmsb.open(semirings=numpy.zeros(2)), "takes semirings"),
+    ):
+        with pytest.raises(TypeError, match=said):
+            ask()
 
 
 def test_sources_and_moments(state):
