@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from mmsb.errors import ConflictError
+from mmsb.errors import ConflictError, RetentionError
 
 if TYPE_CHECKING:
     from mmsb.state import State
@@ -33,9 +33,12 @@ def check_rebase(state: State, page_id: int, epoch: int, ranges: list[tuple[int,
     resized = epoch > now or len(later) != now - epoch
     if rebase and not overlaps and not resized:
         return
+    lost = resized and 0 <= epoch <= now and not _is_kept(state, page_id, epoch)
     reason = (
         "is not that far"
         if epoch > now
+        else "was changed in commits that are no longer kept"
+        if lost
         else "was resized since"
         if resized
         else "moved on"
@@ -44,10 +47,19 @@ def check_rebase(state: State, page_id: int, epoch: int, ranges: list[tuple[int,
     )
     raise ConflictError(
         f"Page {page_id} {reason}: expected epoch {epoch}, it is at {now}. "
-        "Read the page again and decide anew" + ("." if rebase or overlaps else ", or pass rebase=True."),
+        "Read the page again and decide anew" + ("." if rebase or overlaps or lost else ", or pass rebase=True."),
         page_id=page_id,
         expected_epoch=epoch,
         epoch=now,
         overlaps=sorted(set(overlaps)),
         deltas=guilty or later,
     )
+
+
+def _is_kept(state: State, page_id: int, epoch: int) -> bool:
+    """Whether the page as it was at an epoch that it has had can be rebuilt."""
+    try:
+        state._page_at_epoch(page_id, epoch)
+    except RetentionError:
+        return False
+    return True

@@ -396,7 +396,7 @@ def last_write(state: State, page: Any, at: int = 0, length: int = 1, before: in
         if number:
             delta = reader.index.delta(reader.data, number, reader.sources, state)
             # The oldest segment may begin with commits that are forgotten.
-            return delta if delta is not None and delta.seq > state.first_seq else None
+            return delta if delta is not None and delta.seq > state._log.first_seq else None
         if not is_open:
             return None
     return None

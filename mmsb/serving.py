@@ -10,6 +10,7 @@ import json
 import os
 import select
 import socket
+import sys
 import threading
 import time
 import weakref
@@ -189,8 +190,10 @@ class Server:
             messages.end(peer.socket, drain=remove)
         self.peers.clear()
         self.listener.close(remove=remove)
-        # Of a State that was dropped, the thread may wait just now: the epoll goes with it, when it next looks.
-        if self.thread is None or self.thread is threading.current_thread() or not self.thread.is_alive():
+        # Of a State that was dropped, the thread may wait just now: the epoll goes with it, when it next looks. While
+        # the interpreter ends, threads that wait seem dead.
+        dead = self.thread is not None and not self.thread.is_alive() and not sys.is_finalizing()
+        if self.thread is None or self.thread is threading.current_thread() or dead:
             self.epoll.close()
         os.close(self.bell)
         self.bell = -1

@@ -1,13 +1,13 @@
 """Arguments of the wrong type or beyond any bound: refused with a sentence, never taken for something else."""
 
-import inspect
 import ctypes
+import inspect
 import os
 import pickle
 import subprocess
 import sys
-import types
 import tracemalloc
+import types
 from datetime import UTC, datetime
 
 import numpy
@@ -230,6 +230,8 @@ def test_methods_called_on_something_else(state):
                     getattr(kind, name)(other, 1)
     assert {"write", "ranges", "commit", "fold_add"} <= set(tried)
     assert list(inspect.signature(page.write).parameters)[:2] == ["data", "at"]
+
+
 def test_things_of_another_kind(state):
     sums = mmsb.UfuncSemiring("sums", "f8", numpy.add, numpy.multiply, zero=0, one=1)
     for ask, said in (

@@ -216,3 +216,17 @@ def test_the_past_while_another_thread_forgets_what_is_before_it(tmp_path, monke
             assert stepper.goto(800) == 800
             assert stepper.digest() == digest
         assert not state.verify().findings
+
+
+@pytest.mark.parametrize("rebase", [False, True])
+def test_a_conflict_with_what_is_forgotten(state, rebase):
+    """Commits that are gone look like a resize, since neither leaves a delta; and nothing can be rebased onto them."""
+    state.compact(before=120)
+    page = state.page("a")
+    epoch = page.epoch
+    with pytest.raises(mmsb.ConflictError, match=r"no longer kept.*decide anew\.$"):
+        page.write(b"x", at=450, if_epoch=3, rebase=rebase)
+    page.resize(600)
+    with pytest.raises(mmsb.ConflictError, match="was resized since"):
+        page.write(b"x", at=450, if_epoch=epoch, rebase=rebase)
+    page.write(b"x", at=450, if_epoch=page.epoch, rebase=rebase)
