@@ -75,13 +75,17 @@ class BuildExt(build_ext):
             fcntl.flock(lock, fcntl.LOCK_EX)
             self.compile_only_what_changed()
             self.build_c_library()
+            # Cython looks at what changed in the sources, not at how they are to be translated.
+            directives = Path("build/cython/directives")
+            same = directives.exists() and directives.read_text() == repr(DIRECTIVES)
             generated = cythonize(
                 self.extensions,
                 build_dir="build/cython",
                 compiler_directives=DIRECTIVES,
-                force=self.force,
+                force=self.force or not same,
                 quiet=True,
             )
+            directives.write_text(repr(DIRECTIVES))
             for extension, translated in zip(self.extensions, generated, strict=True):
                 extension.sources = translated.sources
             super().build_extensions()
