@@ -343,13 +343,19 @@ class FileLog(Log):
 
         A reader beside the writer that compacted goes on with what is kept of what it knows.
         """
-        base, _ = self.state._checkpoints.newest_base()
-        if base is None or base.segment <= segment.number:
-            return unfit(segment.path, segment.base_seq + 1, "the file is missing")
-        with self.state._exclusive():
-            if self.first_seq < base.seq <= self.state.seq:
-                self.base = base
-                self.forget([old for old in self.segments if old.number < base.segment])
+
+        def explains(base: Any) -> bool:
+            return base is not None and base.segment > segment.number
+
+        base = self.base  # another thread may have compacted, and may be deleting the base before that one just now
+        if not explains(base):
+            base = self.store.steadily(lambda: self.state._checkpoints.newest_base()[0], explains)
+            if not explains(base):
+                return unfit(segment.path, segment.base_seq + 1, "the file is missing")
+            with self.state._exclusive():
+                if self.first_seq < base.seq <= self.state.seq:
+                    self.base = base
+                    self.forget([old for old in self.segments if old.number < base.segment])
         return RetentionError(
             f"The writer of the store compacted its history meanwhile: it begins at seq {base.seq} now. Ask for that "
             "or what follows, or open the store again.",

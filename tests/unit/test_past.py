@@ -1,7 +1,9 @@
 """PastState: every moment of random histories, in memory and on disk, and how moments are named."""
 
+import os
 import random
 import threading
+from contextlib import nullcontext
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -283,3 +285,35 @@ def test_readers_in_threads_of_a_log_that_is_not_mapped(tmp_path):
         for thread in threads:
             thread.join()
     assert wrong == []
+
+
+@pytest.mark.parametrize("read_only", [False, True])
+def test_a_base_that_goes_while_it_is_looked_for(tmp_path, monkeypatch, read_only):
+    """Compactions delete the base before theirs too, so that the look for the newest one may find none at all."""
+    with mmsb.open(tmp_path / "store", mapped=False, segment_bytes=4096) as state:
+        page = state.create_page(512)
+        for n in range(60):
+            page.write(bytes([n]) * 512)
+        state.sync()
+        with mmsb.open(tmp_path / "store", read_only=True) if read_only else nullcontext(state) as reader:
+            segment, look = reader._log.segments[0], reader._checkpoints.newest_base
+            reader._log.buffers.forget(segment.number)
+            state.compact(20)
+            looks = []
+
+            def racing():
+                looks.append(1)
+                if len(looks) > 1:
+                    return look()
+                if read_only:
+                    state.compact(40)
+                return None, None
+
+            monkeypatch.setattr(reader._checkpoints, "newest_base", racing)
+            with pytest.raises(mmsb.RetentionError, match="compacted"):
+                reader._log.buffer(segment)
+            assert len(looks) == 2 * read_only and reader.first_seq == (40 if read_only else 20)
+            assert reader.at(50).page(1).read() == bytes([49]) * 512
+            os.unlink(reader._log.segments[1].path)
+            with pytest.raises(mmsb.CorruptLogError, match="missing"):
+                reader._log.read_anew(reader._log.segments[1])
