@@ -18,6 +18,7 @@ if kind == "wave":
     state.depend("p2", on="p1", link=passthrough())
 state.serve()
 tell("ready")
+sys.stdin.readline()
 end = time.monotonic() + seconds
 n = 0
 while time.monotonic() < end or n < 11:
@@ -83,6 +84,7 @@ def test_page_is_whole(process, kind, page):
     owner = process(OWNER, kind, 1.0)
     assert owner.hear() == "ready"
     with mmsb.attach("torn") as view:
+        owner.say()
         handle = view.page(page)
         last = [0]
 
@@ -110,6 +112,7 @@ def test_without_redoing_reads_are_torn(process):
     owner = process(OWNER, "large", 3.0)
     owner.hear()
     with mmsb.attach("torn") as view:
+        owner.say()
         view._reader.never_redo = True
         handle = view.page("p1")
         torn = []
@@ -123,6 +126,7 @@ def test_snapshots_show_one_commit(process):
     owner = process(OWNER, "set", 1.0)
     owner.hear()
     with mmsb.attach("torn") as view:
+        owner.say()
         names = [f"p{n}" for n in range(8)]
         last = [0]
 
@@ -143,6 +147,7 @@ def test_waves(process):
     owner = process(OWNER, "wave", 1.0)
     owner.hear()
     with mmsb.attach("torn") as view:
+        owner.say()
         view.stale_reads = True
 
         def look():
@@ -160,6 +165,7 @@ def test_pages_come_and_go(process):
     owner.hear()
     found = missing = 0
     with mmsb.attach("torn") as view:
+        owner.say()
 
         def look():
             nonlocal found, missing
@@ -184,6 +190,7 @@ def test_followed_commits_are_complete(process):
     owner = process(OWNER, "write", 1.0)
     owner.hear()
     with mmsb.attach("torn") as view:
+        owner.say()
         follower, seq = view.follow(since=1, timeout=0.1), 0
         while True:
             over = is_done(owner)  # asked before, so that everything is there to be followed
