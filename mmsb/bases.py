@@ -288,10 +288,13 @@ def segments_between(log: Any, since: int, until: int) -> list[Segment]:
 
 def plan(state: State, seq: int) -> tuple[Base, list[Segment]]:
     """The newest base not after `seq`, and the segments between it and `seq`, ascending: those of one moment, although
-    another thread may be forgetting history. Where that begins moves on before segments go.
+    another thread may be forgetting history. Where that begins moves on before segments go. RetentionError where it has
+    moved beyond `seq`.
     """
     while True:
         base = bases_of(state).before(seq)
+        if base.seq > seq:
+            raise forgotten(seq, base.seq)
         segments = segments_between(state._log, base.seq, seq)
         if state._log.first_seq <= base.seq:
             return base, segments

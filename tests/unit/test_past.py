@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import mmsb
+from mmsb.bases import bases_of, plan
 from mmsb.digest import core_digest
 from mmsb.testing.histories import random_history
 from mmsb.testing.model import picture_of
@@ -317,3 +318,30 @@ def test_a_base_that_goes_while_it_is_looked_for(tmp_path, monkeypatch, read_onl
             os.unlink(reader._log.segments[1].path)
             with pytest.raises(mmsb.CorruptLogError, match="missing"):
                 reader._log.read_anew(reader._log.segments[1])
+
+
+def test_history_that_moves_beyond_a_moment_while_it_is_planned(tmp_path, monkeypatch):
+    """The oldest base is then one after the moment, and shows nothing of it."""
+    with mmsb.open(tmp_path / "store", segment_bytes=4096, checkpoint_bytes=None) as state:
+        page = state.create_page(512)
+        for n in range(1, 60):
+            page.write(bytes([n]) * 512)
+        state.compact(5)
+        views = [state.at(10) for _ in range(3)]
+        state.delete_page(page)
+        state.compact(8)
+        bases = bases_of(state)
+
+        def racing(seq):
+            monkeypatch.undo()
+            state.compact(state.seq)
+            return bases.oldest()
+
+        monkeypatch.setattr(bases, "before", racing)
+        with pytest.raises(mmsb.RetentionError, match="begins at seq 61"):
+            views[0].page(1)
+        for view in views:
+            with pytest.raises(mmsb.RetentionError, match="begins at seq 61"):
+                view.pages()
+        with pytest.raises(mmsb.RetentionError):
+            plan(state, 10)
