@@ -283,9 +283,10 @@ def test_acceptance_16_a_torn_tail_is_cut_and_the_log_goes_on(tmp_path, cut):
         page = state.create_page(64, name="a")
         page.write(b"kept")
         state.sync()
-        page.write(bytes(range(40)), at=10)
-        end = state._active_tail
-        path = crashed(state, tmp_path / "crashed")
+        with state._log.sync_lock:  # nothing is made durable in the background
+            page.write(bytes(range(40)), at=10)
+            end = state._active_tail
+            path = crashed(state, tmp_path / "crashed")
     segment = newest_segment(path)
     data = bytearray(segment.read_bytes())
     data[end - cut : end] = bytes(cut)
