@@ -286,13 +286,14 @@ def segments_between(log: Any, since: int, until: int) -> list[Segment]:
     return segments[begin:end] if end < len(segments) or until > since else []
 
 
-def plan(state: State, seq: int) -> tuple[Base, list[Segment]]:
-    """The newest base not after `seq`, and the segments between it and `seq`, ascending: those of one moment, although
-    another thread may be forgetting history. Where that begins moves on before segments go. RetentionError where it has
-    moved beyond `seq`.
+def plan(state: State, seq: int, *, from_checkpoint: bool = True) -> tuple[Base, list[Segment]]:
+    """The newest base not after `seq` (or the oldest one), and the segments between it and `seq`, ascending.
+
+    Those of one moment, although another thread may be forgetting history: where that begins moves on before segments
+    go. RetentionError where it has moved beyond `seq`.
     """
     while True:
-        base = bases_of(state).before(seq)
+        base = bases_of(state).before(seq) if from_checkpoint else bases_of(state).oldest()
         if base.seq > seq:
             raise forgotten(seq, base.seq)
         segments = segments_between(state._log, base.seq, seq)

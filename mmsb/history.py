@@ -232,12 +232,14 @@ class Stretch(NamedTuple):
     created: bool
 
 
-def _stretches(state: State, page_id: int, until: int, epoch: int) -> Iterator[Stretch]:
-    """A page's history in the segments, newest first. `epoch`: the page's after commit `until`."""
-    first_seq = state.first_seq
-    for segment in reversed(segments_between(state._log, first_seq, until)):
+def _stretches(state: State, page_id: int, since: int, until: int, epoch: int) -> Iterator[Stretch]:
+    """A page's history after commit `since` in the segments, newest first. `epoch`: the page's after commit `until`.
+
+    `since` is where history began when it was asked: another thread may move that on, and epochs are counted from it.
+    """
+    for segment in reversed(segments_between(state._log, since, until)):
         reader = state._indexes.of(segment, until)
-        touched, created, _, gained, *_ = reader.index.facts(page_id, first_seq, until)
+        touched, created, _, gained, *_ = reader.index.facts(page_id, since, until)
         if touched:
             yield Stretch(segment, epoch - gained, epoch, created)
         epoch -= gained
@@ -252,7 +254,8 @@ def _newest_epoch(state: State, page_id: int, until: int | None) -> tuple[int, i
             until = state.seq
             if state._has_page(page_id):
                 return until, int(state._page_info(page_id)[1])
-    facts = PastState(state, until)._walk(page_id)
+    view = PastState(state, until)
+    facts = view._walk(page_id) or view._trace(page_id)
     if facts is None:
         raise PageNotFoundError(f"No page had the id {page_id} up to seq {until}.", page=page_id)
     return until, facts.epoch
@@ -264,21 +267,24 @@ def page_history(state: State, page_id: int, *, since_epoch: int = 0, until: int
     Reads the segments as it goes; only those that hold such deltas.
     """
     state._check_open()
+    since = state.first_seq
     last, epoch = _newest_epoch(state, page_id, until)
     stretches = []
-    for stretch in _stretches(state, page_id, last, epoch):
+    for stretch in _stretches(state, page_id, since, last, epoch):
         if stretch.after <= since_epoch:
             break
         stretches.append(stretch)
         if stretch.before <= since_epoch:
             break
-    return _deltas(state, page_id, stretches[::-1], last, since_epoch)
+    return _deltas(state, page_id, stretches[::-1], since, last, since_epoch)
 
 
-def _deltas(state: State, page_id: int, stretches: list[Stretch], last: int, since_epoch: int) -> Iterator[Delta]:
+def _deltas(
+    state: State, page_id: int, stretches: list[Stretch], since: int, last: int, since_epoch: int
+) -> Iterator[Delta]:
     for stretch in stretches:
         reader = state._indexes.of(stretch.segment, last)
-        nodes = reader.index.page_nodes(page_id, state.first_seq, last)
+        nodes = reader.index.page_nodes(page_id, since, last)
         epoch = stretch.before
         for place in range(len(nodes) - 1, -1, -1):
             kind = nodes.kind_of(place)
@@ -310,12 +316,14 @@ def epoch_of_delta(state: State, delta: Delta) -> int:
     return epoch - int(gained) + int(until_delta)
 
 
+@while_kept
 def page_at_epoch(state: State, page_id: int, epoch: int) -> PastPage:
     """The page right after the change that gave it this epoch (0: as it was created).
 
     UnknownMomentError when it never had it, RetentionError when that is no longer kept.
     """
     state._check_open()
+    since = state.first_seq
     last, newest = _newest_epoch(state, page_id, None)
     if isinstance(epoch, bool) or not hasattr(epoch, "__index__"):
         raise TypeError(f"an epoch is an int, not {type(epoch).__name__}")
@@ -324,20 +332,20 @@ def page_at_epoch(state: State, page_id: int, epoch: int) -> PastPage:
             f"Page {page_id} has had the epochs 0 to {newest}, not {epoch}.", when=epoch, seq=state.seq
         )
     oldest = newest
-    for stretch in _stretches(state, page_id, last, newest):
+    for stretch in _stretches(state, page_id, since, last, newest):
         oldest = stretch.before
         index = state._indexes.of(stretch.segment, last).index
         if epoch > stretch.before:
-            seq, _ = index.epoch_node(page_id, epoch - stretch.before, state.first_seq, last)
+            seq, _ = index.epoch_node(page_id, epoch - stretch.before, since, last)
             return _page_inside(state, page_id, epoch, seq)
         if stretch.created:
-            return _page_inside(state, page_id, epoch, index.page_seqs(page_id, state.first_seq, last)[0])
+            return _page_inside(state, page_id, epoch, index.page_seqs(page_id, since, last)[0])
     if epoch == oldest:
-        return PastState(state, state.first_seq).page(page_id)
+        return PastState(state, since).page(page_id)
     raise RetentionError(
-        f"Page {page_id} was at epoch {epoch} before seq {state.first_seq}, where the kept history begins.",
+        f"Page {page_id} was at epoch {epoch} before seq {since}, where the kept history begins.",
         seq=None,
-        first_seq=state.first_seq,
+        first_seq=since,
     )
 
 

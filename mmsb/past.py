@@ -311,6 +311,12 @@ class PastState:
             self.known = known = (page_id, self._walk_all(page_id, base, readers))
         return known[1]
 
+    @while_kept
+    def _trace(self, page_id: int) -> Facts | None:
+        """As _walk, also of a page that a checkpoint does not know because it was deleted before."""
+        base, segments = plan(self.state, self.seq, from_checkpoint=False)
+        return self._walk_all(page_id, base, self.readers(segments))
+
     def _walk_all(self, page_id: int, base: Base, readers: Iterator[Reader]) -> Facts | None:
         size = gained = 0
         deleted = False

@@ -93,7 +93,7 @@ class Session:
             if seq not in self.seen:
                 continue
             try:
-                how = dice.randrange(4)
+                how = dice.randrange(6)
                 views.append(self.state.at(seq))
                 view = dice.choice(views) if how == 3 else views[-1]
                 seq = view.seq
@@ -101,7 +101,10 @@ class Session:
                     self.wrong(f"seq {seq} is another than it was ({how})")
             except mmsb.RetentionError:
                 if seq >= self.state.first_seq:
-                    self.wrong(f"seq {seq} is kept, and was said to be forgotten")
+                    self.wrong(f"seq {seq} is kept, and was said to be forgotten ({how})")
+            except mmsb.PageNotFoundError as error:  # a page that was deleted, in what is forgotten
+                if how < 4 or seq >= self.state.first_seq:
+                    self.wrong(f"{error} ({how})")
             except Exception as error:  # whatever it is, the past cannot be read
                 self.wrong(f"{type(error).__name__} at seq {seq}: {error}")
             self.run.tally.injected += 1
@@ -120,7 +123,18 @@ class Session:
         if how == 2 or not picture:
             return picture_of(view) == picture
         page = view.page(max(picture))  # of which the view knows more than of the others, by now
+        if how == 4:
+            content, epoch, *_ = picture[page.page_id]
+            return bool(page.at(epoch).read() == content)
+        if how == 5:
+            return self.epochs(page)
         return (page.read(), page.epoch, page.name, dict(page.metadata)) == picture[page.page_id]
+
+    def epochs(self, page: Any) -> bool:
+        """Whether the deltas of a page have the epochs that it had after them. A commit writes, or it resizes."""
+        last = {delta.seq: delta.epoch for delta in page.history()}
+        known = {seq: self.seen[seq][1] for seq in last if seq in self.seen}
+        return all(known[seq][page.page_id][1] == last[seq] for seq in known)
 
 
 def sessions(run: Run, case: str, path: Path, options: dict[str, Any], reads: int) -> None:

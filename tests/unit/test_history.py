@@ -243,3 +243,26 @@ def test_labels_and_intents_are_of_no_page():
             batch.write(page, b"x")
         found = {change.kind: change.page_id for _, change in all_changes(state)}
         assert found == {"create": 1, "source": 1, "label": 0, "intent": 0, "delta": 1}
+
+
+def test_a_deleted_page_is_known_behind_a_checkpoint(tmp_path):
+    """The checkpoint does not know it; the log that is kept does."""
+    with mmsb.open(tmp_path / "s", segment_bytes=4096, checkpoint_bytes=None) as state:
+        page, other = state.create_page(8), state.create_page(512)
+        page.write(b"a")
+        page.write(b"b")
+        kept = state.at(state.seq)
+        state.delete_page(page)
+        for n in range(1, 40):
+            other.write(bytes([n]) * 512)
+        state.checkpoint()
+        for _ in range(2):
+            assert [delta.epoch for delta in kept.page(1).history()] == [1, 2]
+            assert kept.page(1).at(1).read() == b"a" + bytes(7) and state.last_write(1).epoch == 2
+            state.compact(2)
+            assert [delta.epoch for delta in kept.page(1).history()] == [1, 2]
+        state.compact(20)
+        with pytest.raises(mmsb.RetentionError):
+            kept.page(1)
+        with pytest.raises(mmsb.PageNotFoundError, match="up to seq"):
+            list(state._page_history(1))
