@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from mmsb.bases import while_kept
 from mmsb.errors import ConflictError, RetentionError
 
 if TYPE_CHECKING:
     from mmsb.state import State
 
 
+@while_kept
 def check_rebase(state: State, page_id: int, epoch: int, ranges: list[tuple[int, int]], rebase: bool) -> None:
     """Returns when a change of byte `ranges` [(offset, length)], made at `epoch`, may be committed now.
 

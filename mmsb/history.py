@@ -11,7 +11,7 @@ from mmsb import metadata
 from mmsb._core.delta import Delta
 from mmsb._core.index import KINDS
 from mmsb._core.pagebuilder import PageBuilder
-from mmsb.bases import segments_between, while_kept
+from mmsb.bases import forgotten, segments_between, while_kept
 from mmsb.errors import PageNotFoundError, PageRangeError, RetentionError, UnknownMomentError
 from mmsb.past import PastState, at, datetime_of, resolve, time_ns_of, time_seq
 
@@ -174,7 +174,8 @@ def log(
 
     page: that touch this page. source: made by it. label: with it. kind: with a change of this kind ('delta', 'create',
     'delete', 'resize', 'rename', 'metadata', 'label', 'intent', 'link', 'unlink', 'wave'). Commits that follow the
-    start of the iteration are not in it. ValueError for an unknown kind.
+    start of the iteration are not in it. ValueError for an unknown kind; RetentionError on the way where another thread
+    forgets what is still to come.
     """
     wanted = filter_of(None if page is None else _page_id(state, page), source, label, kind)
     first = max(_limit(state, since, first=True), state.first_seq + 1)
@@ -264,7 +265,7 @@ def _newest_epoch(state: State, page_id: int, until: int | None) -> tuple[int, i
 def page_history(state: State, page_id: int, *, since_epoch: int = 0, until: int | None = None) -> Iterator[Delta]:
     """Iterates the kept deltas of a page with an epoch above `since_epoch`, oldest first, with their epoch.
 
-    Reads the segments as it goes; only those that hold such deltas.
+    Reads the segments as it goes; only those that hold such deltas. RetentionError as log().
     """
     state._check_open()
     since = state.first_seq
@@ -302,9 +303,10 @@ def _deltas(
 def epoch_of_delta(state: State, delta: Delta) -> int:
     """The epoch that a committed delta produced."""
     _, epoch = _newest_epoch(state, delta.page_id, resolve(state, delta.seq))
-    segment = state._log.segment_of(delta.seq)
+    segment, since = state._log.segment_of(delta.seq), delta.seq - 1
+    if since < segment.base_seq:  # another thread has forgotten it
+        raise forgotten(delta.seq, state.first_seq)
     index = state._indexes.of(segment, delta.seq).index
-    since = max(segment.base_seq, state.first_seq)
     gained = index.facts(delta.page_id, since, delta.seq)[3]
     until_delta = index.delta_gain(delta.page_id, delta.seq, delta.index, since)
     if until_delta is None:
