@@ -9,7 +9,7 @@ import random
 import sys
 import threading
 from collections import deque
-from contextlib import closing
+from contextlib import closing, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +21,12 @@ READS = 9_000, 200_000
 READERS = 3
 COMMITS = 400  # of one session
 MOST = 30  # deltas of a commit
-LAZY = 5, 6  # what reads the log as it goes: what is still to come may be forgotten
+LAZY = 4, 5, 6  # what reads as it goes, or from where an epoch began: that may be forgotten on the way
 WAYS: dict[str, dict[str, Any]] = {
     "mapped": {"segment_bytes": 4096, "checkpoint_bytes": 20_000},
     "unmapped": {"segment_bytes": 8192, "checkpoint_bytes": None, "mapped": False},
     "memory": {"segment_bytes": 4096, "history": 60_000},
+    "attached": {"segment_bytes": 4096, "checkpoint_bytes": 20_000},  # readers have views, as if in other processes
 }
 
 
@@ -36,6 +37,7 @@ class Session:
         self.run, self.case, self.state, self.seen = run, case, state, seen
         self.done = threading.Event()
         self.stored = state._store is not None
+        self.attached = case == "attached"
         self.faults: list[str] = []
 
     def wrong(self, what: str) -> None:
@@ -45,6 +47,8 @@ class Session:
 
     def go(self, dice: random.Random, count: int) -> None:
         """So many commits with readers beside them, then a look at everything."""
+        if self.attached:
+            self.state.serve()
         readers = [threading.Thread(target=self.read, args=(dice.random(),)) for _ in range(READERS)]
         for thread in readers:
             thread.start()
@@ -89,28 +93,32 @@ class Session:
     def read(self, seed: float) -> None:
         """A thread that looks at moments of the past."""
         dice = random.Random(seed)
-        views: deque[Any] = deque(maxlen=8)  # looked at again when more was committed
-        while not self.done.is_set():
-            begin = self.state.first_seq
-            seq = dice.randint(begin, self.state.seq)
-            if seq not in self.seen:
-                continue
-            how = dice.randrange(8)
-            try:
-                views.append(self.state.at(seq))
-                view = dice.choice(views) if how == 3 else views[-1]
-                seq = view.seq
-                if not self.same(how, view):
-                    self.wrong(f"seq {seq} is another than it was ({how})")
-            except mmsb.RetentionError:
-                if seq >= self.state.first_seq and not (how in LAZY and begin < self.state.first_seq):
-                    self.wrong(f"seq {seq} is kept, and was said to be forgotten ({how})")
-            except mmsb.PageNotFoundError as error:  # a page that was deleted, in what is forgotten
-                if how < 4 or seq >= self.state.first_seq:
-                    self.wrong(f"{error} ({how})")
-            except Exception as error:  # whatever it is, the past cannot be read
-                self.wrong(f"{type(error).__name__} at seq {seq}: {error}")
-            self.run.tally.injected += 1
+        moments: deque[Any] = deque(maxlen=8)  # looked at again when more was committed
+        with mmsb.attach(self.state.path) if self.attached else nullcontext(self.state) as state:
+            while not self.done.is_set():
+                self.look(state, dice, moments)
+
+    def look(self, state: Any, dice: random.Random, moments: deque[Any]) -> None:
+        """Looks at one moment of a State, or of a view, in one of the ways of same()."""
+        begin = state.first_seq
+        seq, how = dice.randint(begin, state.seq), dice.randrange(8)
+        if seq not in self.seen:
+            return
+        try:
+            moments.append(state.at(seq))
+            moment = dice.choice(moments) if how == 3 else moments[-1]
+            seq = moment.seq
+            if not self.same(how, moment):
+                self.wrong(f"seq {seq} is another than it was ({how})")
+        except mmsb.RetentionError:
+            if seq >= state.first_seq and not (how in LAZY and begin < state.first_seq):
+                self.wrong(f"seq {seq} is kept, and was said to be forgotten ({how})")
+        except mmsb.PageNotFoundError as error:  # a page that was deleted, in what is forgotten
+            if how < 4 or seq >= state.first_seq:
+                self.wrong(f"{error} ({how})")
+        except Exception as error:  # whatever it is, the past cannot be read
+            self.wrong(f"{type(error).__name__} at seq {seq}: {error}")
+        self.run.tally.injected += 1
 
     def same(self, how: int, view: Any) -> bool:
         """Looks at one moment: whether it is as it was."""
@@ -120,8 +128,8 @@ class Session:
         digest, picture = seen
         if how == 0:
             return bool(view.digest() == digest)
-        if how == 1:
-            with closing(self.state.stepper(view.seq)) as stepper:
+        if how == 1 and not self.attached:
+            with closing(view.state.stepper(view.seq)) as stepper:
                 return bool(stepper.digest() == digest)
         if how == 2 or not picture:
             return picture_of(view) == picture
@@ -135,7 +143,7 @@ class Session:
             seqs = [commit.seq for commit in view.log()]
             return seqs == list(range(view.seq - len(seqs) + 1, view.seq + 1))
         if how == 7:
-            delta = self.state.last_write(page.page_id, 0, 1 << 20, view.seq + 1)
+            delta = view.state.last_write(page.page_id, 0, 1 << 20, view.seq + 1)
             known = self.seen.get(delta.seq) if delta is not None else None
             return known is None or known[1][page.page_id][1] - MOST < delta.epoch <= known[1][page.page_id][1]
         return (page.read(), page.epoch, page.name, dict(page.metadata)) == picture[page.page_id]
