@@ -9,7 +9,7 @@ from mmsb._core.log import HEADER_BYTES, SegmentHead
 from mmsb.bases import Base, Bases
 from mmsb.errors import RetentionError
 from mmsb.log import FileLog, Log
-from mmsb.segments import Segment, read_head
+from mmsb.segments import Segment, read_head, unfit
 from mmsb.store import Identity, Store, decode_identity
 
 if TYPE_CHECKING:
@@ -102,7 +102,17 @@ class SharedFileLog(Shared, FileLog):
         return str(self.store.segment_path(number))
 
     def find_older(self, until: int) -> None:
-        """Lists the segments before number `until`. Where their frames end is found out when they are read."""
+        """Finds where history begins and lists the segments from there to number `until`, which is known. Where their
+        frames end is found out when they are read. CorruptLogError when one is missing, CorruptCheckpointError.
+        """
+        # The owner may be compacting: then the files that there were with one base are looked for with the next one.
+        missing = self.store.steadily(lambda: self.look_for_older(until), lambda missing: missing is None)
+        if missing is not None:
+            raise unfit(self.path_of(missing), None, "the file is missing")
+
+    def look_for_older(self, until: int) -> int | None:
+        """The same, once. The number of a segment that is missing, None when all are there."""
+        self.base = self.state._checkpoints.base(read_only=True)
         first = self.base.segment if self.base is not None else 1
         older = []
         for number, path in reversed(self.store.segment_paths()):
@@ -114,6 +124,8 @@ class SharedFileLog(Shared, FileLog):
         self.segments = older[::-1]
         for segment, following in zip(self.segments, self.segments[1:], strict=False):
             segment.ends = (following.base_seq, following.head.prev_crc)
+        there = {segment.number for segment in older}
+        return next((number for number in range(first, until) if number not in there), None)
 
 
 class ReadStore(Store):

@@ -324,7 +324,6 @@ class View(Asking):
             self._store = ReadStore(files, path, lock=False)
             self._checkpoints = Checkpoints(self._store, files, None)
             log = SharedFileLog(self, self._store, files)
-            log.base = self._checkpoints.base(read_only=True)
             log.find_older(numbers[0])
         for number in numbers:
             log.came(self._reader.region(LOG, number))

@@ -21,7 +21,7 @@ READS = 9_000, 200_000
 READERS = 3
 COMMITS = 400  # of one session
 MOST = 30  # deltas of a commit
-LAZY = 4, 5, 6  # what reads as it goes, or from where an epoch began: that may be forgotten on the way
+LAZY = 4, 5, 6, 7  # what reads as it goes, or asks of a moment before: that may be forgotten on the way
 WAYS: dict[str, dict[str, Any]] = {
     "mapped": {"segment_bytes": 4096, "checkpoint_bytes": 20_000},
     "unmapped": {"segment_bytes": 8192, "checkpoint_bytes": None, "mapped": False},

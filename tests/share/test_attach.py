@@ -15,6 +15,7 @@ import pytest
 import mmsb
 from mmsb import messages, rendezvous
 from mmsb._core.reader import PAGES
+from mmsb.sharedlog import ReadStore
 from tests.share import common
 from tests.share.common import fds
 
@@ -235,6 +236,32 @@ def test_compacted_history(tmp_path):
             assert view.page("a").read() == page.read()
         with mmsb.attach(tmp_path / "s") as late:
             assert late.first_seq == state.first_seq and late.at(350).digest() == state.at(350).digest()
+
+
+def test_history_that_is_compacted_while_it_is_looked_for(tmp_path, monkeypatch):
+    """What there was before belongs to one base: a hole between it and the segments would go unnoticed."""
+    with mmsb.open(tmp_path / "s", segment_bytes=4096) as state:
+        page = state.create_page(64, name="a")
+        early = state.create_page(512, data=b"early" * 100)
+        for n in range(400):
+            page.write(n.to_bytes(4, "big"))
+        state.serve()
+        with mmsb.attach(tmp_path / "s") as view:
+            looks, look = [], ReadStore.segment_paths
+
+            def racing(store):
+                looks.append(1)
+                if len(looks) == 2:  # the first is for the listing that is compared
+                    state.compact(before=300)
+                return look(store)
+
+            with monkeypatch.context() as patch:
+                patch.setattr(ReadStore, "segment_paths", racing)
+                assert view.at(350).page(early.page_id).read() == early.read()
+            assert view.first_seq == 300 and len(looks) > 2
+        os.unlink(state._log.segments[0].path)
+        with mmsb.attach(tmp_path / "s") as view, pytest.raises(mmsb.CorruptLogError, match="missing"):
+            view.at(350)
 
 
 def test_a_checkpoint_began_it(tmp_path):
