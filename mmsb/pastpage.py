@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from itertools import takewhile
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from mmsb._core.errors import no_pointers
 from mmsb.errors import PageRangeError, ReadOnlyError
 
 if TYPE_CHECKING:
@@ -78,10 +79,8 @@ class PastPage:
 
     def read_into(self, buffer: Any, at: int = 0) -> int:
         """Fills a writable contiguous buffer with the bytes from `at` on. Returns their number."""
-        given = memoryview(buffer)
-        if "O" in given.format:
-            raise TypeError(f"data of format {given.format} are references to Python objects. Give numbers or bytes.")
-        view = given.cast("B")
+        no_pointers(buffer)
+        view = memoryview(buffer).cast("B")
         first, end = byte_range(self, at, view.nbytes)
         view[:] = self.state._page_bytes(self.page_id)[first:end]
         return view.nbytes

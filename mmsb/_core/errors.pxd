@@ -1,2 +1,2 @@
 cdef object raise_status(int status, str context=*, dict facts=*)
-cdef int no_pointers(object data) except -1
+cpdef int no_pointers(object data) except -1

@@ -50,7 +50,7 @@ cdef object raise_status(int status, str context="", dict facts=None):
     raise cls(f"{context}: {text}. {advice}" if context else f"{text[0].upper()}{text[1:]}. {advice}", **(facts or {}))
 
 
-cdef int no_pointers(object data) except -1:
+cpdef int no_pointers(object data) except -1:
     """TypeError for an array of Python objects: its bytes are addresses in this process."""
     if PyBytes_CheckExact(data) or PyByteArray_CheckExact(data):
         return 0

@@ -260,8 +260,7 @@ cdef class Page:
         cdef uint64_t offset = offset_of(at, self.page_id)
         cdef Py_buffer target
         cdef int token
-        if type(buffer) is not bytearray:
-            no_pointers(buffer)
+        no_pointers(buffer)
         try:
             PyObject_GetBuffer(buffer, &target, PyBUF_SIMPLE | PyBUF_WRITABLE)
         except (ValueError, BufferError) as error:

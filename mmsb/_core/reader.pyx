@@ -360,8 +360,7 @@ cdef class Reader:
         cdef mmsb_read read
         cdef mmsb_moment moment
         cdef Py_buffer target
-        if type(buffer) is not bytearray:
-            no_pointers(buffer)
+        no_pointers(buffer)
         try:
             PyObject_GetBuffer(buffer, &target, PyBUF_SIMPLE | PyBUF_WRITABLE)
         except (ValueError, BufferError) as error:
@@ -540,8 +539,7 @@ cdef class PageReader:
         cdef bint done
         # Without the mutex: nobody reads without the GIL, which is held here throughout.
         if reader.gate == 0 and PyLong_CheckExact(at) and 0 <= at < 1 << 62 and PyObject_CheckBuffer(buffer):
-            if type(buffer) is not bytearray:
-                no_pointers(buffer)
+            no_pointers(buffer)
             try:
                 PyObject_GetBuffer(buffer, &target, PyBUF_SIMPLE | PyBUF_WRITABLE)
             except (ValueError, BufferError):
