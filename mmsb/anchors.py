@@ -7,6 +7,7 @@ flusher and without keeping writers out, so that little is left to hash when the
 from __future__ import annotations
 
 import threading
+import weakref
 from typing import TYPE_CHECKING, Any
 
 from mmsb._core.log import HEADER_BYTES
@@ -27,7 +28,7 @@ class Anchors:
     """The chain of one FileLog. `head`: the newest anchor. Its position is what was fed to the hash so far."""
 
     def __init__(self, log: FileLog, head: bytes = bytes(32)) -> None:
-        self.log = log
+        self.log: FileLog = weakref.proxy(log)  # it owns its anchors
         self.lock = threading.Lock()
         self.torn = False  # whether an exception (of a signal handler, say) left the position half moved
         self.start(head, 0, HEADER_BYTES, None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import weakref
 from bisect import bisect_left, bisect_right
 from collections import OrderedDict
 from collections.abc import Callable
@@ -218,7 +219,7 @@ class Bases:
     """The bases of one State. Checkpoints stay loaded, the last used ones, bounded in bytes."""
 
     def __init__(self, state: State, limit_bytes: int = IMAGES_BYTES) -> None:
-        self.state = state
+        self.state: State = weakref.proxy(state)  # it owns them, by its indexes
         self.limit_bytes = limit_bytes
         self.loaded: OrderedDict[int, ImageBase] = OrderedDict()
         self.unusable: set[int] = set()

@@ -116,6 +116,7 @@ class Dispatcher:
         """The State is closed: nobody is told anything any more."""
         with self.lock:
             self.subscriptions = ()
+            self.cursor = None  # it knows the State
             self.queue.clear()
 
     # ---- from the log to the queue

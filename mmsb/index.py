@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import weakref
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Any
 
@@ -38,7 +39,7 @@ class Indexes:
     """The indexes of `state._log`, by segment number. Bounded in bytes; the newest use is kept in any case."""
 
     def __init__(self, state: State, limit_bytes: int = INDEXES_BYTES) -> None:
-        self.state = state
+        self.state: State = weakref.proxy(state)  # it owns its indexes
         self.limit_bytes = limit_bytes
         self.kept: OrderedDict[int, SegmentIndex] = OrderedDict()
         self.lock = threading.Lock()

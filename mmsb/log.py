@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 import os
 import threading
+import weakref
 from collections import deque
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -34,7 +35,7 @@ class Log:
     """What both kinds share. `segments` ascend; the last one is the active one."""
 
     def __init__(self, state: State, files: Files, segment_bytes: int | None) -> None:
-        self.state = state
+        self.owner = weakref.ref(state)  # it owns its log
         self.files = files
         self.segment_bytes = segment_bytes
         self.segments: list[Segment] = []
@@ -43,6 +44,13 @@ class Log:
         # Of work in the background that could be done without; the newest ones.
         self.failures: deque[Exception] = deque(maxlen=16)
         self.tail_lock = threading.Lock()
+
+    @property
+    def state(self) -> State:
+        """The State whose log this is. Whoever reads it keeps the State."""
+        state = self.owner()
+        assert state is not None
+        return state
 
     @property
     def active(self) -> Segment:

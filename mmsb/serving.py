@@ -181,22 +181,27 @@ class Server:
         self.closed = True
         if self.bell < 0:
             return
-        if self.commands is not None:
-            self.commands.abandon()
-            self.commands = None
-        self.sharing.end()
-        for peer in self.peers.values():
-            peer.slot = None
-            messages.end(peer.socket, drain=remove)
-        self.peers.clear()
-        self.listener.close(remove=remove)
-        # Of a State that was dropped, the thread may wait just now: the epoll goes with it, when it next looks. While
-        # the interpreter ends, threads that wait seem dead.
-        dead = self.thread is not None and not self.thread.is_alive() and not sys.is_finalizing()
-        if self.thread is None or self.thread is threading.current_thread() or dead:
-            self.epoll.close()
-        os.close(self.bell)
-        self.bell = -1
+        try:
+            # First of all: whoever learns that its owner is gone may look for the next one.
+            self.listener.close(remove=remove)
+        finally:
+            if self.commands is not None:
+                self.commands.abandon()
+                self.commands = None
+            self.sharing.end()
+            for peer in self.peers.values():
+                peer.slot = None
+                messages.end(peer.socket, drain=remove)
+            self.peers.clear()
+            # Of a State that was dropped, the thread may wait just now: the epoll goes with it, when it next looks.
+            # While the interpreter ends, threads that wait seem dead.
+            dead = self.thread is not None and not self.thread.is_alive() and not sys.is_finalizing()
+            if self.thread is None or self.thread is threading.current_thread() or dead:
+                self.epoll.close()
+            os.close(self.bell)
+            self.bell = -1
+            if (state := self._state()) is not None:
+                state._server = None  # what it knows the State by would keep that in memory
 
     def abandon(self) -> None:
         """In a forked child: lets go of everything, so that clients do not take the child for their owner."""

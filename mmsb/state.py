@@ -379,9 +379,11 @@ class State(Propagation):
         Waits up to `timeout` seconds (None: for ever) for something to do. Returns how much it did; 0: nothing.
         """
         self._check_idle()
-        if self._server is None or self._server.thread is not None:
+        server = self._server
+        if server is None or server.thread is not None:
+            self._check_open()  # another thread may have closed it
             raise ValueError("The State is not served by hand. Call serve(thread=False) first.")
-        done: int = self._server.poll(timeout)
+        done: int = server.poll(timeout)
         return done
 
     def sync(self) -> int:
@@ -491,7 +493,7 @@ class State(Propagation):
     def stats(self) -> dict[str, Any]:
         """Facts and counters: seq, pages, arena, log, commits, durability."""
         self._check_open()
-        log = self._log
+        log, server = self._log, self._server
         return {
             "seq": self.seq,
             "first_seq": self.first_seq,
@@ -506,7 +508,7 @@ class State(Propagation):
             },
             "commits": self._commit_stats(),
             "events": self._events.stats() if self._events is not None else None,
-            "sharing": self._server.sharing.stats() if self._server is not None else None,
+            "sharing": server.sharing.stats() if server is not None else None,
         }
 
     def stop(self, checkpoint_path: Any = None) -> None:
@@ -526,8 +528,8 @@ class State(Propagation):
         """
         if self._pid != os.getpid():
             return
-        if self._server is not None:
-            self._server.stop_commands()  # before the lock: a handler of a command may close as well
+        if (server := self._server) is not None:
+            server.stop_commands()  # before the lock: a handler of a command may close as well
         with self._closing:
             if self.closed or self._ending:  # a handler of close() closes
                 return
@@ -547,8 +549,8 @@ class State(Propagation):
                     self._close_gate(closed=True)
                 if self._events is not None:
                     self._events.close()
-                if self._server is not None:
-                    self._server.stop()
+                if (server := self._server) is not None:
+                    server.stop()
                 try:
                     self._log.close()
                 finally:

@@ -343,15 +343,16 @@ def refuse_strangers(path: str, *, locked: bool) -> None:
     """Raises unless the directory holds nothing but what a creation that was cut short leaves; or, as long as it is not
     `locked`, what another process leaves that makes a store there just now.
     """
-    names = set(os.listdir(path))
-    known = {"log", "checkpoints", "horizon", "horizon.new", "store.new", "lock"}
-    if not locked and "lock" in names and names <= known | {"store", "torn", "socket"}:
-        return
     held = {
         name: os.listdir(os.path.join(path, name))
         for name in ("log", "checkpoints")
         if os.path.isdir(os.path.join(path, name))
     }
+    # After what the folders hold: whatever another process had put into them, its lock is seen here.
+    names = set(os.listdir(path))
+    known = {"log", "checkpoints", "horizon", "horizon.new", "store.new", "lock"}
+    if not locked and "lock" in names and names <= known | {"store", "torn", "socket"}:
+        return
     # A creation makes no segment, and a checkpoint only for a fork: history is here, its identity is gone.
     if any(SEGMENT_NAME.match(name) or CHECKPOINT_NAME.match(name) for found in held.values() for name in found):
         raise CorruptLogError(

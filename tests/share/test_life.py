@@ -335,3 +335,28 @@ def test_a_view_that_another_thread_closes_says_that_it_is_closed():
         stop.set()
         writer.join()
         assert set(told) == {mmsb.StateClosedError}
+
+
+def test_who_learns_that_its_owner_is_gone_can_serve_at_once(monkeypatch):
+    """However long the owner takes for the rest of its close()."""
+    slow = messages.end
+
+    def dawdling(connection, **how):
+        slow(connection, **how)
+        if threading.current_thread() is not threading.main_thread():
+            time.sleep(0.3)
+
+    monkeypatch.setattr(messages, "end", dawdling)
+    state = mmsb.open(name="next")
+    state.create_page(8, name="a")
+    state.serve()
+    with mmsb.attach("next") as view:
+        closing = threading.Thread(target=state.close)
+        closing.start()
+        with pytest.raises(mmsb.OwnerGoneError):
+            while True:
+                view.page("a").write(os.urandom(8))
+        with mmsb.open(name="next") as other:
+            other.serve()
+            closing.join()
+            mmsb.attach("next").close()

@@ -113,6 +113,26 @@ def test_another_process_makes_the_store_just_then(tmp_path, monkeypatch, then):
     faster[0].close()
 
 
+@pytest.mark.parametrize("look", ["isdir", "listdir"])
+def test_another_process_makes_the_store_between_two_looks(tmp_path, monkeypatch, look):
+    """What was seen of an empty directory says nothing of what another process has put there meanwhile."""
+    looked, faster = (os.path.isdir, []) if look == "isdir" else (os.listdir, [])
+
+    def too_late(path):
+        seen = looked(path)
+        if not faster and str(path).startswith(str(tmp_path / "s")) and not seen:
+            faster.append(None)
+            faster[0] = mmsb.open(tmp_path / "s")
+            faster[0].create_page(8)
+        return seen
+
+    (tmp_path / "s").mkdir()
+    monkeypatch.setattr(os.path if look == "isdir" else os, look, too_late)
+    with pytest.raises(mmsb.StoreLockedError):
+        mmsb.open(tmp_path / "s")
+    faster[0].close()
+
+
 def test_a_lock_file_of_somebody_else_is_left_alone(tmp_path):
     (tmp_path / "lock").write_bytes(b"theirs")
     (tmp_path / "data").write_bytes(b"")
