@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import weakref
 from collections import OrderedDict
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from mmsb._core.index import SegmentIndex
@@ -39,7 +40,7 @@ class Indexes:
     """The indexes of `state._log`, by segment number. Bounded in bytes; the newest use is kept in any case."""
 
     def __init__(self, state: State, limit_bytes: int = INDEXES_BYTES) -> None:
-        self.state: State = weakref.proxy(state)  # it owns its indexes
+        self.owner: Callable[[], State] = weakref.ref(state)  # type: ignore[assignment]  # it keeps its indexes
         self.limit_bytes = limit_bytes
         self.kept: OrderedDict[int, SegmentIndex] = OrderedDict()
         self.lock = threading.Lock()
@@ -59,7 +60,7 @@ class Indexes:
 
         CorruptLogError when the segment is damaged before that.
         """
-        log = self.state._log
+        log = self.owner()._log
         index = self.kept.get(segment.number)
         if index is None:
             with self.lock:
@@ -74,7 +75,7 @@ class Indexes:
 
     def extend(self, segment: Segment, index: SegmentIndex, data: Any) -> Any:
         """Brings an index up to its segment's tail. Returns the bytes that it then fits."""
-        log, tail = self.state._log, segment.tail  # another thread may move it on
+        log, tail = self.owner()._log, segment.tail  # another thread may move it on
         try:
             index.extend(data, tail)
             if index.offset < tail and segment.memory is None:

@@ -10,7 +10,7 @@ import os
 import threading
 import weakref
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
@@ -35,7 +35,8 @@ class Log:
     """What both kinds share. `segments` ascend; the last one is the active one."""
 
     def __init__(self, state: State, files: Files, segment_bytes: int | None) -> None:
-        self.owner = weakref.ref(state)  # it owns its log
+        # The State whose log this is. It keeps its log, and whoever asks for it keeps the State.
+        self.owner: Callable[[], State] = weakref.ref(state)  # type: ignore[assignment]
         self.files = files
         self.segment_bytes = segment_bytes
         self.segments: list[Segment] = []
@@ -44,13 +45,6 @@ class Log:
         # Of work in the background that could be done without; the newest ones.
         self.failures: deque[Exception] = deque(maxlen=16)
         self.tail_lock = threading.Lock()
-
-    @property
-    def state(self) -> State:
-        """The State whose log this is. Whoever reads it keeps the State."""
-        state = self.owner()
-        assert state is not None
-        return state
 
     @property
     def active(self) -> Segment:
@@ -71,7 +65,7 @@ class Log:
 
     def next_head(self, capacity: int) -> SegmentHead:
         """Header of the segment that follows the active one."""
-        state = self.state
+        state = self.owner()
         last = self.segments[-1].head if self.segments else None
         return SegmentHead(
             uuid=self.uuid,
@@ -97,10 +91,11 @@ class Log:
 
     def settle(self) -> None:
         """Notes where the active segment ends now. Cheap; called before reading."""
-        if not self.state.read_only:
+        state = self.owner()
+        if not state.read_only:
             # Not while another thread is changing over to the next segment.
             with self.tail_lock:
-                self.active.tail = self.state._active_tail
+                self.active.tail = state._active_tail
 
     def buffer(self, segment: Segment) -> Any:
         """Bytes-like of a segment from offset 0."""
@@ -125,7 +120,7 @@ class Log:
         if segment is self.active:
             self.settle()
         tail = segment.tail  # another thread may move it on after the buffer was filled, or find it before
-        cursor = cursor_of(segment, self.buffer(segment), self.state)
+        cursor = cursor_of(segment, self.buffer(segment), self.owner())
         cursor.limit(min(tail, segment.tail))
         return cursor
 
@@ -150,7 +145,8 @@ class Log:
 
         CorruptLogError where a segment is damaged.
         """
-        until = self.state.seq if until is None else min(until, self.state.seq)
+        state = self.owner()  # a State that nobody else keeps stays as long as its frames are read
+        until = state.seq if until is None else min(until, state.seq)
         first = self.segment_of(max(since, 1))
         for segment in list(self.listed()):
             if segment.number < first.number:
@@ -170,7 +166,7 @@ class Log:
 
     def skip_to(self, cursor: Cursor, segment: Segment, seq: int) -> None:
         """Moves a fresh cursor forward where an index knows a frame before commit `seq`."""
-        index = self.state._indexes.existing(segment)
+        index = self.owner()._indexes.existing(segment)
         if index is not None:
             index.seek(cursor, seq)
 
@@ -198,11 +194,11 @@ class Log:
     def use(self, segment: Segment, address: int, tail: int, last_crc: int) -> None:
         """Appends go to `segment` from now on."""
         head = segment.head
-        if self.state._server is not None:
-            self.state._server.log_came(segment)
+        if self.owner()._server is not None:
+            self.owner()._server.log_came(segment)
         with self.tail_lock:
             self.segments.append(segment)
-            self.state._use_segment(
+            self.owner()._use_segment(
                 head.number,
                 segment.fd,
                 address,
@@ -219,7 +215,7 @@ class Log:
         self.segments = [segment for segment in self.segments if segment not in segments]
         for segment in segments:
             self.buffers.forget(segment.number)
-            self.state._indexes.forget(segment)
+            self.owner()._indexes.forget(segment)
 
     def protect(self) -> None:
         """In a forked child: nothing there can write to the log of its parent."""
@@ -260,14 +256,14 @@ class MemoryLog(Log):
             segment = self.segments[0]
             if not isinstance(self.base, Core):
                 # History began at 0, or with the checkpoint that this State was opened from.
-                base = self.state.scratch()
+                base = self.owner().scratch()
                 if self.base is not None:
                     self.base.load_into(base)
                 self.base = base
             self.base._replay(cursor_of(segment, self.buffer(segment)))
-            self.state._indexes.forget(segment)
-            if self.state._server is not None:
-                self.state._server.log_went(segment)
+            self.owner()._indexes.forget(segment)
+            if self.owner()._server is not None:
+                self.owner()._server.log_went(segment)
             self.segments = self.segments[1:]
 
     def sync(self, state: State) -> None:
@@ -357,11 +353,11 @@ class FileLog(Log):
 
         base = self.base  # another thread may have compacted, and may be deleting the base before that one just now
         if not explains(base):
-            base = self.store.steadily(lambda: self.state._checkpoints.newest_base()[0], explains)
+            base = self.store.steadily(lambda: self.owner()._checkpoints.newest_base()[0], explains)
             if not explains(base):
                 return unfit(segment.path, segment.base_seq + 1, "the file is missing")
-            with self.state._exclusive():
-                if self.first_seq < base.seq <= self.state.seq:
+            with self.owner()._exclusive():
+                if self.first_seq < base.seq <= self.owner().seq:
                     self.base = base
                     self.forget([old for old in self.segments if old.number < base.segment])
         return RetentionError(

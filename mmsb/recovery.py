@@ -282,7 +282,7 @@ class Recovery:
 
 def attach_last(log: FileLog, recovery: Recovery) -> None:
     """Goes on appending to the last segment, or makes the first one."""
-    segment, cursor, state = recovery.last, recovery.cursor, log.state
+    segment, cursor, state = recovery.last, recovery.cursor, log.owner()
     note_unsynced(log, recovery)
     if segment is None and log.base is not None:
         log.first_number = log.base.segment
@@ -317,7 +317,7 @@ def go_on_after(log: FileLog, segment: Segment | None) -> None:
     if segment is not None:
         log.segments.append(segment)
     tail = segment.tail if segment is not None else 0
-    log.roll(log.state, 0)
+    log.roll(log.owner(), 0)
     if segment is not None:
         segment.tail = tail  # sealing took it for that of the active one
 
@@ -330,4 +330,4 @@ def note_unsynced(log: FileLog, recovery: Recovery) -> None:
             segment.fd = log.files.open(segment.path, os.O_RDWR)
             log.unsynced.append(segment)
     if log.durability == "power":
-        log.sync_older_segments(log.state)
+        log.sync_older_segments(log.owner())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from mmsb._core.log import HEADER_BYTES, SegmentHead
@@ -23,12 +24,12 @@ MAPPED_MOST = 2
 class Shared(Log):
     """What both kinds share: the newest segments are mapped, and grow while one looks."""
 
-    state: Any  # a View
+    owner: Callable[[], Any]  # of a View
     reader: Any  # of the same connection; after View.reattach() the view has another one, with another log
 
     def listed(self) -> list[Segment]:
         """The segments, ascending. The message of a new one is sent before there is a commit in it."""
-        self.state._keep_up()
+        self.owner()._keep_up()
         return self.segments
 
     def settle(self) -> None:
@@ -40,7 +41,7 @@ class Shared(Log):
                 if number <= active.number:
                     active.tail = offset if number == active.number else HEADER_BYTES
                     return
-            self.state._keep_up()  # the message of a newer segment waits
+            self.owner()._keep_up()  # the message of a newer segment waits
             if active is self.active:
                 return  # it never came: the connection has ended
 
@@ -112,7 +113,7 @@ class SharedFileLog(Shared, FileLog):
 
     def look_for_older(self, until: int) -> int | None:
         """The same, once. The number of a segment that is missing, None when all are there."""
-        self.base = self.state._checkpoints.base(read_only=True)
+        self.base = self.owner()._checkpoints.base(read_only=True)
         first = self.base.segment if self.base is not None else 1
         older = []
         for number, path in reversed(self.store.segment_paths()):
