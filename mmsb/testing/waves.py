@@ -240,8 +240,8 @@ class WaveModel(Model):
         self.wave(self.todo & self.data.keys())
 
     def catch_up(self) -> None:
-        """The wave at the end of a block without waves: over what came meanwhile, not what was tried in vain."""
-        self.wave((self.todo - self.failed) & self.data.keys())
+        """The wave at the end of a block without waves: over what came meanwhile, not what was tried in vain before."""
+        self.wave((self.todo - self.failed | self.new) & self.data.keys())
 
     def compute_one(self, page_id: int) -> None:
         """A partial wave over a page and the stale ones that it is computed from, unless it was tried in vain."""

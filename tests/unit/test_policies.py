@@ -218,6 +218,25 @@ def test_the_end_of_deferred_tries_nothing_again_that_failed(policy):
         assert state.propagate() and len(calls) == 2
 
 
+@pytest.mark.parametrize("policy", [None, Immediate, lambda: Parallel(2, 0)])
+def test_a_page_linked_while_deferred_gets_its_wave_although_it_was_tried_in_vain(policy):
+    calls = []
+
+    def wrong(out, parent):
+        calls.append(bytes(parent))
+        raise RuntimeError("not yet")
+
+    with mmsb.open(policy=policy and policy()) as state:
+        parent, child = state.create_page(8), state.create_page(8)
+        with state.deferred():
+            state.depend(child, on=parent, fn=wrong)
+            linked = state.seq
+            state._engine.compute(child.page_id)
+            assert len(calls) == 1 and state.seq == linked + 1
+        assert len(calls) == 2
+        assert next(state.log(since=state.seq)).cause == linked + 1, "what was linked is no answer to a change"
+
+
 def test_deferred_without_changes_runs_none(state):
     chain(state)
     log = EventLog(state, "wave_finished")
