@@ -139,3 +139,16 @@ def test_a_path_of_bytes(tmp_path):
         memory.commit()
     with Memory.open(tmp_path / "state.mmsb", read_only=True) as memory:
         assert len(memory.nodes()) == 1
+
+
+@pytest.mark.parametrize("suffix", [".myo", ".mmsb"])
+def test_the_label_of_the_commit_with_which_history_begins_still_names_it(tmp_path, suffix):
+    with Memory.open(tmp_path / f"m{suffix}") as memory:
+        for label in ("one", "two", "three"):
+            memory.create("Thing")
+            memory.commit(label)
+        memory.compact(2)
+    with Memory.open(tmp_path / f"m{suffix}") as memory:
+        assert memory.at("two").id == 2 and memory.at("three").id == 3
+        with pytest.raises(errors.CommitNotFoundError):
+            memory.at("one")

@@ -402,7 +402,7 @@ class Machine(RuleBasedStateMachine):
 
     @rule(label=st.sampled_from(["", "one", "two", "long " * 50, "block", "never"]))
     def look_by_label(self, label: str) -> None:
-        found = [i for i in range(self.base + 1, self.head + 1) if self.labels[i] == label]
+        found = [i for i in range(self.base, self.head + 1) if self.labels[i] == label]  # also where history begins
         if found:
             assert self.memory.at(label).id == found[-1]
         else:
