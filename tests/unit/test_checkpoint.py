@@ -10,11 +10,13 @@ import pytest
 import zstandard
 
 import mmsb
-from mmsb import checkpoint
+from mmsb import checkpoint, checkpoints
 from mmsb._core.files import Files
 from mmsb._core.log import crc32c
 from mmsb.checkpoint import BLOCK, CHAIN_MOST, HEAD_BYTES, decode_image, encode_image, image_at, take
 from mmsb.compression import compress_block, decompress_block
+from mmsb.store import Store
+from mmsb.testing import EventLog
 from mmsb.testing.model import picture_of
 
 
@@ -308,13 +310,157 @@ def test_blocks_that_do_not_hold_what_they_say(state, monkeypatch, words, repeat
         decode_image(encode_image(image, pages), "c")
 
 
-@pytest.mark.parametrize(("parent", "flags"), [(1 << 40, 0), (0, 4), (0, 128)])
-def test_headers_that_contradict_themselves(state, parent, flags):
+SEQ_AT, PARENT_AT, TIME_AT, BRANCH_AT, FLAGS_AT = 32, 40, 48, 56, 176  # in the header
+SEQ_MOST = (1 << 63) - 1
+
+
+@pytest.mark.parametrize(
+    ("change", "right"),
+    [
+        ({PARENT_AT: 1 << 40}, False),
+        ({PARENT_AT: 7, SEQ_AT: 7}, False),
+        ({PARENT_AT: 6, SEQ_AT: 7}, True),
+        ({PARENT_AT: 1, SEQ_AT: 0}, False),
+        ({PARENT_AT: 0, SEQ_AT: 0}, True),
+        ({FLAGS_AT: 4}, False),
+        ({FLAGS_AT: 128}, False),
+        ({FLAGS_AT: checkpoint.BASE | checkpoint.ANCHORED}, True),
+        ({SEQ_AT: SEQ_MOST}, True),
+        ({SEQ_AT: SEQ_MOST + 1}, False),
+        ({BRANCH_AT: SEQ_MOST}, True),
+        ({BRANCH_AT: SEQ_MOST + 1}, False),
+    ],
+)
+def test_headers_that_contradict_themselves(state, change, right):
     data = bytearray(encode_image(*take(state)))
-    data[40:48] = parent.to_bytes(8, "little")
-    data[176] |= flags
+    for at, number in change.items():
+        size = 4 if at == FLAGS_AT else 8
+        data[at : at + size] = number.to_bytes(size, "little")
+    if right:
+        checkpoint.decode_head(seal(data), "c")
+        return
     with pytest.raises(mmsb.CorruptCheckpointError, match="contradicts itself"):
         decode_image(seal(data), "c")
+
+
+def test_each_checksum_is_looked_at(state):
+    """Of a writer that got one of them wrong, and the others right."""
+    image, pages = take(state)
+    data = encode_image(image, pages)
+    header = bytearray(data)
+    header[TIME_AT] ^= 1
+    with pytest.raises(mmsb.CorruptCheckpointError, match="the header's checksum does not match"):
+        decode_image(bytes(header[:-32]) + blake3.blake3(bytes(header[:-32])).digest(), "c")
+    block = bytearray(data)
+    at = HEAD_BYTES + struct.unpack_from("<Q", data, 160)[0]
+    raw, stored, crc, count = BLOCK.unpack_from(data, at)
+    BLOCK.pack_into(block, at, raw, stored, crc ^ 1, count)
+    with pytest.raises(mmsb.CorruptCheckpointError, match="a block's checksum does not match"):
+        decode_image(seal(block), "c")
+    with pytest.raises(mmsb.CorruptCheckpointError, match="its hash does not match"):
+        decode_image(data[:-1] + bytes([data[-1] ^ 1]), "c")
+
+
+def test_the_next_page_id_has_a_bound(state):
+    image, pages = take(state)
+    image.next_page_id = checkpoint.PAGE_ID_MOST + 1
+    assert decode_image(encode_image(image, pages), "c").next_page_id == image.next_page_id
+    image.next_page_id += 1
+    with pytest.raises(mmsb.CorruptCheckpointError, match="beyond all ids"):
+        decode_image(encode_image(image, pages), "c")
+
+
+def test_a_block_ends_where_it_is_full():
+    exact = checkpoint.BLOCK_BYTES - 6  # id, size (3 bytes), epoch, kind
+    for size, counts in ((exact - 1, [2]), (exact, [1, 1]), (exact + 1, [1, 1])):
+        pages = {1: (size, 0, 0, bytes(size)), 2: (1, 0, 0, b"x")}
+        assert [count for count, _ in checkpoint._blocks(pages)] == counts
+
+
+@pytest.mark.parametrize(
+    ("raw", "stored", "count", "words"),
+    [
+        (1000, 50, 0, "a block contradicts itself"),  # no pages
+        (1000, 1000 + 7 + 64, 1, "its length is not what its blocks say"),  # as much as there can be
+        (1000, 1000 + 7 + 65, 1, "a block contradicts itself"),
+        (128, 128 + 1 + 64, 1, "its length is not what its blocks say"),
+        (128, 128 + 1 + 65, 1, "a block contradicts itself"),
+    ],
+)
+def test_blocks_whose_sizes_cannot_be(tmp_path, state, raw, stored, count, words):
+    data = bytearray(encode_image(*take(state)))
+    at = HEAD_BYTES + struct.unpack_from("<Q", data, 160)[0]
+    BLOCK.pack_into(data, at, raw, stored, 0, count)
+    (tmp_path / "c").write_bytes(seal(data))
+    with pytest.raises(mmsb.CorruptCheckpointError, match=words):
+        checkpoints.read_file(Files(), os.fspath(tmp_path / "c"))
+
+
+def test_a_checkpoint_that_is_too_large_is_not_called_damaged(tmp_path, state):
+    state.checkpoint()
+    state.close()
+    with pytest.raises(mmsb.ArenaFullError):
+        mmsb.open(tmp_path / "s", max_bytes=4096)
+
+
+def test_where_the_log_goes_on(tmp_path, state):
+    """Behind what a checkpoint was taken of. A reader does not know where its writer's log ends: at the beginning."""
+    image, _ = take(state)
+    assert (image.segment, image.offset) == (state._log.active.number, state._log.active.tail)
+    with mmsb.open(tmp_path / "s", read_only=True) as reader:
+        image, _ = take(reader)
+        assert (image.segment, image.offset) == (1, checkpoint.HEADER_BYTES)
+
+
+def test_the_bytes_since_the_last_one(state):
+    everything = state._checkpoints.position(state)
+    state.checkpoint()
+    assert state._checkpoints.position(state) == 0 < everything
+    state.page(1).write(bytes(range(100)))
+    assert 100 < state._checkpoints.position(state) < 300
+
+
+def test_closing_takes_one_where_replay_would_take_long(state):
+    pays = state._checkpoints.pays
+    assert not pays(state)
+    for n in range(10_000 - state.seq):
+        state.page(1).write(bytes([n % 255 + 1]), at=n % 50)
+    assert pays(state) and state.seq == 10_000
+    state.checkpoint()
+    assert not pays(state)
+    state.page(1).resize(3 << 20)
+    state.page(1).write(random.Random(1).randbytes(1 << 20))
+    assert pays(state)
+
+
+def test_each_one_is_announced(state):
+    log = EventLog(state, "checkpoint_created")
+    seqs = [state.checkpoint()]
+    state.page(1).write(b"more")
+    seqs.append(state.checkpoint())
+    assert state.checkpoint() == seqs[1]  # it is there already
+    assert [event.seq for event in log.events()] == seqs
+
+
+@pytest.mark.parametrize("forked", [False, True])
+def test_a_history_that_lost_its_beginning_is_not_begun_anew(tmp_path, state, forked):
+    store = tmp_path / ("t" if forked else "s")
+    if forked:
+        state.fork(path=store).close()
+    else:
+        state.compact(before=state.seq)
+    state.close()
+    for path in (store / "log").iterdir():
+        path.unlink()
+    for path in (store / "checkpoints").iterdir():
+        if forked:
+            path.unlink()
+        else:
+            path.write_bytes(b"damaged")
+    kept = checkpoints.Checkpoints(Store(Files(), os.fspath(store), lock=False), Files(), None)
+    words = "so is the checkpoint that stood for it" if forked else "it is no checkpoint, or cut"
+    with pytest.raises(mmsb.CorruptCheckpointError, match=words):
+        kept.base(read_only=False)
 
 
 def test_an_increment_alone_is_no_state(tmp_path, state):
