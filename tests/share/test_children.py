@@ -161,6 +161,6 @@ def test_forked_children_end_as_processes_do(process, tmp_path, role):
     parent = process(FORKED, role, tmp_path / "s")
     assert parent.hear() == [True, True]
     with mmsb.attach(tmp_path / "s") as view:
-        assert view.page("a").write(b"z").seq == view.seq
+        assert view.page("a").write(b"z", at=7).seq == view.seq
     parent.say()
     assert parent.end() == 0
