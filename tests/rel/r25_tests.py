@@ -88,6 +88,10 @@ RECOVERING = ("mmsb/recovery.py", "mmsb/horizon.py", "mmsb/segments.py", "csrc/c
 PROGRAMS = ("test_log", "test_apply", "test_alloc")
 KILLERS = (
     "tests/formats",
+    "tests/unit/test_batch.py",
+    "tests/unit/test_merge.py",
+    "tests/unit/test_batch_links.py",
+    "tests/unit/test_limits.py",
     "tests/unit/test_store.py",
     "tests/unit/test_checkpoint.py",
     "tests/unit/test_compact.py",

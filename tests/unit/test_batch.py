@@ -98,6 +98,30 @@ def test_create_write_delete_inside(state):
     assert list(ids) == [2, 3, 4] and state.page(3)[97:] == b"mid" and len(state.pages()) == 4
 
 
+@pytest.mark.parametrize("size", [1, 2, 700])
+def test_content_of_a_page_made_inside(state, size):
+    """It is one change with the page; a write of what is there already is none, and one of zeros is."""
+    data = bytes(n % 255 + 1 for n in range(size))
+    with state.batch() as batch:
+        page = batch.create_page(size + 5, data=data)
+        batch.write(page, data)
+    assert page.read() == data + bytes(5) and page.epoch == 0
+    with state.batch() as batch:
+        page = batch.create_page(size + 5, data=data)
+        batch.write(page, bytes(size))
+    assert page.read() == bytes(size + 5) and page.epoch == 1
+
+
+def test_content_of_zeros_takes_no_bytes_of_the_log():
+    with mmsb.open(clock=lambda: 1) as state:
+        logged = [state._log.bytes_used()]
+        for data in (b"", bytes(1), bytes(500), b"x" * 100):
+            state.create_page(500, data=data)
+            logged.append(state._log.bytes_used())
+    empty, one, all_of_them, other = (after - before for before, after in zip(logged, logged[1:], strict=False))
+    assert empty == one == all_of_them < other - 90
+
+
 def test_names_move_inside_a_batch(state):
     a, b = state.create_page(1, name="a"), state.create_page(1, name="b")
     with state.batch() as batch:
