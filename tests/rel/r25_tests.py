@@ -141,7 +141,7 @@ class Killer:
 def score(run: Run, files: tuple[str, ...]) -> None:
     """Tries mutants of the files in two trees at a time. Survivors are failures only where the score is too low."""
     everyone = [mutant for file in files for mutant in mutants_of(file, (ROOT / file).read_text())]
-    equivalent = tomllib.loads(SURVIVORS.read_text())["equivalent"]
+    equivalent = {known["mutant"] for known in tomllib.loads(SURVIVORS.read_text())["equivalent"]}
     chosen = [mutant for mutant in everyone if mutant.name not in equivalent and run.wants(mutant.name)]
     if len(chosen) > MUTANTS_MOST:
         chosen = sorted(run.dice("mutants").sample(chosen, MUTANTS_MOST), key=everyone.index)
@@ -172,7 +172,7 @@ def score(run: Run, files: tuple[str, ...]) -> None:
         "tried": tried,
         "killed": killed,
         "score": f"{100 * killed / max(tried, 1):.1f} %",
-        "equivalent": len(equivalent.keys() & {mutant.name for mutant in everyone}),
+        "equivalent": len(equivalent & {mutant.name for mutant in everyone}),
         "survivors": survivors,
     }
     if killed < SCORE_LEAST * tried:
