@@ -4,6 +4,7 @@ import errno
 import os
 import random
 import shutil
+from unittest import mock
 
 import pytest
 
@@ -39,13 +40,14 @@ def refused(path, words):
 
 def crashed(path, commits, to):
     """The segments of a store whose owner is killed now, and that was never synced. The last commit is at byte 50."""
-    state = mmsb.open(path, segment_bytes=4096, checkpoint_bytes=None)
-    page = state.create_page(100, name="a")
-    for n in range(2, commits):
-        page.write(n.to_bytes(4, "little") * 10)
-    page.write(b"last", at=50)
-    shutil.copytree(path, to)
-    state.close()
+    with mock.patch("mmsb.flusher.HORIZON_SECONDS", 600):
+        state = mmsb.open(path, segment_bytes=4096, checkpoint_bytes=None)
+        page = state.create_page(100, name="a")
+        for n in range(2, commits):
+            page.write(n.to_bytes(4, "little") * 10)
+        page.write(b"last", at=50)
+        shutil.copytree(path, to)
+        state.close()
     return sorted((to / "log").iterdir())
 
 
