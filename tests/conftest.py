@@ -5,6 +5,7 @@ import os
 import random
 import socket
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -42,6 +43,20 @@ def pytest_report_header() -> list[str]:
 def rng(request: pytest.FixtureRequest) -> random.Random:
     """A random source of its own for each test, the same on every run with one MMSB_TEST_SEED."""
     return random.Random(f"{SEED}:{request.node.nodeid}")
+
+
+@pytest.fixture
+def mappable(tmp_path: Path) -> None:
+    """For a test of segments that are mapped: not where they are not, as on the overlays of containers."""
+    from mmsb._core.files import Files
+    from mmsb.store import Store
+
+    files = Files()
+    fd = files.open(tmp_path, os.O_RDONLY)
+    kind = files.filesystem(fd)
+    files.close(fd)
+    if kind not in Store.MAPPABLE:
+        pytest.skip("segments are not mapped on this file system")
 
 
 def _is_local(address: object) -> bool:

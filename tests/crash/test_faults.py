@@ -70,6 +70,7 @@ def test_a_failed_sync_poisons_for_good(tmp_path):
         state.page("a").write(b"z")
 
 
+@pytest.mark.usefixtures("mappable")
 def test_a_segment_that_was_cut_poisons_and_does_not_kill(tmp_path):
     """Stores into its mapping find no file behind it, as on a disk that is gone: SIGBUS, unless it is caught."""
     state = mmsb.open(tmp_path / "s")
@@ -108,6 +109,7 @@ def test_a_full_disk_where_segments_cannot_be_preallocated(tmp_path, nth, error)
         assert not state.verify().findings
 
 
+@pytest.mark.usefixtures("mappable")
 def test_a_checkpoint_that_finds_no_room_leaves_none_taken(tmp_path):
     files = Files(faulty=True)
     with mmsb.open(tmp_path / "s", files=files) as state:

@@ -40,6 +40,7 @@ def test_large_and_small_frames_side_by_side(tmp_path, durability):
         assert state.verify().findings == []
 
 
+@pytest.mark.usefixtures("mappable")
 @pytest.mark.parametrize("forever", [False, True])
 def test_a_mapping_whose_pages_cannot_be_had_is_written_with_pwrite(tmp_path, forever):
     files = Files(faulty=True)

@@ -36,6 +36,7 @@ def test_every_operation_in_order(tmp_path):
     assert found[4][3] == os.fspath(tmp_path / "a") and found[11][3] == 100
 
 
+@pytest.mark.usefixtures("mappable")
 def test_stores_into_a_mapping(tmp_path):
     """The body before the word, and the zero word where something else was."""
     files = Files(recorded=True)
